@@ -1,0 +1,73 @@
+# `make demo` and `make test` need Python 3.11 or newer and make, nothing else. A second run takes seconds.
+
+PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet
+PORT ?= 8480
+STATE ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format types bench lock docs clean
+
+help:
+	@echo 'make demo     set up and run the demo on http://127.0.0.1:$(PORT) (PORT=, STATE=)'
+	@echo 'make test     set up and run the tests (ARGS= for pytest)'
+	@echo 'make lint     style and import rules        make types   strict types'
+	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
+	@echo 'make lock     dependency locks, needs uv    make clean   remove what make made'
+
+demo: $(VENV)/.demo
+	$(BIN)/owkai demo --port $(PORT) $(if $(STATE),--state $(STATE))
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.test
+	$(BIN)/mypy
+
+bench: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/benchmarks -s $(ARGS)
+
+docs: $(VENV)/.demo
+	$(BIN)/owkai config sample > config/owkai.toml
+	$(BIN)/owkai config reference > docs/settings.md
+
+$(VENV)/bin/python:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with PYTHON=…' >&2; exit 1; }
+	@echo 'setting up $(VENV); the first time this takes some minutes'
+	$(PYTHON) -m venv $(VENV)
+
+# The project's own build runs with the setuptools of the lock, so nothing comes in without a hash.
+$(VENV)/.demo: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: requirements-test.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) --require-hashes -r requirements-test.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
+
+# The test lock is made first; the other one takes its pins, so that tests run what operators run.
+LOCK := uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock' --quiet
+lock:
+	$(LOCK) --extra demo --extra test --group build -o requirements-test.lock pyproject.toml
+	$(LOCK) --extra demo --group build -c requirements-test.lock -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""GET /debug: the five newest actions as the source has them. Pure: no clock, HTTP or Postgres."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from analytics.cache import Snapshot
+from analytics.question import Question
+from analytics.responses import NAME_CHARACTERS, TEXT_CHARACTERS, DebugAction, cut
+
+LATEST = 5
+
+
+class DebugRow(NamedTuple):
+    """A row of sql/debug_actions.sql."""
+
+    id: int
+    agent_id: str | None
+    risk: str | None
+    mitre_tactic: str | None
+    nist_control: str | None
+    recommendation: str | None
+    summary: str | None
+
+
+def debug(snapshot: Snapshot, question: Question) -> tuple[DebugAction, ...]:
+    """The newest actions, newest first; what is missing stays null, the risk level is normalised."""
+    rows = snapshot.named(DebugRow, "debug_actions", org=question.organization_id, latest=question.latest, size=LATEST)
+    return tuple(
+        DebugAction(
+            id=row.id,
+            agent_id=cut_optional(row.agent_id),
+            risk_level=row.risk,
+            mitre_tactic=cut_optional(row.mitre_tactic),
+            nist_control=cut_optional(row.nist_control),
+            recommendation=cut_optional(row.recommendation, TEXT_CHARACTERS),
+            summary=cut_optional(row.summary, TEXT_CHARACTERS),
+        )
+        for row in rows
+    )
+
+
+def cut_optional(text: str | None, characters: int = NAME_CHARACTERS) -> str | None:
+    return None if text is None else cut(text, characters)

@@ -1,0 +1,1 @@
+"""Predictions from an organization's own history."""

@@ -1,0 +1,86 @@
+"""GET /predictive/trends in its documented form without a forecast: how much history there is. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from analytics.cache import Snapshot
+from analytics.question import Question
+from analytics.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
+
+MINIMUM_DAYS = 4
+OPTIMAL_DAYS = 14
+WINDOW_DAYS = 30
+PLANNED_FEATURES = (
+    PlannedFeature(
+        "Risk Trend Forecasting",
+        "Predict high-risk action patterns 7 days ahead",
+        "85%+",
+        "Proactive threat mitigation",
+    ),
+    PlannedFeature(
+        "Agent Workload Prediction",
+        "Forecast agent capacity and utilization",
+        "80%+",
+        "Capacity planning and resource optimization",
+    ),
+    PlannedFeature(
+        "Anomaly Detection",
+        "Identify unusual patterns and potential security threats",
+        "90%+",
+        "Early warning system for security incidents",
+    ),
+)
+
+
+class Collected(NamedTuple):
+    """The row of sql/collected_days.sql."""
+
+    days: int
+    actions: int
+
+
+def collecting(snapshot: Snapshot, question: Question) -> CollectingData:
+    """What is collected towards a forecast.
+
+    `days_collected`: the complete UTC days with at least one action among the 30 before today; today is not complete
+    and does not count. `total_actions`: the actions of those 30 days and of today so far. `collection_progress` in
+    percent of the four days needed. `estimated_ready_date`: today plus the days still missing, if each has an action.
+    """
+    today = datetime.combine(question.end.date(), datetime.min.time())
+    found = snapshot.row(
+        Collected,
+        "collected_days",
+        org=question.organization_id,
+        start=today - timedelta(days=WINDOW_DAYS),
+        today=today,
+        end=question.end,
+    )
+    ready = found.days >= MINIMUM_DAYS
+    return CollectingData(
+        status="collecting_data",
+        message=message(found.days),
+        data_collection=DataCollection(
+            days_collected=found.days,
+            minimum_required=MINIMUM_DAYS,
+            optimal_required=OPTIMAL_DAYS,
+            total_actions=found.actions,
+            collection_progress=min(100.0, round(100 * found.days / MINIMUM_DAYS, 1)),
+            estimated_ready_date=today.date() + timedelta(days=max(0, MINIMUM_DAYS - found.days)),
+            ready=ready,
+        ),
+        planned_features=PLANNED_FEATURES,
+        meta=CollectingMeta(
+            version="1.0.0-phase3",
+            mock_data=question.settings.mock_data,
+            phase="3_of_3_data_ready" if ready else "3_of_3_collecting",
+        ),
+        timestamp=question.now,
+    )
+
+
+def message(days: int) -> str:
+    if days < MINIMUM_DAYS:
+        return "Collecting data for predictions. Minimum 4 days needed for pattern-based forecasting."
+    return f"{days} days of data are collected, enough for forecasting. Forecasting itself is not part of this release."

@@ -1,0 +1,46 @@
+"""What a view is asked: whose numbers, at which moment, under which settings. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from analytics.calendar import naive_utc
+from analytics.status import SyncStatus
+from config.settings import Settings
+
+HOUR = timedelta(hours=1)
+
+DataStatus = Literal["live", "no_recent_activity", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One organization's question at `now` (aware); `sync` is where the data stood at that moment."""
+
+    organization_id: int
+    now: datetime
+    sync: SyncStatus
+    settings: Settings
+
+    @property
+    def end(self) -> datetime:
+        """The open end of every window, as the cache keeps times (naive UTC)."""
+        return naive_utc(self.now)
+
+    @property
+    def latest(self) -> datetime:
+        """Rows dated after this (naive UTC) come from a clock that is wrong; lists leave them out."""
+        return self.end + timedelta(seconds=self.settings.meaning.future_tolerance_seconds)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the cache may lack what the source has committed for longer than the settings allow."""
+        return self.sync.stale(self.now, self.settings.sync.stale_after_seconds)
+
+    def data_status(self, *, recent: bool) -> DataStatus:
+        """`recent`: whether there was an action within the last hour. Being behind the source comes first."""
+        if self.stale:
+            return "stale"
+        return "live" if recent else "no_recent_activity"

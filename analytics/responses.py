@@ -1,0 +1,414 @@
+"""Every response of the analytics API, once: names, types and order of fields. JSON derives from these types.
+
+Times are aware and leave as UTC, whole seconds, "Z". Percentages are 0–100, rates 0–1. What may be null says so.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+from analytics.question import DataStatus
+
+NAME_CHARACTERS = 256  # longest agent, tool or control name shown, the mark included
+TEXT_CHARACTERS = 2048  # longest sentence shown: recommendation, summary
+CUT_MARK = "…"
+
+# -- /trends ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    date: date
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCount:
+    agent: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCount:
+    tool: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedAction:
+    agent_id: str
+    action_type: str
+    risk_level: str  # low | medium | high | critical | unknown
+    mitre_tactic: str
+    nist_control: str
+    recommendation: str
+    tool_name: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrendsMeta:
+    version: str
+    mock_data: bool
+    real_data_sources: tuple[str, ...]
+    days: int
+    time_zone: str
+    data_status: DataStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """GET /trends. `high_risk_actions_by_day` has exactly `meta.days` entries, ascending."""
+
+    high_risk_actions_by_day: tuple[DayCount, ...]
+    top_agents: tuple[AgentCount, ...]
+    top_tools: tuple[ToolCount, ...]
+    enriched_actions: tuple[EnrichedAction, ...]
+    pending_actions_count: int
+    meta: TrendsMeta
+
+
+# -- /debug ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DebugAction:
+    """One entry of GET /debug, an array. What the source has not is null."""
+
+    id: int
+    agent_id: str | None
+    risk_level: str | None
+    mitre_tactic: str | None
+    nist_control: str | None
+    recommendation: str | None
+    summary: str | None
+
+
+# -- /realtime/metrics -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewStatus:
+    has_data: bool
+    message: str
+    data_age_minutes: int | None  # null: no action yet
+
+
+@dataclass(frozen=True, slots=True)
+class RealTimeOverview:
+    active_sessions: int
+    recent_high_risk_actions: int
+    active_agents: int
+    total_actions_last_hour: int
+    actions_last_24h: int
+    status: OverviewStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SystemHealthWithoutTelemetry:
+    status: str = "phase_2_planned"
+    message: str = "System health monitoring with AWS CloudWatch will be available in Phase 2"
+    available_metrics: tuple[str, ...] = ("CPU", "Memory", "Disk", "Network", "API Response Time")
+    cloudwatch_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceWithoutTelemetry:
+    status: str = "phase_2_planned"
+    message: str = "Performance tracking with CloudWatch Logs Insights will be available in Phase 2"
+    planned_metrics: tuple[str, ...] = ("Requests/sec", "Error rate", "Response time", "Cache hit rate")
+
+
+@dataclass(frozen=True, slots=True)
+class RealTimeDataQuality:
+    source: str
+    timestamp: datetime
+    has_historical_data: bool
+    has_recent_activity: bool
+    data_status: DataStatus
+
+
+@dataclass(frozen=True, slots=True)
+class RealTimeMeta:
+    version: str
+    enterprise_grade: bool
+    mock_data: bool
+    real_data_sources: tuple[str, ...]
+    phase: str
+    cloudwatch_enabled: bool
+    cloudwatch_status: str
+
+
+@dataclass(frozen=True, slots=True)
+class RealTimeMetrics:
+    """GET /realtime/metrics."""
+
+    timestamp: datetime
+    real_time_overview: RealTimeOverview
+    system_health: SystemHealthWithoutTelemetry
+    performance_metrics: PerformanceWithoutTelemetry
+    data_quality: RealTimeDataQuality
+    meta: RealTimeMeta
+
+
+# -- /performance ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Percent; null without telemetry."""
+
+    current: float | None
+    average: float | None
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Percent; null without telemetry."""
+
+    current: float | None
+    available: float | None
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Percent; null without telemetry."""
+
+    used: float | None
+    available: float | None
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMetrics:
+    cpu: Cpu
+    memory: Memory
+    storage: Storage
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTimes:
+    """Milliseconds; null without telemetry."""
+
+    average: float | None
+    p95: float | None
+    target: float
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    requests_per_second: float | None
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRates:
+    """Rates 0–1; null without telemetry."""
+
+    current: float | None
+    target: float
+    status: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationMetrics:
+    response_times: ResponseTimes
+    throughput: Throughput
+    error_rates: ErrorRates
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUse:
+    """Connections of the source; `utilization` in percent. Null until sync has sampled them."""
+
+    active: int | None
+    idle: int | None
+    total: int | None
+    max: int | None
+    utilization: float | None
+    status: str  # healthy | high | unavailable
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPerformance:
+    recent_queries: int
+    slow_queries_estimate: int
+    status: str  # optimal | degraded
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseMetrics:
+    connections: ConnectionUse
+    query_performance: QueryPerformance
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceSources:
+    system_metrics: str
+    application_metrics: str
+    database_metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceMeta:
+    version: str
+    mock_data: bool
+    cloudwatch_enabled: bool
+    data_sources: PerformanceSources
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """GET /performance and /performance/system."""
+
+    timestamp: datetime
+    system_metrics: SystemMetrics
+    application_metrics: ApplicationMetrics
+    database_metrics: DatabaseMetrics
+    meta: PerformanceMeta
+
+
+# -- /predictive/trends ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DataCollection:
+    days_collected: int
+    minimum_required: int
+    optimal_required: int
+    total_actions: int
+    collection_progress: float
+    estimated_ready_date: date
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFeature:
+    feature: str
+    description: str
+    accuracy_target: str
+    benefit: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectingMeta:
+    version: str
+    mock_data: bool
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectingData:
+    """GET /predictive/trends while there is no forecast."""
+
+    status: Literal["collecting_data"]
+    message: str
+    data_collection: DataCollection
+    planned_features: tuple[PlannedFeature, ...]
+    meta: CollectingMeta
+    timestamp: datetime
+
+
+# -- WebSocket -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionMessage:
+    """The first message on a socket."""
+
+    type: Literal["connection"]
+    status: Literal["connected"]
+    message: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMetrics:
+    """The last hour of one organization. The deployed page reads the last four here too; null without telemetry."""
+
+    active_websocket_connections: int
+    recent_actions_last_hour: int
+    high_risk_actions_last_hour: int
+    active_agents_last_hour: int
+    active_users: int
+    cpu_usage: float | None
+    memory_usage: float | None
+    response_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSystemMetrics:
+    status: str  # live | unavailable
+    cpu_usage: float | None
+    memory_usage: float | None
+    response_time: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDataQuality:
+    source: str
+    mock_data: bool
+    has_activity: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsUpdate:
+    """The repeated message on a socket."""
+
+    type: Literal["metrics_update"]
+    timestamp: datetime
+    metrics: LiveMetrics
+    system_metrics: LiveSystemMetrics
+    data_quality: LiveDataQuality
+
+
+# -- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def encode(response: Any) -> bytes:
+    """Compact UTF-8 JSON of a response, fields in their stated order. A number JSON cannot say becomes null."""
+    return json.dumps(plain(response), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def plain(value: Any) -> Any:
+    """A response as dicts, lists, text, numbers and None."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    raise TypeError(f"a response cannot hold a value of type {type(value).__name__}")
+
+
+def connection_message(email: str, now: datetime) -> ConnectionMessage:
+    """What a socket of `email` hears first."""
+    return ConnectionMessage("connection", "connected", f"Real-time analytics connected for {email}", now)
+
+
+def cut(text: str, characters: int = NAME_CHARACTERS) -> str:
+    """`text` within `characters`; what was cut ends in a mark."""
+    return text if len(text) <= characters else text[: characters - 1] + CUT_MARK

@@ -1,0 +1,8 @@
+-- actions that wait for a human, of all time
+-- result: one row, actions (bigint)
+-- scope: one organization, $org
+select count(*) as actions
+from agent_actions
+where
+    organization_id = $org
+    and list_contains($statuses::varchar[], status)

@@ -1,0 +1,128 @@
+"""What the rest of the server may know of sync: one small, thread-safe board that sync writes and others read."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+
+class Phase(Enum):
+    """Where sync stands. Set by `sync.loop` alone."""
+
+    STARTING = "starting"  # preflight; nothing is known of the source yet
+    COPYING = "copying"  # first copy, or a new copy beside a live cache
+    STREAMING = "streaming"  # changes are applied as they commit
+    POLLING = "polling"  # changes are found by repeated queries
+    RETRYING = "retrying"  # the source is out of reach; next attempt after a pause
+    PAUSED = "paused"  # needs a person: `error` says what is wrong, `remedy` what to do
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class CopyProgress:
+    """How far a copy has come. `rows_estimated` is Postgres' own estimate, so it may be passed."""
+
+    table: str
+    rows_copied: int
+    rows_estimated: int
+    started_at: datetime
+
+    @property
+    def percent(self) -> float:
+        """0–100, one decimal; stays below 100 until the copy is published."""
+        if self.rows_estimated <= 0:
+            return 0.0
+        return min(99.9, round(100 * self.rows_copied / self.rows_estimated, 1))
+
+
+@dataclass(frozen=True)
+class Connections:
+    """Client connections of the source's whole server as pg_stat_activity showed them at `sampled_at`.
+
+    `active` and `idle` are None where the role may not see the state of other roles' sessions (pg_read_all_stats).
+    """
+
+    active: int | None
+    idle: int | None
+    total: int
+    maximum: int
+    sampled_at: datetime
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """One moment of sync. Times are aware UTC; positions are WAL positions (LSN) as integers.
+
+    `fresh_at` is the last moment at which the cache was known to hold all that the source had committed.
+    """
+
+    phase: Phase = Phase.STARTING
+    mode: str = "unknown"  # stream | poll
+    guarantee: str = "none yet"  # exact | eventual …, in words for /readyz
+    applied_lsn: int | None = None
+    source_lsn: int | None = None
+    fresh_at: datetime | None = None
+    retained_wal_bytes: int | None = None
+    progress: CopyProgress | None = None
+    connections: Connections | None = None
+    error: str | None = None
+    remedy: str | None = None
+    rows_applied: int = 0
+    transactions_applied: int = 0
+    values_mapped: int = 0  # values Postgres has and DuckDB has not, mapped by rule
+    copies: int = 0  # full copies since the start
+    reconnects: int = 0
+
+    @property
+    def lag_bytes(self) -> int | None:
+        if self.applied_lsn is None or self.source_lsn is None:
+            return None
+        return max(0, self.source_lsn - self.applied_lsn)
+
+    def lag_seconds(self, now: datetime) -> float | None:
+        """Seconds since the cache was last known to equal the source; None before the first copy is done."""
+        return None if self.fresh_at is None else max(0.0, (now - self.fresh_at).total_seconds())
+
+    def stale(self, now: datetime, bound_seconds: float) -> bool:
+        lag = self.lag_seconds(now)
+        return lag is None or lag > bound_seconds
+
+
+class StatusBoard:
+    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._current = SyncStatus()
+
+    @property
+    def current(self) -> SyncStatus:
+        return self._current
+
+    def update(self, **changes: Any) -> None:
+        with self._lock:
+            self._current = replace(self._current, **changes)
+
+    def add(self, **increments: int) -> None:
+        """Add to counters."""
+        with self._lock:
+            totals = {name: getattr(self._current, name) + step for name, step in increments.items()}
+            self._current = replace(self._current, **totals)
+
+
+def format_lsn(lsn: int | None) -> str | None:
+    """A WAL position as Postgres writes it, e.g. 0/16B3748."""
+    return None if lsn is None else f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def parse_lsn(text: str) -> int:
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def utc_now() -> datetime:
+    """The one clock of the server; passed down as a value or a callable, never called inside a computation."""
+    return datetime.now(UTC)

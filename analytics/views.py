@@ -1,0 +1,204 @@
+"""Published views: each answer computed once per cache version and second, kept as bytes with its ETag.
+
+Between the cache and the event loop: queries, encoding and compression run in worker threads, the loop looks up bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+import duckdb
+
+from analytics.cache import Cache, CacheNotReadyError, Snapshot
+from analytics.debug import debug
+from analytics.flights import Flights
+from analytics.performance import performance
+from analytics.predictive.collecting import collecting
+from analytics.question import Question
+from analytics.realtime import metrics_update, realtime
+from analytics.responses import encode
+from analytics.status import StatusBoard
+from analytics.trends import trends
+from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json; charset=utf-8"
+GZIP_FROM_BYTES = 1024
+GZIP_LEVEL = 5
+GZIP_WORTH = 0.9  # of the plain size at the most
+ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
+
+# name → (snapshot, question, **options) → response
+VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "trends": trends,
+        "realtime": realtime,
+        "performance": performance,
+        "predictive": collecting,
+        "debug": debug,
+        "metrics_update": metrics_update,
+    }
+)
+
+
+class ViewTimeoutError(RuntimeError):
+    """Computing an answer took longer than `server.query_timeout_seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewKey:
+    """Which answer: a view of one organization, with its options in the order of their names."""
+
+    name: str
+    organization_id: int
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An answer as bytes. `etag` is strong, quotes included, and of the plain body; `gzipped` where it pays.
+
+    `version` is the cache version the answer holds at least; `computed_at` is the moment of its windows (aware).
+    """
+
+    body: bytes
+    gzipped: bytes | None
+    etag: str
+    content_type: str
+    version: int
+    computed_at: datetime
+
+    @property
+    def held_bytes(self) -> int:
+        return len(self.body) + len(self.gzipped or b"") + ENTRY_BYTES
+
+
+class Publisher:
+    """Answers by key. `cached`, `get` belong to one event loop; sync may commit in another thread meanwhile.
+
+    An answer is valid while the cache version and the wall-clock second are those of its computation. Bounded by
+    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute.
+    """
+
+    def __init__(self, cache: Cache, board: StatusBoard, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._cache = cache
+        self._board = board
+        self._settings = settings
+        self._clock = clock
+        self._entries: OrderedDict[ViewKey, Published] = OrderedDict()
+        self._held_bytes = 0
+        self._limit_bytes = settings.cache.views_megabytes * 1024 * 1024
+        self._workers = ThreadPoolExecutor(settings.server.workers, thread_name_prefix="views")
+        self._flights: Flights[ViewKey, Published] = Flights(self._workers, lambda: cache.version)
+        self._closed = False
+
+    @property
+    def workers(self) -> Executor:
+        """The threads that compute, for others who must not block the loop either."""
+        return self._workers
+
+    @property
+    def held_bytes(self) -> int:
+        """What the kept answers take."""
+        return self._held_bytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def cached(self, key: ViewKey) -> Published | None:
+        """The valid answer, if there is one. Dict look-ups and one clock reading, nothing else."""
+        entry = self._entries.get(key)
+        if entry is None or entry.version != self._cache.version or not self._cache.ready:
+            return None
+        if int(self._clock().timestamp()) != int(entry.computed_at.timestamp()):
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    async def get(self, key: ViewKey) -> Published:
+        """The valid answer, computed in a worker thread when it is absent; concurrent callers share one computation.
+
+        Raises `CacheNotReadyError` before the first copy is done and after `close`, `ViewTimeoutError`, and
+        `ValueError` for a view that does not exist.
+        """
+        found = self.cached(key)
+        if found is not None:
+            return found
+        if key.name not in VIEWS:
+            raise ValueError(f"there is no view {key.name!r}; views are {', '.join(VIEWS)}")
+        if self._closed:
+            raise CacheNotReadyError("the server is stopping")
+        before = self._entries.get(key)
+        bound = self._settings.server.query_timeout_seconds
+        try:
+            # One computation under way and the one that was waiting for it: nobody waits for longer than both.
+            async with asyncio.timeout(2 * bound):
+                return await self._flights.join(key, lambda version: self._compute(key, version, before), self._keep)
+        except TimeoutError as error:
+            raise ViewTimeoutError(
+                f"no answer within {2 * bound:g} s: every worker is busy; raise server.workers or "
+                "server.query_timeout_seconds"
+            ) from error
+
+    def close(self) -> None:
+        """No further computations; running ones end by themselves. Idempotent."""
+        self._closed = True
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def _compute(self, key: ViewKey, version: int, before: Published | None) -> Published:
+        """In a worker. `version` was read before the snapshot opened, so that the snapshot holds it or more."""
+        try:
+            with self._cache.read(self._settings.server.query_timeout_seconds) as snapshot:
+                # Taken after the snapshot: what it holds was committed before now and belongs into the windows.
+                now = self._clock()
+                body = encode(
+                    answer(key, snapshot, Question(key.organization_id, now, self._board.current, self._settings))
+                )
+        except duckdb.InterruptException as error:
+            log.warning("view %s took longer than %s s", key.name, self._settings.server.query_timeout_seconds)
+            raise ViewTimeoutError(
+                f"the answer took longer than {self._settings.server.query_timeout_seconds:g} s to compute; "
+                "ask for fewer days or raise server.query_timeout_seconds"
+            ) from error
+        if before is not None and before.body == body:
+            return replace(before, version=version, computed_at=now)
+        return publish(body, version, now)
+
+    def _keep(self, key: ViewKey, published: Published) -> None:
+        self._drop(key)
+        if published.held_bytes > self._limit_bytes:
+            return
+        self._entries[key] = published
+        self._held_bytes += published.held_bytes
+        while self._held_bytes > self._limit_bytes:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, key: ViewKey) -> None:
+        gone = self._entries.pop(key, None)
+        if gone is not None:
+            self._held_bytes -= gone.held_bytes
+
+
+def answer(key: ViewKey, snapshot: Snapshot, question: Question) -> Any:
+    """The response of a view; `question.organization_id` is the key's."""
+    return VIEWS[key.name](snapshot, question, **dict(key.options))
+
+
+def publish(body: bytes, version: int, now: datetime) -> Published:
+    """Bytes with their ETag, and compressed where that saves at least a tenth."""
+    gzipped = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= GZIP_FROM_BYTES else None
+    if gzipped is not None and len(gzipped) > GZIP_WORTH * len(body):
+        gzipped = None
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return Published(body, gzipped, etag, JSON, version, now)

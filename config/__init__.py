@@ -1,0 +1,1 @@
+"""Settings: one typed tree, read from a TOML file, the OWKAI_* environment and the command line."""

@@ -1,0 +1,294 @@
+"""Rules that span several settings: contradictions refused, gaps that keep a server from starting, advice. Pure but for
+looks at the file system that the rules on paths need."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from config.problems import Problem
+from config.secrets import HOW_TO_MAKE_A_SECRET, has_password
+from config.settings import Settings
+
+# Making one of these private (0700) or clearing it would break the machine.
+SYSTEM_FOLDERS = frozenset(
+    Path("/") / name
+    for name in (
+        *("", "bin", "boot", "dev", "etc", "home", "lib", "media", "mnt", "opt", "proc", "root", "run", "sbin", "srv"),
+        *("sys", "tmp", "usr", "var", "var/lib", "var/log", "var/tmp"),
+    )
+)
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+)
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def contradictions(settings: Settings) -> Iterator[Problem]:
+    """What cannot be true together, or cannot be true at all."""
+    yield from _source(settings)
+    yield from _timing(settings)
+    yield from _tokens(settings)
+    yield from _doors(settings)
+    yield from _meaning(settings)
+    yield from _paths(settings)
+
+
+def missing_for_serving(settings: Settings) -> Iterator[Problem]:
+    """What `owkai serve` cannot do without."""
+    if not settings.source.dsn.get_secret_value():
+        yield Problem(
+            ("source", "dsn"), "is missing: the server needs a Postgres to read",
+            'set it, e.g. dsn = "postgresql://owkai@db.internal/platform", or OWKAI_SOURCE_DSN',
+        )  # fmt: skip
+    auth = settings.auth
+    if not auth.jwt_enabled:
+        return
+    if auth.jwt_algorithm == "HS256" and not auth.jwt_secret.get_secret_value() and auth.jwt_secret_file is None:
+        yield Problem(
+            ("auth", "jwt_secret"), "is missing: there is no built-in secret to verify tokens with",
+            f"{HOW_TO_MAKE_A_SECRET} and give it as auth.jwt_secret_file or OWKAI_AUTH_JWT_SECRET, or choose "
+            "RS256/ES256 with auth.jwt_public_key_file, or set auth.jwt_enabled = false to accept API keys alone",
+        )  # fmt: skip
+    if auth.jwt_algorithm != "HS256" and auth.jwt_public_key_file is None:
+        yield Problem(
+            ("auth", "jwt_public_key_file"), f"is missing: {auth.jwt_algorithm} tokens are verified with a public key",
+            "name the PEM or JWKS file of the platform's public key",
+        )  # fmt: skip
+
+
+def advice(settings: Settings) -> list[str]:
+    """Warnings for settings that are allowed but seldom meant."""
+    found = []
+    server = settings.server
+    if not loopback(server.host):
+        if not server.trusted_proxies:
+            found.append(
+                f"server.host = {server.host} is reachable from other machines and the server speaks plain HTTP; put a "
+                "TLS proxy before it and name it in server.trusted_proxies"
+            )
+        if settings.mock_data:
+            found.append(f"the demo is reachable from other machines at {server.host}")
+    if not settings.audit.enabled:
+        found.append("audit.enabled = false: accesses leave no record")
+    if settings.cache.in_memory:
+        found.append(
+            "cache.in_memory = true: every start copies the source anew, while its slot keeps WAL between the runs"
+        )
+    if not settings.auth.admin_roles:
+        found.append("auth.admin_roles is empty: nobody may read the executive dashboard")
+    return found
+
+
+def loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _source(settings: Settings) -> Iterator[Problem]:
+    source, key = settings.source, ("source", "dsn")
+    dsn = source.dsn.get_secret_value()
+    if dsn:
+        from psycopg import ProgrammingError  # 0.2 s; commands without a source do without it
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            parts = conninfo_to_dict(dsn)
+        except (ProgrammingError, UnicodeError, ValueError):
+            # libpq's own message repeats parts of the text, possibly of a password.
+            yield Problem(
+                key, "is not a connection string",
+                'write "postgresql://role@host:5432/database" or "host=… dbname=… user=…", special letters quoted',
+            )  # fmt: skip
+        else:
+            if parts.get("replication"):
+                yield Problem(key, "sets `replication`, which the server does itself", "leave it out")
+    if has_password(dsn) and (source.password.get_secret_value() or source.password_file):
+        other = "password_file" if source.password_file else "password"
+        yield Problem(("source", other), "is given beside a password in source.dsn", "keep one of the two")
+    names = [
+        (field, name)
+        for field in ("agent_actions", "users", "audit_logs", "api_keys")
+        if (name := getattr(source.tables, field))
+    ]
+    for index, (field, name) in enumerate(names):
+        for earlier, same in names[:index]:
+            if name == same:
+                yield Problem(("source", "tables", field), f"names the table of source.tables.{earlier} again", "")
+
+
+def _timing(settings: Settings) -> Iterator[Problem]:
+    sync, socket = settings.sync, settings.websocket
+    if sync.sample_seconds >= sync.stale_after_seconds:
+        yield Problem(
+            ("sync", "sample_seconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g}), so "
+            "that answers would be called stale between two samples", "lower it or raise sync.stale_after_seconds",
+        )  # fmt: skip
+    if sync.batch_milliseconds / 1000 >= sync.stale_after_seconds:
+        yield Problem(
+            ("sync", "batch_milliseconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g})",
+            "lower it",
+        )  # fmt: skip
+    if socket.max_per_user > socket.max_total:
+        yield Problem(("websocket", "max_per_user"), f"exceeds websocket.max_total ({socket.max_total})", "lower it")
+    if socket.max_total > settings.server.max_connections:
+        yield Problem(
+            ("websocket", "max_total"), f"exceeds server.max_connections ({settings.server.max_connections})",
+            "lower it or raise server.max_connections",
+        )  # fmt: skip
+
+
+def _tokens(settings: Settings) -> Iterator[Problem]:
+    auth = settings.auth
+    has_secret = bool(auth.jwt_secret.get_secret_value()) or auth.jwt_secret_file is not None
+    named = "jwt_secret_file" if auth.jwt_secret_file else "jwt_secret"
+    if auth.jwt_algorithm == "HS256" and auth.jwt_public_key_file is not None:
+        yield Problem(
+            ("auth", "jwt_public_key_file"), "is given, but auth.jwt_algorithm is HS256",
+            'set jwt_algorithm = "RS256" or "ES256", or leave the key file out',
+        )  # fmt: skip
+    if auth.jwt_algorithm != "HS256" and has_secret:
+        yield Problem(
+            ("auth", named), f"is an HS256 secret, but auth.jwt_algorithm is {auth.jwt_algorithm}",
+            "leave the secret out",
+        )  # fmt: skip
+    if not auth.jwt_enabled and (has_secret or auth.jwt_public_key_file is not None):
+        yield Problem(("auth", "jwt_enabled"), "is false, but a key to verify tokens is given", "leave one of them out")
+    if auth.jwt_public_key_file is not None:
+        yield from _public_key(auth.jwt_public_key_file)
+    for name in auth.cookie_names:
+        if not _COOKIE_NAME.fullmatch(name):
+            yield Problem(("auth", "cookie_names"), f'has "{name}", which no cookie can be called', "")
+
+
+def _public_key(path: Path) -> Iterator[Problem]:
+    key = ("auth", "jwt_public_key_file")
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(1_000_001)
+    except OSError as error:
+        yield Problem(key, f"{path} cannot be read: {error.strerror}", "name the PEM or JWKS file of the public key")
+        return
+    if len(raw) > 1_000_000:
+        yield Problem(key, f"{path} is larger than any key file", "name the PEM or JWKS file of the public key")
+    elif b"PRIVATE KEY" in raw:
+        yield Problem(key, f"{path} holds a private key, which this server must not have", "export its public part")
+    elif b"-----BEGIN" not in raw and not raw.lstrip().startswith(b"{"):
+        yield Problem(key, f"{path} is neither PEM nor JWKS", "name the PEM or JWKS file of the public key")
+
+
+def _doors(settings: Settings) -> Iterator[Problem]:
+    server = settings.server
+    if not server.host or not (_HOST.fullmatch(server.host) or _is_address(server.host)):
+        yield Problem(("server", "host"), f'"{server.host}" is no address to listen on', 'e.g. "127.0.0.1" or "::"')
+    for entry in server.trusted_proxies:
+        yield from _proxy(entry)
+    for host in server.allowed_hosts:
+        if not (_HOST.fullmatch(host) or _is_address(host)):
+            yield Problem(
+                ("server", "allowed_hosts"), f'has "{host}", which is no host name',
+                "give names alone, without scheme, port or pattern; an empty list accepts any",
+            )  # fmt: skip
+    for origin in settings.websocket.allowed_origins:
+        reason = _origin_fault(origin)
+        if reason:
+            yield Problem(
+                ("websocket", "allowed_origins"), f'has "{origin}", which {reason}',
+                'list each origin as a browser sends it, e.g. "https://soc.example.com"',
+            )  # fmt: skip
+
+
+def _proxy(entry: str) -> Iterator[Problem]:
+    key = ("server", "trusted_proxies")
+    try:
+        network = ipaddress.ip_network(entry)
+    except ValueError:
+        try:
+            meant = f', e.g. "{ipaddress.ip_network(entry, strict=False)}"'
+        except ValueError:
+            meant = ', e.g. "10.0.0.7" or "10.0.0.0/24"'
+        yield Problem(key, f'has "{entry}", which is no address or network', f"give addresses or networks{meant}")
+        return
+    if network.prefixlen == 0:
+        yield Problem(key, f'has "{entry}", so that anybody could claim any address', "name the proxies alone")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _origin_fault(origin: str) -> str | None:
+    if "*" in origin:
+        return "would let pages of any site connect"
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+    except ValueError:
+        return "is no origin"
+    if parts.scheme not in ("http", "https"):
+        return "does not start with http:// or https://"
+    if not parts.hostname or not (_HOST.fullmatch(parts.hostname) or _is_address(parts.hostname)):
+        return "names no host"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    standard = {"http": 80, "https": 443}[parts.scheme]
+    if port == standard:
+        return f"names the standard port {standard}, which browsers leave out"
+    if origin != f"{parts.scheme}://{host}" + (f":{port}" if port else ""):
+        return "is more than scheme, host and port, or not in lower case"
+    return None
+
+
+def _meaning(settings: Settings) -> Iterator[Problem]:
+    meaning = settings.meaning
+    groups = {
+        "success_statuses": meaning.success_statuses,
+        "failure_statuses": meaning.failure_statuses,
+        "pending_statuses": meaning.pending_statuses,
+    }
+    seen: dict[str, str] = {}
+    for field, statuses in groups.items():
+        for status in dict.fromkeys(statuses):
+            if status in seen:
+                yield Problem(
+                    ("meaning", field), f'has "{status}", as has meaning.{seen[status]}', "keep it in one list"
+                )
+            seen.setdefault(status, field)
+
+
+def _paths(settings: Settings) -> Iterator[Problem]:
+    directory = settings.cache.directory
+    if directory in SYSTEM_FOLDERS or directory == Path.home():
+        yield Problem(
+            ("cache", "directory"), f"{directory} is not a directory of our own", "name one, e.g. /var/lib/owkai"
+        )
+    elif directory.exists() and not directory.is_dir():
+        yield Problem(("cache", "directory"), f"{directory} is no directory", "name a directory")
+    audit = settings.audit.file
+    if audit is None:
+        return
+    if not settings.audit.enabled:
+        yield Problem(("audit", "file"), "is given, but audit.enabled is false", "leave one of the two out")
+    if audit == settings.keys_file or audit in _files_of_others(settings):
+        yield Problem(("audit", "file"), f"{audit} is another file of this server", "name a file of its own")
+    elif audit.exists() and not stat.S_ISREG(audit.stat().st_mode):
+        yield Problem(("audit", "file"), f"{audit} is no regular file", "name a file")
+    elif not audit.parent.is_dir() and audit.parent != directory:
+        yield Problem(("audit", "file"), f"its folder {audit.parent} does not exist", "create the folder")
+
+
+def _files_of_others(settings: Settings) -> set[Path]:
+    files = (settings.source.password_file, settings.auth.jwt_secret_file, settings.auth.jwt_public_key_file)
+    return {path for path in files if path is not None}

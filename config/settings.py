@@ -1,0 +1,231 @@
+"""The settings tree: every key with its type, default and meaning, in one place.
+
+`config.load` reads it; the sample file and the reference page are generated from it (`config.reference`). Field names
+carry their unit. Secrets are `SecretStr`: no repr, log or error shows their value.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[float, Field(gt=0)]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
+SlotName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,63}$")]
+ByteSize = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$")]
+ColumnMap = dict[str, Identifier]
+
+# Too well known to sign with: texts of documentation and samples, ours and other people's.
+SAMPLE_SECRETS = re.compile(r"(?i)change.?me|example|your.?secret|secret.?key.?here|256.?bit|^(.)\1*$")
+MINIMUM_SECRET_BYTES = 32
+
+
+class Section(BaseModel):
+    """A part of the tree. Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=False, allow_inf_nan=False
+    )
+
+
+class SourceTables(Section):
+    """Names of the source's tables; empty text: the source has no such table."""
+
+    agent_actions: Identifier = Field("agent_actions", description="Table of the agents' actions.")
+    users: Identifier | Literal[""] = Field("users", description="Table of the platform's users; empty: none.")
+    audit_logs: Identifier | Literal[""] = Field("audit_logs", description="Table of audit events; empty: none.")
+    api_keys: Identifier | Literal[""] = Field("api_keys", description="Table of API keys; empty: none.")
+
+
+class SourceColumns(Section):
+    """Where a source names a column otherwise: `agent_actions = { agent_id = "agent" }` (ours = theirs)."""
+
+    agent_actions: ColumnMap = Field(
+        default_factory=dict, description="Renamed columns of agent_actions: ours = theirs."
+    )
+    users: ColumnMap = Field(default_factory=dict, description="Renamed columns of users.")
+    audit_logs: ColumnMap = Field(default_factory=dict, description="Renamed columns of audit_logs.")
+    api_keys: ColumnMap = Field(default_factory=dict, description="Renamed columns of api_keys.")
+
+
+class Source(Section):
+    """The operator's Postgres."""
+
+    dsn: SecretStr = Field(
+        SecretStr(""),
+        description="Connection string of the source, URL or key=value form. Required by `owkai serve`. "
+        "Hosts other than this machine are checked with sslmode=verify-full unless the string says otherwise.",
+    )
+    password: SecretStr = Field(SecretStr(""), description="Password of the source role, if the DSN has none.")
+    password_file: Path | None = Field(None, description="File that holds the password; readable by its owner alone.")
+    schema_: Identifier = Field("public", alias="schema", description="Schema of the mapped tables.")
+    slot: SlotName = Field("owkai", description="Replication slot of this installation; one per server.")
+    publication: Identifier = Field("owkai", description="Publication that the slot streams.")
+    manage_publication: bool = Field(
+        True, description="Create and adjust the publication where the role may; false: it is the operator's."
+    )
+    connect_timeout_seconds: Positive = Field(10, description="Bound on opening a connection.")
+    statement_timeout_seconds: Positive = Field(
+        60, description="Bound on a catalogue or sampling query; never on the copy."
+    )
+    tables: SourceTables = Field(default_factory=SourceTables, description="Table names.")
+    columns: SourceColumns = Field(default_factory=SourceColumns, description="Column names.")
+
+
+class Sync(Section):
+    """How changes come from the source into the cache."""
+
+    mode: Literal["auto", "stream"] = Field(
+        "auto", description="stream: logical replication; auto: the best that the source allows, now always stream."
+    )
+    batch_rows: int = Field(20_000, ge=100, le=1_000_000, description="Changes applied at once at the most.")
+    batch_milliseconds: float = Field(25, ge=0, le=5000, description="How long a batch may gather changes.")
+    stale_after_seconds: Positive = Field(30, description="Behind the source by more than this, answers say `stale`.")
+    sample_seconds: Positive = Field(
+        5, description="Interval of samples of the source: connections, lag, retained WAL."
+    )
+    reply_timeout_seconds: Positive = Field(20, description="A source that is silent for longer counts as gone.")
+    backoff_max_seconds: Positive = Field(30, description="Longest pause between attempts to reach the source.")
+
+
+class Cache(Section):
+    """The DuckDB cache."""
+
+    directory: Path = Field(
+        Path("data"),
+        description="Directory of the cache, keys and audit log (0700). Relative paths start at the settings file.",
+    )
+    in_memory: bool = Field(False, description="Keep the cache in memory only: every start copies anew.")
+    keep_days: int = Field(400, ge=1, le=36500, description="Days of actions and audit events kept.")
+    memory_limit: ByteSize = Field("1GiB", description="DuckDB's memory bound; beyond it, it spills to the directory.")
+    temp_limit: ByteSize = Field("10GiB", description="Bound on what DuckDB spills to disk.")
+    threads: int = Field(2, ge=1, le=256, description="DuckDB's worker threads.")
+    views_megabytes: int = Field(64, ge=1, le=65536, description="Bound on published answers kept as bytes.")
+    checkpoint_seconds: Positive = Field(300, description="Interval of checkpoints of the cache file.")
+
+
+class Server(Section):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8480, description="Port to listen on; 0 takes a free one.")
+    debug_endpoint: bool = Field(True, description="Serve /api/analytics/debug; false: 404.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host names accepted in the Host header; empty: any.")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses or networks of proxies whose X-Forwarded-For counts."
+    )
+    drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
+    idle_timeout_seconds: float = Field(
+        20, gt=0, le=3600, description="A connection without a complete request is closed after this."
+    )
+    max_connections: int = Field(20_000, ge=10, description="Connections accepted at once.")
+    workers: int = Field(2, ge=1, le=64, description="Threads that compute answers.")
+    query_timeout_seconds: Positive = Field(10, description="Bound on computing one answer; beyond it 503.")
+
+
+class Auth(Section):
+    """Who is let in."""
+
+    cookie_names: tuple[str, ...] = Field(
+        ("access_token", "owai_session"), description="Session cookies, in the order tried."
+    )
+    jwt_enabled: bool = Field(True, description="Accept session cookies and bearer tokens; false: API keys alone.")
+    jwt_algorithm: Literal["HS256", "RS256", "ES256"] = Field(
+        "HS256", description="The one signature algorithm accepted."
+    )
+    jwt_secret: SecretStr = Field(SecretStr(""), description="HS256 secret, at least 32 bytes.")
+    jwt_secret_file: Path | None = Field(None, description="File that holds the HS256 secret.")
+    jwt_public_key_file: Path | None = Field(None, description="PEM or JWKS file with the RS256/ES256 public keys.")
+    issuer: str = Field("", description="Required `iss` claim; empty: not checked.")
+    audience: tuple[str, ...] = Field((), description="Accepted `aud` claims; empty: not checked.")
+    token_types: tuple[str, ...] = Field(("access",), description="Accepted `type` claims, where the claim is present.")
+    leeway_seconds: float = Field(30, ge=0, le=300, description="Clock difference allowed for exp, nbf and iat.")
+    max_lifetime_seconds: Positive = Field(86_400, description="Longest exp − iat accepted.")
+    admin_roles: tuple[str, ...] = Field(
+        ("admin", "org_admin", "owner", "super_admin"), description="Roles that are admin."
+    )
+    key_hash_order: Literal["key_salt", "salt_key"] = Field(
+        "key_salt", description="What the platform hashed: SHA-256(key + salt) or SHA-256(salt + key)."
+    )
+    failed_limit: int = Field(30, ge=1, description="Failed attempts per address and window before 429.")
+    failed_window_seconds: Positive = Field(60, description="Window of the failed attempts.")
+
+
+class WebSocket(Section):
+    """Live updates."""
+
+    interval_seconds: float = Field(10, ge=0.05, le=3600, description="Time between two metrics_update messages.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description='Origins of pages that may connect, e.g. "https://soc.example.com"; never "*".'
+    )
+    max_per_user: int = Field(20, ge=1, description="Open sockets of one user.")
+    max_total: int = Field(10_000, ge=1, description="Open sockets in all.")
+    ping_seconds: Positive = Field(30, description="Interval of pings; a client silent for two of them is gone.")
+    max_backlog_bytes: int = Field(
+        262_144, ge=4096, description="Unsent bytes after which a client that does not read is dropped."
+    )
+
+
+class Meaning(Section):
+    """What counts as what in the numbers."""
+
+    pending_statuses: tuple[str, ...] = Field(("pending_approval",), description="Statuses that wait for a human.")
+    success_statuses: tuple[str, ...] = Field(
+        ("completed", "executed", "success", "approved", "auto_approved"),
+        description="Statuses of finished work that succeeded.",
+    )
+    failure_statuses: tuple[str, ...] = Field(("failed", "error"), description="Statuses of finished work that failed.")
+    count_false_positives: bool = Field(False, description="Let rows marked false positive count as risk.")
+    future_tolerance_seconds: float = Field(
+        300, ge=0, description="Rows dated further ahead than this are left out of lists."
+    )
+
+
+class Telemetry(Section):
+    """Where machine and application metrics come from."""
+
+    source: Literal["none"] = Field("none", description="none: the documented answers without telemetry.")
+
+
+class Log(Section):
+    """The log, on standard error."""
+
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else json.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
+
+
+class Audit(Section):
+    """The record of every access."""
+
+    enabled: bool = Field(True, description="Write one JSON line per access.")
+    file: Path | None = Field(None, description="The audit file; default: audit.jsonl in the cache directory.")
+
+
+class Settings(Section):
+    """The whole tree."""
+
+    source: Source = Field(default_factory=Source, description="The operator's Postgres.")
+    sync: Sync = Field(default_factory=Sync, description="Bringing changes in.")
+    cache: Cache = Field(default_factory=Cache, description="The DuckDB cache.")
+    server: Server = Field(default_factory=Server, description="The HTTP server.")
+    auth: Auth = Field(default_factory=Auth, description="Who is let in.")
+    websocket: WebSocket = Field(default_factory=WebSocket, description="Live updates.")
+    meaning: Meaning = Field(default_factory=Meaning, description="What counts as what.")
+    telemetry: Telemetry = Field(default_factory=Telemetry, description="Machine and application metrics.")
+    log: Log = Field(default_factory=Log, description="The log.")
+    audit: Audit = Field(default_factory=Audit, description="The record of every access.")
+    mock_data: bool = Field(
+        False, description="The source is the demo generator; every answer says so. Set by `owkai demo`."
+    )
+
+    @property
+    def audit_file(self) -> Path:
+        return self.audit.file or self.cache.directory / "audit.jsonl"
+
+    @property
+    def keys_file(self) -> Path:
+        return self.cache.directory / "keys.json"

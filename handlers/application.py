@@ -1,0 +1,132 @@
+"""The application and the server around it: every route with its access rule, in one table, checked at start-up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from handlers.base import UNKNOWN_ROUTE, UnknownPath
+from handlers.broadcaster import Broadcaster
+from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
+from handlers.ops import Health, Metrics, Readiness
+from handlers.requestlog import bridle_framework_loggers
+from handlers.rest import HiddenHandler, NotBuiltHandler, ViewHandler
+from handlers.routes import Access, Route, url_specs
+from handlers.services import Services, make_services
+from handlers.websocket import LiveHandler
+
+__all__ = ["ApiServer", "Services", "api_routes", "make_application", "make_services"]
+
+log = logging.getLogger(__name__)
+
+API = "/api/analytics"
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BUFFER_BYTES = 256 * 1024
+DASHBOARD_ABSENT = "The executive dashboard is not part of this version; it comes with a later release"
+
+
+def api_routes(services: Services, broadcaster: Broadcaster) -> list[Route]:
+    """All routes. The order does not matter: no two patterns match one path."""
+
+    def view(path: str, name: str, *parameters: str) -> Route:
+        options = {"view": name, "parameters": parameters}
+        return Route(f"{API}{path}", ViewHandler, Access.ORGANIZATION, f"{API}{path}", options=options)
+
+    debug = view("/debug", "debug")
+    if not services.settings.server.debug_endpoint:
+        debug = Route(debug.pattern, HiddenHandler, Access.ORGANIZATION, debug.name)
+    return [
+        view("/trends", "trends", "days", "tz"),
+        view("/realtime/metrics", "realtime"),
+        view("/predictive/trends", "predictive"),
+        view("/performance", "performance"),
+        view("/performance/system", "performance"),
+        debug,
+        Route(
+            f"{API}/executive/dashboard",
+            NotBuiltHandler,
+            Access.ADMIN,
+            f"{API}/executive/dashboard",
+            options={"detail": DASHBOARD_ABSENT},
+        ),
+        Route(
+            f"{API}/ws/realtime/([^/]+)",
+            LiveHandler,
+            Access.ORGANIZATION,
+            f"{API}/ws/realtime",
+            methods=("GET",),
+            options={"broadcaster": broadcaster},
+        ),
+        Route("/healthz", Health, Access.PUBLIC, "/healthz"),
+        Route("/readyz", Readiness, Access.PUBLIC, "/readyz"),
+        Route("/metrics", Metrics, Access.LOCAL, "/metrics", options={"broadcaster": broadcaster}),
+    ]
+
+
+def make_application(services: Services) -> Application:
+    """The Tornado application; its setting `broadcaster` is the `Broadcaster` that `ApiServer` starts."""
+    bridle_framework_loggers()
+    broadcaster = Broadcaster(services)
+    return Application(
+        url_specs(api_routes(services, broadcaster), services),
+        default_handler_class=UnknownPath,
+        default_handler_args={"services": services, "route": UNKNOWN_ROUTE},
+        log_function=lambda handler: None,  # ApiHandler.on_finish writes our own line
+        broadcaster=broadcaster,
+        websocket_max_message_size=4096,
+        autoescape=None,
+    )
+
+
+class ApiServer:
+    """Serves the services' application. `start` and `drain` belong to one running event loop."""
+
+    def __init__(self, services: Services) -> None:
+        application = make_application(services)
+        self._services = services
+        self.broadcaster: Broadcaster = application.settings["broadcaster"]
+        self._drained = False
+        settings = services.settings.server
+        self.http = BoundedServer(
+            Gate(application),
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            max_buffer_size=MAX_BUFFER_BYTES,
+            idle_connection_timeout=settings.idle_timeout_seconds,
+            body_timeout=settings.idle_timeout_seconds,
+        )
+        self.http.bound = settings.max_connections
+
+    def start(self) -> int:
+        """Listen; returns the bound port. Raises OSError when the address is taken or not ours."""
+        settings = self._services.settings.server
+        sockets = bind_sockets(settings.port, settings.host, reuse_port=False)
+        self.http.add_sockets(sockets)
+        self.broadcaster.start()
+        port: int = sockets[0].getsockname()[1]
+        return port
+
+    async def drain(self) -> None:
+        """Stop in order: not ready, no new connection, open requests end, live clients get 1001. Idempotent.
+
+        Takes `server.drain_seconds` at the most; what is open then is cut. The audit record is written out.
+        """
+        if self._drained:
+            return
+        self._drained = True
+        services = self._services
+        services.draining.set()
+        self.http.stop()
+        self.http.conn_params.no_keep_alive = True  # connections that are open get one more answer each
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + services.settings.server.drain_seconds
+        await self.broadcaster.drain(services.settings.server.drain_seconds)
+        while services.metrics.open_requests > 0 and loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if services.metrics.open_requests > 0:
+            log.warning("%d requests were cut after the drain bound", services.metrics.open_requests)
+        await self.http.close_all_connections()
+        await asyncio.to_thread(services.audit.close)

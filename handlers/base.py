@@ -1,0 +1,313 @@
+"""What every answer has in common: identity of the request, address, authentication, headers, problems, records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from types import TracebackType
+from typing import Any, NoReturn
+
+from tornado.web import HTTPError, RequestHandler
+
+from analytics.cache import CacheNotReadyError
+from analytics.views import ViewTimeoutError
+from handlers.address import client_address, is_loopback, limiter_bucket
+from handlers.credentials import find_credentials
+from handlers.principal import Authentication, Principal, require_organization
+from handlers.problem import (
+    ADMIN_REQUIRED,
+    PROBLEM_TYPE,
+    Refusal,
+    bad_request,
+    forbidden,
+    phrase,
+    problem_body,
+    unauthenticated,
+)
+from handlers.redaction import client_request_id, shown, shown_path
+from handlers.requestlog import log_request
+from handlers.routes import Access, Route
+from handlers.services import Services
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 2
+FIXED_HEADERS = {
+    "Server": "owkai-analytics",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+class ApiHandler(RequestHandler):
+    """Authenticates by its route's access rule before anything else happens, and answers every error as a problem."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD", "OPTIONS")
+
+    services: Services
+    route: Route
+
+    def initialize(self, services: Services, route: Route) -> None:
+        self.services = services
+        self.route = route
+        self.started = time.perf_counter()
+        self.refusal: Refusal | None = None
+        self.caller: Authentication | None = None
+        self.outcome = ""
+        self.address = client_address(
+            self.peer, self.request.headers.get_list("X-Forwarded-For"), services.trusted_proxies
+        )
+        services.metrics.open_requests += 1
+        self._put_common_headers()
+
+    # -- the request -----------------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> str:
+        """The address of the TCP peer."""
+        return str(getattr(getattr(self.request.connection, "context", None), "remote_ip", "0.0.0.0"))
+
+    @property
+    def principal(self) -> Principal:
+        """The caller; only behind an access rule that asks for a credential."""
+        assert self.caller is not None  # noqa: S101 - the access rule has seen to it
+        return self.caller.principal
+
+    @property
+    def organization_id(self) -> int:
+        return require_organization(self.principal)
+
+    async def prepare(self) -> None:
+        self._check_host()
+        if self.request.method == "OPTIONS":
+            return
+        if self.request.method not in self.route.methods:
+            raise HTTPError(405)
+        if "Content-Encoding" in self.request.headers:
+            raise Refusal(415, "Request bodies are not read here", "content_encoding")
+        await self._authorize()
+
+    def options(self, *args: str) -> None:
+        self.set_status(204)
+        self.set_header("Allow", self.route.allow)
+        self.clear_header("Content-Type")
+
+    def _check_host(self) -> None:
+        allowed = self.services.settings.server.allowed_hosts
+        if allowed and self.request.host_name.lower() not in allowed:
+            raise bad_request("The Host header names no host that is served here", "host_not_allowed")
+
+    # -- authentication --------------------------------------------------------------------------------------------
+
+    async def _authorize(self) -> None:
+        access = self.route.access
+        if access is Access.PUBLIC:
+            return
+        if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
+            return
+        self.caller = await self._authenticate()
+        if access is not Access.LOCAL:
+            require_organization(self.caller.principal)
+        if access is not Access.ORGANIZATION and not self.caller.principal.admin:
+            raise forbidden(ADMIN_REQUIRED, "not_admin")
+
+    def _was_forwarded(self) -> bool:
+        return any(name in self.request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"))
+
+    async def _authenticate(self) -> Authentication:
+        """The caller; raises `Refusal` 401, 400 or 429. Failures count against the address."""
+        services = self.services
+        now = services.clock()
+        bucket = limiter_bucket(self.address)
+        try:
+            presented = find_credentials(self.request.headers, services.settings.auth.cookie_names)
+        except Refusal:
+            await self._count_failure(bucket, now.timestamp())
+            raise
+        if not presented:
+            services.metrics.authentication_failures["missing"] += 1
+            raise unauthenticated("no_credential")
+        fingerprints = [credential.fingerprint() for credential in presented]
+        attempt = None
+        if not all(services.limiter.knows(fingerprint) for fingerprint in fingerprints):
+            attempt = await services.limiter.enter(bucket, now.timestamp())
+            if attempt is None:
+                self._refuse_limited(bucket, now.timestamp())
+        failed = False
+        try:
+            caller = await services.authenticator.authenticate(presented, now)
+        except Refusal:
+            failed = True
+            services.metrics.authentication_failures["invalid"] += 1
+            for fingerprint in fingerprints:
+                services.limiter.forget(fingerprint)
+            raise
+        finally:
+            if attempt is not None:
+                attempt.end(failed=failed)
+        if attempt is not None:
+            for fingerprint in fingerprints:
+                services.limiter.remember(fingerprint)
+        return caller
+
+    async def _count_failure(self, bucket: str, now: float) -> None:
+        attempt = await self.services.limiter.enter(bucket, now)
+        if attempt is None:
+            self._refuse_limited(bucket, now)
+        attempt.end(failed=True)
+        self.services.metrics.authentication_failures["invalid"] += 1
+
+    def _refuse_limited(self, bucket: str, now: float) -> NoReturn:
+        self.services.metrics.authentication_failures["limited"] += 1
+        wait = self.services.limiter.retry_after(bucket, now)
+        raise Refusal(429, "Too many failed attempts; try again later", "address_limited", {"Retry-After": str(wait)})
+
+    # -- the answer ------------------------------------------------------------------------------------------------
+
+    def set_default_headers(self) -> None:
+        if hasattr(self, "services"):
+            self._put_common_headers()
+
+    def _put_common_headers(self) -> None:
+        for name, value in FIXED_HEADERS.items():
+            self._headers[name] = value
+        if not hasattr(self, "request_id"):
+            self.request_id = os.urandom(8).hex()
+        self._headers["X-Request-Id"] = self.request_id
+        if self.services.settings.mock_data:
+            self._headers["X-OWKAI-Mock-Data"] = "true"
+
+    def compute_etag(self) -> None:
+        """No tag of the framework's: views carry their own, other answers have none."""
+
+    def send_problem(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        self.clear()
+        self.set_status(refusal.status, phrase(refusal.status))
+        for name, value in refusal.headers.items():
+            self.set_header(name, value)
+        self.set_header("Content-Type", PROBLEM_TYPE)
+        self.set_header("Vary", "Cookie, Authorization, X-API-Key")
+        extra = dict(refusal.extra)
+        if self.services.settings.mock_data:
+            extra["mock_data"] = True
+        self.finish(problem_body(refusal.status, refusal.detail, self.request_id, extra))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        _, error, _ = kwargs.get("exc_info", (None, None, None))
+        self.send_problem(self._as_refusal(status_code, error))
+
+    def _as_refusal(self, status: int, error: BaseException | None) -> Refusal:
+        if isinstance(error, Refusal):
+            return error
+        if isinstance(error, CacheNotReadyError):
+            return self._not_ready()
+        if isinstance(error, ViewTimeoutError):
+            return Refusal(
+                503,
+                "The answer took too long to compute; try again",
+                "view_timeout",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
+        if status == 405:
+            return Refusal(405, "Method Not Allowed", "method", {"Allow": self.route.allow})
+        if 400 <= status < 500:
+            return Refusal(status, phrase(status), f"http_{status}")
+        return Refusal(500, "Internal Server Error", "unexpected")
+
+    def _not_ready(self) -> Refusal:
+        progress = self.services.board.current.progress
+        extra: dict[str, Any] = {}
+        if progress is not None:
+            extra["progress"] = {
+                "percent": progress.percent,
+                "rows": progress.rows_copied,
+                "rows_estimated": progress.rows_estimated,
+                "table": progress.table,
+            }
+        return Refusal(
+            503,
+            "The first copy of the source is not complete",
+            "cache_not_ready",
+            {"Retry-After": str(RETRY_SECONDS)},
+            extra,
+        )
+
+    def log_exception(
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if isinstance(value, Refusal | HTTPError | CacheNotReadyError | ViewTimeoutError):
+            return
+        log.error(
+            "%s failed; request %s",
+            self.route.name,
+            self.request_id,
+            exc_info=(typ, value, tb) if typ is not None and value is not None else None,
+            extra={"request_id": self.request_id},
+        )
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def on_finish(self) -> None:
+        services = self.services
+        services.metrics.open_requests -= 1
+        seconds = time.perf_counter() - self.started
+        status = self.get_status()
+        services.metrics.count(self.route.name, self.request.method or "", status, seconds)
+        path = shown_path(self.request.path)
+        log_request(self.request.method or "", path, status, seconds * 1000, self.request_id)
+        if services.settings.audit.enabled:
+            services.audit.record(self.audit_entry(path, status))
+
+    def audit_entry(self, path: str, status: int) -> dict[str, Any]:
+        """The record of this access: no query, no header value, no credential."""
+        entry: dict[str, Any] = {
+            "time": self.services.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "event": "access",
+            "request_id": self.request_id,
+            "method": shown(self.request.method or "", 16),
+            "path": path,
+            "status": status,
+            "outcome": self.outcome or outcome_of(status),
+            "reason": self.refusal.reason if self.refusal else None,
+            "address": self.address,
+        }
+        if self.caller is not None:
+            entry |= describe(self.caller)
+        if (theirs := client_request_id(self.request.headers.get("X-Request-Id"))) is not None:
+            entry["client_request_id"] = theirs
+        return entry
+
+
+def describe(caller: Authentication) -> dict[str, Any]:
+    """The members of an audit record that say who it was and by which credential."""
+    return {
+        "principal": shown(caller.principal.name),
+        "user_id": caller.principal.user_id,
+        "organization_id": caller.principal.organization_id,
+        "credential": shown(caller.proof.source),
+        "credential_id": caller.proof.identifier[:16],
+    }
+
+
+def outcome_of(status: int) -> str:
+    if status < 400:
+        return "success"
+    return "denied" if status in (401, 403, 429) else "error"
+
+
+class UnknownPath(ApiHandler):
+    """Every path that no route has."""
+
+    async def prepare(self) -> None:
+        self._check_host()
+        raise Refusal(404, "Not Found", "unknown_path")
+
+
+UNKNOWN_ROUTE = Route("", UnknownPath, Access.PUBLIC, "other")

@@ -1,0 +1,110 @@
+"""Finding the credentials a request presents: session cookies, `Authorization: Bearer`, `X-API-Key`, in this order.
+
+Nothing else counts: no query parameter, no body, no identity header of a proxy. A request that presents one twice with
+different values, or in a form that is not documented, is refused rather than read in one of two ways. Documented forms of
+`Authorization`: the scheme Bearer in any case, one blank, then a session token or an API key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from handlers.problem import Refusal, bad_request, unauthenticated
+
+MAX_COOKIES = 200
+KEY_TEXT = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,256}")  # visible ASCII without the comma
+
+
+class Headers(Protocol):
+    """Header lines by name, as the HTTP parser gives them."""
+
+    def get_list(self, name: str) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Presented:
+    """One credential as presented. `kind` is token or key, `source` says where it stood (for the audit record)."""
+
+    kind: str
+    source: str
+    text: str
+
+    @property
+    def from_cookie(self) -> bool:
+        return self.source.startswith("cookie:")
+
+    def fingerprint(self) -> bytes:
+        return hashlib.sha256(f"{self.kind} {self.text}".encode("utf-8", "surrogateescape")).digest()
+
+    def __repr__(self) -> str:
+        return f"Presented({self.kind}, {self.source})"
+
+
+def find_credentials(headers: Headers, cookie_names: tuple[str, ...]) -> tuple[Presented, ...]:
+    """All credentials of a request in the order in which they count; empty when it presents none.
+
+    Raises `Refusal`: 400 for a repeated or malformed X-API-Key, 401 for everything else that cannot be read one way.
+    """
+    found: list[Presented] = []
+    cookie_lines = headers.get_list("Cookie")
+    if cookie_lines:
+        found.extend(_cookies(cookie_lines, cookie_names))
+    if authorization := headers.get_list("Authorization"):
+        found.append(_bearer(authorization))
+    if keys := headers.get_list("X-Api-Key"):
+        if len(keys) > 1 or not keys[0] or "," in keys[0]:
+            raise bad_request("The X-API-Key header must be given once, with one key", "key_header_repeated")
+        found.append(Presented("key", "x-api-key", keys[0]))
+    return tuple(found)
+
+
+def _cookies(lines: list[str], names: tuple[str, ...]) -> Iterator[Presented]:
+    wanted = {name.lower() for name in names}
+    values: dict[str, set[str]] = {}
+    exact: dict[str, str] = {}
+    count = 0
+    for line in lines:
+        pairs = line.split(";", MAX_COOKIES)
+        count += len(pairs)
+        if count > MAX_COOKIES:
+            raise _too_many_cookies()
+        for pair in pairs:
+            name, _, value = pair.strip(" \t").partition("=")
+            if name.lower() in wanted:
+                # The same name in another case may come from a sibling host: one value or none.
+                values.setdefault(name.lower(), set()).add(value)
+                exact[name] = value
+    for name in names:
+        if len(values.get(name.lower(), ())) > 1:
+            raise unauthenticated("cookie_repeated")
+        if name in exact:
+            yield Presented("token", f"cookie:{name}", _session_text(exact[name]))
+
+
+def _too_many_cookies() -> Refusal:
+    return bad_request(f"More than {MAX_COOKIES} cookies", "cookies_too_many")
+
+
+def _session_text(value: str) -> str:
+    """The token in a cookie value: optionally in double quotes, optionally after "Bearer "."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    return value.removeprefix("Bearer ")
+
+
+def _bearer(lines: list[str]) -> Presented:
+    if len(lines) > 1:
+        raise unauthenticated("authorization_repeated")
+    scheme, blank, text = lines[0].partition(" ")
+    if scheme.lower() != "bearer" or not blank or not text or text.startswith(" "):
+        raise unauthenticated("authorization_form")
+    return Presented("token" if text.count(".") >= 2 else "key", "bearer", text)
+
+
+def well_formed_key(text: str) -> bool:
+    """Whether a text can be an API key at all; blanks are never trimmed into a match."""
+    return KEY_TEXT.fullmatch(text) is not None

@@ -1,0 +1,90 @@
+"""Before the application: bounds on what a connection may cost, and a body that nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream
+from tornado.web import Application
+
+from handlers.base import FIXED_HEADERS
+from handlers.problem import PROBLEM_TYPE, phrase, problem_body
+
+MAX_BODY_BYTES = 64 * 1024
+
+
+class BoundedServer(HTTPServer):
+    """Accepts no more than `bound` connections at once; further ones are closed unheard."""
+
+    bound = 20_000
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        if len(self._connections) >= self.bound:
+            stream.close()
+            return
+        super().handle_stream(stream, address)
+
+
+class Gate(HTTPServerConnectionDelegate):
+    """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        return _GatedRequest(self._application.start_request(server_conn, request_conn), request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self._application.on_close(server_conn)
+
+
+class _GatedRequest(HTTPMessageDelegate):
+    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection) -> None:
+        self._inner: HTTPMessageDelegate | None = inner
+        self._connection = connection
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        announced = headers.get("Content-Length", "")
+        if announced.isdecimal() and announced.isascii() and int(announced[:20]) > MAX_BODY_BYTES:
+            self._inner = None
+            self._refuse(413, "Request bodies are not read here")
+            return None
+        headers.pop("Content-Type", None)  # no route takes a body: nothing is to be parsed
+        assert self._inner is not None  # noqa: S101 - only a refusal clears it
+        return self._inner.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> None:
+        return None
+
+    def finish(self) -> None:
+        if self._inner is not None:
+            self._inner.finish()
+
+    def on_connection_close(self) -> None:
+        if self._inner is not None:
+            self._inner.on_connection_close()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        body = problem_body(status, detail, "none")
+        headers = HTTPHeaders(
+            {
+                **FIXED_HEADERS,
+                "Content-Type": PROBLEM_TYPE,
+                "Content-Length": str(len(body)),
+                "Connection": "close",
+            }
+        )
+        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, phrase(status)), headers, body)
+        self._connection.finish()

@@ -1,0 +1,123 @@
+"""Failed authentications per address: a bounded table of fixed windows.
+
+Rules. A window opens with the first failure of an address and lasts `window_seconds`; refused attempts do not lengthen it.
+An attempt takes one of the window's `limit` places before it is verified and gives it back when it succeeds, so a burst
+in parallel never gets more than `limit` guesses: attempts beyond the free places wait for those under way. A credential
+that was verified before, from wherever, passes without a place: an attacker behind the same address cannot lock out
+sessions and keys in use, only delays new ones until the window ends. When the table is full, further addresses share a
+fixed set of entries; nobody's counter is evicted before its window ends.
+
+Belongs to the event loop; not thread-safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+SHARED_ENTRIES = 1024
+
+
+@dataclass
+class _Window:
+    ends_at: float
+    failures: int = 0
+    under_way: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def wake(self, everybody: bool) -> None:
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                if not everybody:
+                    return
+
+
+class Attempt:
+    """A place taken by one authentication under way; ends exactly once."""
+
+    def __init__(self, window: _Window, limit: int) -> None:
+        self._window = window
+        self._limit = limit
+        self._open = True
+
+    def end(self, *, failed: bool) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._window.under_way -= 1
+        if failed:
+            self._window.failures += 1
+            if self._window.failures >= self._limit:
+                self._window.wake(everybody=True)
+        else:
+            self._window.wake(everybody=False)
+
+
+class FailureLimiter:
+    """`limit` failures per address and `window_seconds`. Times are seconds of any steady clock, passed in as `now`."""
+
+    def __init__(self, limit: int, window_seconds: float, max_entries: int = 50_000, max_known: int = 20_000) -> None:
+        self.limit = limit
+        self.window_seconds = window_seconds
+        self._max_entries = max_entries
+        self._windows: OrderedDict[str, _Window] = OrderedDict()  # by opening time: the oldest end first
+        self._shared: OrderedDict[str, _Window] = OrderedDict()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._max_known = max_known
+        self._salt = secrets.token_hex(8)
+
+    def __len__(self) -> int:
+        return len(self._windows) + len(self._shared)
+
+    async def enter(self, bucket: str, now: float) -> Attempt | None:
+        """Take a place; None when the address is limited."""
+        window = self._window(bucket, now)
+        while window.failures < self.limit and window.failures + window.under_way >= self.limit:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            window.waiting.append(waiter)
+            await waiter
+        if window.failures >= self.limit:
+            return None
+        window.under_way += 1
+        return Attempt(window, self.limit)
+
+    def retry_after(self, bucket: str, now: float) -> int:
+        """Whole seconds until the window of an address ends, at least 1."""
+        return max(1, int(self._window(bucket, now).ends_at - now + 0.999))
+
+    def knows(self, fingerprint: bytes) -> bool:
+        """Whether a credential was verified before (by its fingerprint, never its text)."""
+        return fingerprint in self._known
+
+    def remember(self, fingerprint: bytes) -> None:
+        self._known[fingerprint] = None
+        if len(self._known) > self._max_known:
+            self._known.popitem(last=False)
+
+    def forget(self, fingerprint: bytes) -> None:
+        self._known.pop(fingerprint, None)
+
+    def _window(self, bucket: str, now: float) -> _Window:
+        for table in (self._windows, self._shared):
+            self._drop_ended(table, now)
+        table = self._windows
+        if bucket not in table and len(table) >= self._max_entries:
+            table = self._shared
+            bucket = str(hash((self._salt, bucket)) % SHARED_ENTRIES)
+        window = table.get(bucket)
+        if window is None:
+            window = table[bucket] = _Window(now + self.window_seconds)
+        return window
+
+    def _drop_ended(self, table: OrderedDict[str, _Window], now: float) -> None:
+        while table:
+            bucket, window = next(iter(table.items()))
+            # A window that ends later than one opened now could was opened before the clock was set back.
+            if now < window.ends_at <= now + self.window_seconds:
+                return
+            del table[bucket]
+            window.wake(everybody=True)

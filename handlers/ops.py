@@ -1,0 +1,115 @@
+"""For operators and orchestrators: alive, ready, metrics. None of them names an organization, a person, a host or a secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from analytics.status import Phase, format_lsn
+from handlers.base import ApiHandler
+from handlers.broadcaster import Broadcaster
+from handlers.measures import CONTENT_TYPE, family, single
+from handlers.parameters import read_options
+from handlers.services import Services
+
+
+class Health(ApiHandler):
+    """/healthz: the process answers."""
+
+    def get(self) -> None:
+        read_options(self.request.query_arguments, (), self.services.zones)
+        self.set_header("Content-Type", "application/json")
+        self.finish(b'{"status": "alive"}')
+
+    def head(self) -> None:
+        self.get()
+
+
+class Readiness(ApiHandler):
+    """/readyz: 200 when data is served, 503 before the first copy and while draining. Stale data is served and said so."""
+
+    def get(self) -> None:
+        read_options(self.request.query_arguments, (), self.services.zones)
+        body = readiness(self.services)
+        if not body["ready"]:
+            self.set_status(503)
+            self.set_header("Retry-After", "2")
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(body).encode())
+
+    def head(self) -> None:
+        self.get()
+
+
+class Metrics(ApiHandler):
+    """/metrics, in Prometheus' text format."""
+
+    def initialize(self, broadcaster: Broadcaster, **common: object) -> None:  # type: ignore[override]
+        super().initialize(**common)  # type: ignore[arg-type]
+        self._broadcaster = broadcaster
+
+    def get(self) -> None:
+        read_options(self.request.query_arguments, (), self.services.zones)
+        self.set_header("Content-Type", CONTENT_TYPE)
+        lines = [*self.services.metrics.lines(), *server_lines(self.services, self._broadcaster)]
+        self.finish(("\n".join(lines) + "\n").encode())
+
+    def head(self) -> None:
+        self.get()
+
+
+def readiness(services: Services) -> dict[str, Any]:
+    """The body of /readyz. `lag_seconds` is the time since the cache was last known to equal the source."""
+    status = services.board.current
+    now = services.clock()
+    lag = status.lag_seconds(now)
+    progress = status.progress
+    return {
+        "ready": services.cache.ready and not services.draining.is_set(),
+        "state": "draining" if services.draining.is_set() else status.phase.value,
+        "mode": status.mode,
+        "guarantee": status.guarantee,
+        "stale": status.stale(now, services.settings.sync.stale_after_seconds),
+        "needs_attention": status.phase is Phase.PAUSED,
+        "lag_bytes": status.lag_bytes,
+        "lag_seconds": None if lag is None else round(lag, 3),
+        "lsn": format_lsn(status.applied_lsn),
+        "cache_version": services.cache.version,
+        "retained_wal_bytes": status.retained_wal_bytes,
+        "copy": None
+        if progress is None
+        else {
+            "table": progress.table,
+            "rows": progress.rows_copied,
+            "rows_estimated": progress.rows_estimated,
+            "percent": progress.percent,
+        },
+        "mock_data": services.settings.mock_data,
+    }
+
+
+def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
+    """Metrics of sync, cache and live clients."""
+    status = services.board.current
+    lag = status.lag_seconds(services.clock())
+    yield from family("owkai_sync_phase", "gauge", "1 for the phase that sync is in.")
+    for phase in Phase:
+        yield f'owkai_sync_phase{{phase="{phase.value}"}} {int(status.phase is phase)}'
+    for name, kind, explanation, value in (
+        ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
+        ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),
+        ("owkai_cache_version", "counter", "Committed batches and swaps.", services.cache.version),
+        ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),
+        ("owkai_sync_lag_seconds", "gauge", "Since the cache last equalled the source.", lag),
+        ("owkai_sync_retained_wal_bytes", "gauge", "WAL the source keeps for us.", status.retained_wal_bytes),
+        ("owkai_sync_rows_applied_total", "counter", "Row changes applied.", status.rows_applied),
+        ("owkai_sync_transactions_applied_total", "counter", "Transactions applied.", status.transactions_applied),
+        ("owkai_sync_values_mapped_total", "counter", "Values mapped by rule.", status.values_mapped),
+        ("owkai_sync_copies_total", "counter", "Full copies since the start.", status.copies),
+        ("owkai_sync_reconnects_total", "counter", "Connections made again.", status.reconnects),
+        ("owkai_websocket_clients", "gauge", "Open live connections.", broadcaster.total),
+        ("owkai_websocket_organizations", "gauge", "Organizations with live clients.", broadcaster.organizations),
+        ("owkai_audit_failed_writes_total", "counter", "Audit writes that failed.", services.audit.failed_writes),
+    ):
+        yield from single(name, kind, explanation, value)

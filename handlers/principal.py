@@ -1,0 +1,194 @@
+"""Who asks: from presented credentials to a principal, against the users and api_keys tables as they are now.
+
+A credential is first proved (signature, key hash), then confirmed (the user's row, dates, revocation). Confirming again
+needs no secret, so an open WebSocket can be confirmed at every tick by the same rules as a new request.
+
+Rules: the users row decides e-mail, activity and log-out; admin needs an admin role in both token and row; the token's
+organization must be the row's. A key of the platform carries the current role and organization of its owner; a local key
+carries its own. A user the table does not have is refused, unless the source keeps no users at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from analytics.directory import ApiKey, Directory, User
+from config.settings import Auth
+from handlers.credentials import Presented, well_formed_key
+from handlers.keystore import KeyStore, LocalKey
+from handlers.problem import ORGANIZATION_REQUIRED, Refusal, forbidden, unauthenticated
+from handlers.tokens import Claims, TokenError, TokenVerifier, check_times
+
+PREFIX_LENGTHS = (32, 16)  # the platform's, and that of its older rows
+
+
+@dataclass(frozen=True)
+class Principal:
+    """An authenticated caller. `organization_id` None: it may do nothing that belongs to an organization."""
+
+    email: str
+    user_id: int | None
+    organization_id: int | None
+    admin: bool
+
+    @property
+    def name(self) -> str:
+        return self.email or (f"user {self.user_id}" if self.user_id is not None else "unnamed")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A proved credential: how it was presented and what it proves. Holds no secret."""
+
+    source: str
+    identifier: str  # key prefix, or hash of the token's id
+    subject: Claims | ApiKey | LocalKey
+    prefixes: tuple[str, ...] = ()  # under which a key of the platform is looked up
+
+
+@dataclass(frozen=True)
+class Authentication:
+    """The outcome for one request: who, and by which credential."""
+
+    principal: Principal
+    proof: Proof
+
+    @property
+    def by_cookie(self) -> bool:
+        return self.proof.source.startswith("cookie:")
+
+
+class Authenticator:
+    """Proves and confirms credentials. Raises `Refusal` (401) and passes on `CacheNotReadyError`."""
+
+    def __init__(self, auth: Auth, verifier: TokenVerifier, directory: Directory, keys: KeyStore) -> None:
+        self._auth = auth
+        self._verifier = verifier
+        self._directory = directory
+        self._keys = keys
+
+    async def authenticate(self, presented: Sequence[Presented], now: datetime) -> Authentication:
+        """All presented credentials must hold; the first of them is the caller's."""
+        outcomes = []
+        for credential in presented:
+            proof = await self._prove(credential, now)
+            outcomes.append(Authentication(await self.confirm(proof, now), proof))
+        return outcomes[0]
+
+    async def confirm(self, proof: Proof, now: datetime) -> Principal:
+        """The principal behind a proof at this moment; raises `Refusal` when it holds no longer."""
+        subject = proof.subject
+        if isinstance(subject, Claims):
+            return await self._confirm_claims(subject, now)
+        if isinstance(subject, ApiKey):
+            return await self._confirm_platform_key(subject, proof.prefixes, now)
+        return self._confirm_local_key(subject, now)
+
+    async def _prove(self, presented: Presented, now: datetime) -> Proof:
+        if presented.kind == "token":
+            try:
+                claims = self._verifier.verify(presented.text, now.timestamp())
+            except TokenError as error:
+                raise unauthenticated(str(error)) from error
+            return Proof(presented.source, claims.identifier, claims)
+        if not well_formed_key(presented.text):
+            raise unauthenticated("key_form")
+        local = self._keys.find(presented.text)
+        if local is not None:
+            return Proof(presented.source, local.prefix, local)
+        stored = prefixes(presented.text)
+        candidates = await self._directory.keys_with_prefix(stored)
+        row = matching_key(presented.text, candidates, self._auth.key_hash_order)
+        if row is None:
+            raise unauthenticated("key_unknown")
+        return Proof(presented.source, row.key_prefix, row, stored)
+
+    async def _confirm_claims(self, claims: Claims, now: datetime) -> Principal:
+        try:
+            check_times(claims, now.timestamp(), self._auth.leeway_seconds)
+        except TokenError as error:
+            raise unauthenticated(str(error)) from error
+        user = await self._directory.user(claims.user_id) if claims.user_id is not None else None
+        if user is None:
+            if await self._directory.keeps_users():
+                raise unauthenticated("user_unknown")
+            return Principal(claims.email, claims.user_id, claims.organization_id, self._is_admin(claims.role))
+        _refuse_inactive(user)
+        if user.last_logout is not None and user.last_logout.timestamp() > claims.issued_at:
+            raise unauthenticated("user_logged_out")
+        if (
+            None not in (claims.organization_id, user.organization_id)
+            and claims.organization_id != user.organization_id
+        ):
+            raise unauthenticated("organization_changed")
+        return Principal(
+            user.email,
+            user.id,
+            user.organization_id and claims.organization_id,
+            self._is_admin(user.role) and self._is_admin(claims.role),
+        )
+
+    async def _confirm_platform_key(self, known: ApiKey, stored: tuple[str, ...], now: datetime) -> Principal:
+        rows = await self._directory.keys_with_prefix(stored)
+        row = next((row for row in rows if row.id == known.id and same_digest(row.key_hash, known.key_hash)), None)
+        if row is None or not row.active:
+            raise unauthenticated("key_revoked")
+        if row.expires_at is not None and now >= row.expires_at:
+            raise unauthenticated("key_expired")
+        owner = await self._directory.user(row.user_id)
+        if owner is None:
+            raise unauthenticated("user_unknown")
+        _refuse_inactive(owner)
+        return Principal(owner.email, owner.id, owner.organization_id, self._is_admin(owner.role))
+
+    def _confirm_local_key(self, known: LocalKey, now: datetime) -> Principal:
+        key = self._keys.get(known.id)
+        if key is None or not same_digest(key.key_hash, known.key_hash):
+            raise unauthenticated("key_revoked")
+        if key.expires_at is not None and now >= key.expires_at:
+            raise unauthenticated("key_expired")
+        return Principal(key.email, None, key.organization_id, self._is_admin(key.role))
+
+    def _is_admin(self, role: str) -> bool:
+        return role in self._auth.admin_roles
+
+
+def require_organization(principal: Principal) -> int:
+    """The organization of a caller; raises `Refusal` 403 when there is none."""
+    if not principal.organization_id:
+        raise forbidden(ORGANIZATION_REQUIRED, "no_organization")
+    return principal.organization_id
+
+
+def prefixes(key: str) -> tuple[str, ...]:
+    """The stored prefixes under which a key may be found."""
+    return tuple(dict.fromkeys(key[:length] for length in PREFIX_LENGTHS))
+
+
+def matching_key(key: str, candidates: Sequence[ApiKey], order: str) -> ApiKey | None:
+    """The candidate whose stored hash is that of the key; every candidate is compared, whichever matches."""
+    found = None
+    for row in candidates:
+        text = key + row.salt if order == "key_salt" else row.salt + key
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if same_digest(digest, row.key_hash.lower()) and found is None:
+            found = row
+    return found
+
+
+def same_digest(left: str, right: str) -> bool:
+    """Equality of two hex digests in constant time."""
+    return hmac.compare_digest(left.encode("utf-8", "replace"), right.encode("utf-8", "replace"))
+
+
+def _refuse_inactive(user: User) -> None:
+    if not user.active:
+        raise _inactive()
+
+
+def _inactive() -> Refusal:
+    return unauthenticated("user_inactive")

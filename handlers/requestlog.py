@@ -1,0 +1,50 @@
+"""The log of requests, and a bridle for the framework's own: its texts quote addresses, queries and header values."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from handlers.redaction import shown
+
+log = logging.getLogger(__name__)
+
+FRAMEWORK_LOGGERS = ("tornado.access", "tornado.general", "tornado.application")
+PLACEHOLDER = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[a-zA-Z]")
+
+
+class FrameworkTexts(logging.Filter):
+    """Rewrites a framework record to its constant text: values become `*`, a trace keeps only its exception's type."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        template = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        text = PLACEHOLDER.sub("*", template) if record.args else template
+        if record.exc_info and record.exc_info[0] is not None:
+            text = f"{text} ({record.exc_info[0].__name__})"
+        record.msg = shown(text.replace("%", "%%") if record.args else text)
+        record.args = ()
+        record.exc_info = None
+        record.exc_text = None
+        return True
+
+
+def bridle_framework_loggers() -> None:
+    """Install the filter on the framework's loggers; doing it again changes nothing."""
+    for name in FRAMEWORK_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, FrameworkTexts) for known in logger.filters):
+            logger.addFilter(FrameworkTexts())
+
+
+def log_request(method: str, path: str, status: int, milliseconds: float, request_id: str) -> None:
+    """One line per request. `path` is shown text (`redaction.shown_path`): no query, no secret, no control character."""
+    level = logging.WARNING if status >= 500 else logging.INFO
+    log.log(
+        level,
+        "%s %s %d in %.1f ms",
+        shown(method, 16),
+        path,
+        status,
+        milliseconds,
+        extra={"request_id": request_id, "status": status, "milliseconds": round(milliseconds, 2)},
+    )

@@ -1,0 +1,106 @@
+"""The views over HTTP: authenticate, take the published bytes, write them. Nothing is computed or serialized here."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from analytics.views import Published, ViewKey
+from handlers.base import ApiHandler
+from handlers.parameters import read_options
+from handlers.problem import Refusal
+
+ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
+VARY = "Cookie, Authorization, X-API-Key, Accept-Encoding"
+
+
+class ViewHandler(ApiHandler):
+    """One view of the caller's organization. `view` is the view's name, `parameters` the query parameters it knows."""
+
+    def initialize(self, view: str, parameters: tuple[str, ...] = (), **common: object) -> None:  # type: ignore[override]
+        super().initialize(**common)  # type: ignore[arg-type]
+        self._view = view
+        self._parameters = parameters
+
+    async def get(self) -> None:
+        options = read_options(self.request.query_arguments, self._parameters, self.services.zones)
+        key = ViewKey(self._view, self.organization_id, options)
+        publisher = self.services.publisher
+        published = publisher.cached(key) or await publisher.get(key)
+        self.write_published(published)
+
+    async def head(self) -> None:
+        await self.get()
+
+    def write_published(self, published: Published) -> None:
+        """200 with the bytes, or 304 when the client has them; gzip where the client takes it and it was worth making."""
+        headers = self._headers
+        headers["Cache-Control"] = "private, no-cache"
+        headers["Vary"] = VARY
+        body, tag = published.body, published.etag
+        if published.gzipped is not None and accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
+            body, tag = published.gzipped, tag_of_gzip(tag)
+            headers["Content-Encoding"] = "gzip"
+        headers["Etag"] = tag
+        condition = self.request.headers.get("If-None-Match")
+        if condition is not None and matches(condition, tag):
+            self.set_status(304)
+            self.finish()
+            return
+        headers["Content-Type"] = published.content_type
+        self.finish(body)
+
+
+class NotBuiltHandler(ApiHandler):
+    """A documented path that this version authorizes but does not answer yet."""
+
+    def initialize(self, detail: str, **common: object) -> None:  # type: ignore[override]
+        super().initialize(**common)  # type: ignore[arg-type]
+        self._detail = detail
+
+    def get(self) -> None:
+        raise Refusal(501, self._detail, "not_in_this_version")
+
+    def head(self) -> None:
+        self.get()
+
+
+class HiddenHandler(ApiHandler):
+    """A path that the settings switch off: for everybody as if it did not exist."""
+
+    async def prepare(self) -> None:
+        self._check_host()
+        raise Refusal(404, "Not Found", "switched_off")
+
+
+def tag_of_gzip(tag: str) -> str:
+    """The entity tag of the compressed representation: other bytes, another tag."""
+    return f'{tag[:-1]}-gzip"'
+
+
+def matches(condition: str, tag: str) -> bool:
+    """Weak comparison of If-None-Match with the tag of the selected representation."""
+    if condition.strip() == "*":
+        return True
+    opaque = tag.removeprefix("W/")
+    return any(found == opaque for found in ENTITY_TAG.findall(condition))
+
+
+@lru_cache(maxsize=256)
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Whether gzip is acceptable: named, or by `*`, with a quality above 0."""
+    named: float | None = None
+    anything: float | None = None
+    for entry in accept_encoding[:1024].split(","):
+        coding, *parameters = (part.strip().lower() for part in entry.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                quality = float(value) if QUALITY.fullmatch(value.strip()) else 0.0
+        if coding in ("gzip", "x-gzip"):
+            named = quality
+        elif coding == "*":
+            anything = quality
+    return (named if named is not None else anything or 0.0) > 0

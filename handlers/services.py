@@ -1,0 +1,81 @@
+"""What the handlers work with: one object, built once, passed to every handler. No handler reaches anything else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache as cached
+from zoneinfo import available_timezones
+
+from analytics.cache import Cache
+from analytics.directory import Directory
+from analytics.status import StatusBoard
+from analytics.views import Publisher
+from config.settings import Settings
+from handlers.address import Network, parse_networks
+from handlers.audit import AuditLog
+from handlers.keystore import KeyStore
+from handlers.limiter import FailureLimiter
+from handlers.measures import Measures
+from handlers.principal import Authenticator
+from handlers.tokens import TokenVerifier
+
+NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
+
+
+@dataclass
+class Services:
+    """Everything a request may touch. `draining` is set when the server stops taking work."""
+
+    settings: Settings
+    cache: Cache
+    board: StatusBoard
+    publisher: Publisher
+    directory: Directory
+    keys: KeyStore
+    audit: AuditLog
+    limiter: FailureLimiter
+    authenticator: Authenticator
+    clock: Callable[[], datetime]
+    zones: frozenset[str]
+    trusted_proxies: tuple[Network, ...]
+    metrics: Measures = field(default_factory=Measures)
+    draining: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        """Stop the workers and write the rest of the audit record. The cache belongs to the caller. Idempotent."""
+        self.publisher.close()
+        self.audit.close()
+
+
+def make_services(settings: Settings, cache: Cache, board: StatusBoard, clock: Callable[[], datetime]) -> Services:
+    """Build the services. Raises `KeyFileError`, `KeyStoreError`, `AuditFileError` or ValueError, each naming its setting."""
+    verifier = TokenVerifier(settings.auth)
+    trusted_proxies = parse_networks(settings.server.trusted_proxies)
+    keys = KeyStore(settings.keys_file, clock)
+    keys.load()
+    audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
+    publisher = Publisher(cache, board, settings, clock)
+    directory = Directory(cache, publisher.workers)
+    return Services(
+        settings=settings,
+        cache=cache,
+        board=board,
+        publisher=publisher,
+        directory=directory,
+        keys=keys,
+        audit=audit,
+        limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
+        authenticator=Authenticator(settings.auth, verifier, directory, keys),
+        clock=clock,
+        zones=zone_names(),
+        trusted_proxies=trusted_proxies,
+    )
+
+
+@cached
+def zone_names() -> frozenset[str]:
+    """The names that `tz` may have. Reading the zone database takes a while, so it is read once."""
+    return frozenset(available_timezones()) - NOT_ZONES

@@ -1,0 +1,1 @@
+"""What the operator runs: the command line and the composition root."""

@@ -1,0 +1,145 @@
+"""The composition root: one process that reads a Postgres and serves what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from analytics.cache import Cache, CacheBusyError
+from analytics.status import StatusBoard, format_lsn, utc_now
+from config.load import Loaded
+from config.secrets import secret_texts
+from config.settings import Settings
+from handlers.application import ApiServer, Services, make_services
+from handlers.audit import AuditFileError
+from handlers.keystore import KeyStoreError
+from handlers.tokenkeys import KeyFileError
+from owkai import logs
+from owkai.exits import Exit
+from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
+from owkai.progress import show_copies
+from sync.loop import SyncLoop
+
+log = logging.getLogger(__name__)
+
+WATCH_SECONDS = 0.1
+SYNC_STOP_SECONDS = 10.0
+
+
+def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int:
+    """Serve until a signal or a failure; returns the exit code (`owkai.exits.Exit`).
+
+    `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz).
+    """
+    settings = loaded.settings
+    harden()
+    logs.set_up(settings.log, secret_texts(settings))
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    if os.geteuid() == 0:
+        log.warning("the server runs as root; give it an account of its own")
+    limit = raise_descriptor_limit(settings.server.max_connections)
+    if limit:
+        log.warning("%s", limit)
+    try:
+        cache = Cache(settings.cache)
+    except CacheBusyError as error:
+        return _refuse(Exit.BUSY, str(error))
+    except OSError as error:
+        place = error.filename or settings.cache.directory
+        return _refuse(
+            Exit.SETTINGS, f"cache.directory: {place}: {error.strerror}; name a directory that is ours to write"
+        )
+    try:
+        return asyncio.run(_serve(settings, cache, on_ready))
+    finally:
+        cache.close()
+
+
+async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], None] | None) -> int:
+    lifecycle, board = Lifecycle(), StatusBoard()
+    lifecycle.listen(lambda: _status_line(board, cache))
+    try:
+        services = make_services(settings, cache, board, utc_now)
+    except (KeyFileError, KeyStoreError, AuditFileError) as error:
+        return _refuse(Exit.SETTINGS, str(error))
+    server = ApiServer(services)
+    try:
+        port = server.start()
+    except OSError as error:
+        code, reason = explain_bind(error, settings.server.host, settings.server.port)
+        services.close()
+        return _refuse(code, reason)
+    sync = SyncLoop(settings, cache, board, utc_now)
+    lifecycle.stage = Stage.SERVING
+    log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
+    watch = asyncio.create_task(_watch(sync, lifecycle))
+    bar = asyncio.create_task(show_copies(board, sys.stderr))
+    try:
+        sync.start()
+        if on_ready is not None:
+            on_ready(port)
+        await lifecycle.wait()
+    finally:
+        watch.cancel()
+        bar.cancel()
+        lifecycle.stage = Stage.DRAINING
+        await _drain(lifecycle, services, server, sync)
+        lifecycle.stage = Stage.STOPPED
+        log.info("stopped, exit code %d", lifecycle.exit)
+    return lifecycle.exit
+
+
+async def _watch(sync: SyncLoop, lifecycle: Lifecycle) -> None:
+    """Ends the server when sync ended for good, which it says in `failed`."""
+    while sync.failed is None:
+        await asyncio.sleep(WATCH_SECONDS)
+    lifecycle.end(Exit.BUSY, sync.failed)
+
+
+async def _drain(lifecycle: Lifecycle, services: Services, server: ApiServer, sync: SyncLoop) -> None:
+    bound = services.settings.server.drain_seconds
+    log.info("stopping (%s): open requests have %g s", lifecycle.reason or "error", bound)
+    # A margin, because the server keeps the bound itself; this one only guards against a fault in doing so.
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(server.drain(), bound + 2)
+    await asyncio.to_thread(sync.stop, SYNC_STOP_SECONDS)
+    services.close()
+
+
+def explain_bind(error: OSError, host: str, port: int) -> tuple[Exit, str]:
+    """Why the port could not be taken, and what to do."""
+    where = address(host, port)
+    if error.errno == errno.EADDRINUSE:
+        return Exit.BUSY, f"{where} is in use by another process; stop it or choose another server.port"
+    if error.errno == errno.EACCES:
+        return Exit.SETTINGS, f"{where} needs a privilege (ports below 1024 do); choose server.port = 8480 or a proxy"
+    return (
+        Exit.SETTINGS,
+        f"cannot listen on {where}: {error.strerror or 'unknown address'}; check server.host and server.port",
+    )
+
+
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def _status_line(board: StatusBoard, cache: Cache) -> str:
+    now = board.current
+    lag = now.lag_seconds(utc_now())
+    return (
+        f"sync {now.phase.value}, mode {now.mode}, at {format_lsn(now.applied_lsn) or 'no position'}, "
+        f"lag {'unknown' if lag is None else f'{lag:.1f} s'}, cache version {cache.version}"
+    )
+
+
+def _refuse(code: Exit, reason: str) -> int:
+    log.error("%s", reason)
+    if not logging.getLogger().handlers:
+        print(reason, file=sys.stderr)
+    return code

@@ -1,0 +1,291 @@
+"""The command line. Commands import what they need when they run, so that `owkai --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from owkai.exits import Exit
+
+if TYPE_CHECKING:
+    from config.load import Loaded
+    from handlers.keystore import KeyStore
+
+DISTRIBUTION = "owkai-analytics"
+DEMO_PORT = 8480
+MAXIMUM_TOKEN_MINUTES = 24 * 60
+EXIT_HELP = "Exit codes:\n\n\b\n" + "\n".join(f"  {code.value}  {code.meaning}" for code in Exit)
+
+Command = Callable[..., Any]
+
+
+def config_option(command: Command) -> Command:
+    return click.option(
+        "--config", "file", type=click.Path(path_type=Path, dir_okay=False), envvar="OWKAI_CONFIG", metavar="FILE",
+        help="Settings file. Default: ./owkai.toml, then /etc/owkai/owkai.toml, where one exists.",
+    )(command)  # fmt: skip
+
+
+def set_option(command: Command) -> Command:
+    return click.option(
+        "--set", "assignments", multiple=True, metavar="KEY=VALUE",
+        help="Override one setting, e.g. --set server.port=9000. May be repeated; no secrets here.",
+    )(command)  # fmt: skip
+
+
+@click.group(epilog=EXIT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """OW-kai Analytics: a Postgres in, analytics of AI agents out, over REST and WebSocket."""
+
+
+@main.command(epilog=EXIT_HELP)
+@config_option
+@set_option
+@click.option("--host", help="Address to listen on (server.host).")
+@click.option("--port", type=int, help="Port to listen on, 0 for a free one (server.port).")
+@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="Form of the log (log.format).")
+def serve(
+    file: Path | None, assignments: tuple[str, ...], host: str | None, port: int | None, log_format: str | None
+) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    Settings come from the file, then OWKAI_* in the environment, then this command line; the later one wins.
+    """
+    shortcuts = {"server.host": host, "server.port": port, "log.format": log_format}
+    loaded = load(file, assignments, shortcuts, serving=True)
+    from owkai.app import run
+
+    sys.exit(run(loaded))
+
+
+@main.command(epilog=EXIT_HELP)
+@config_option
+@set_option
+def check(file: Path | None, assignments: tuple[str, ...]) -> None:
+    """Check settings, source, privileges and cache directory, and say what is missing.
+
+    Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
+    """
+    loaded = load(file, assignments, serving=True)
+    from owkai.checks import inspect, report
+
+    findings = inspect(loaded)
+    click.echo(report(findings))
+    sys.exit(Exit.FAILED if any(finding.level == "error" for finding in findings) else Exit.OK)
+
+
+@main.group()
+def config() -> None:
+    """Settings: what is in force, what exists, a file to start from."""
+
+
+@config.command("show")
+@config_option
+@set_option
+def config_show(file: Path | None, assignments: tuple[str, ...]) -> None:
+    """Print the settings in force as TOML, with where each was given. Secrets are shown as ***."""
+    loaded = load(file, assignments)
+    from config.reference import in_force
+
+    click.echo(in_force(loaded), nl=False)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@config.command("reference")
+def config_reference() -> None:
+    """Print every setting with type, default, environment name and meaning (docs/settings.md)."""
+    from config.reference import reference
+
+    click.echo(reference(), nl=False)
+
+
+@config.command("sample")
+def config_sample() -> None:
+    """Print a settings file with every default as a comment."""
+    from config.reference import sample
+
+    click.echo(sample(), nl=False)
+
+
+@main.group()
+def keys() -> None:
+    """API keys of this server, kept as hashes in the cache directory."""
+
+
+@keys.command("create")
+@config_option
+@set_option
+@click.option("--org", type=click.IntRange(min=1), required=True, help="Organization the key reads.")
+@click.option("--role", required=True, help="Role of the key, e.g. user or admin.")
+@click.option("--email", required=True, help="Who it is for; the WebSocket path takes this address.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
+def keys_create(
+    file: Path | None, assignments: tuple[str, ...], org: int, role: str, email: str, days: int | None
+) -> None:
+    """Make a key and print it once; the server keeps only its hash."""
+    store = key_store(load(file, assignments))
+    try:
+        text, key = store.create(org, role, email, days)
+    except ValueError as error:
+        fail(Exit.SETTINGS, str(error))
+    click.echo(text)
+    until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
+    click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
+    click.echo("This text is shown once. A running server takes it within a second.", err=True)
+
+
+@keys.command("list")
+@config_option
+@set_option
+def keys_list(file: Path | None, assignments: tuple[str, ...]) -> None:
+    """List the keys: id, prefix, organization, role, address, made when, valid until."""
+    store, now = key_store(load(file, assignments)), datetime.now(UTC)
+    try:
+        found = store.list()
+    except ValueError as error:
+        fail(Exit.FAILED, str(error))
+    for key in found:
+        until = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "no end"
+        if key.expires_at is not None and key.expires_at <= now:
+            until += " (expired)"
+        cells = (key.id, key.prefix, str(key.organization_id), key.role, key.email, f"{key.created_at:%Y-%m-%d}", until)
+        click.echo("\t".join(cells))
+
+
+@keys.command("revoke")
+@config_option
+@set_option
+@click.argument("name", metavar="ID-OR-PREFIX")
+def keys_revoke(file: Path | None, assignments: tuple[str, ...], name: str) -> None:
+    """Revoke the key with this id or prefix (see `owkai keys list`)."""
+    try:
+        key = key_store(load(file, assignments)).revoke(name)
+    except (KeyError, ValueError) as error:
+        fail(Exit.FAILED, str(error.args[0] if error.args else error))
+    click.echo(f"revoked {key.id} ({key.email}); a running server refuses it within a second")
+
+
+@main.command()
+@config_option
+@set_option
+@click.option("--org", type=click.IntRange(min=1), required=True, help="Claim organization_id.")
+@click.option("--user", type=click.IntRange(min=1), required=True, help="Claim user_id and sub.")
+@click.option("--email", required=True, help="Claim email.")
+@click.option("--role", required=True, help="Claim role, e.g. user or admin.")
+@click.option("--minutes", type=click.IntRange(1, MAXIMUM_TOKEN_MINUTES), default=60, show_default=True)
+def token(
+    file: Path | None, assignments: tuple[str, ...], org: int, user: int, email: str, role: str, minutes: int
+) -> None:
+    """Print a session token signed with the configured HS256 secret, for trying things out."""
+    auth = load(file, assignments).settings.auth
+    if auth.jwt_algorithm != "HS256":
+        fail(
+            Exit.SETTINGS,
+            f"auth.jwt_algorithm is {auth.jwt_algorithm}: the platform holds the private key and signs its tokens, "
+            "this server only verifies them; take a token from there, or make an API key with `owkai keys create`",
+        )
+    secret = auth.jwt_secret.get_secret_value()
+    if not secret:
+        fail(Exit.SETTINGS, "auth.jwt_secret is missing: there is nothing to sign with; see `owkai config reference`")
+    from owkai.tokens import session_token
+
+    now = datetime.now(UTC)
+    claims = {"user_id": user, "organization_id": org, "email": email, "role": role}
+    click.echo(session_token(auth, claims, now, timedelta(minutes=minutes)))
+
+
+@main.group()
+def sync() -> None:
+    """The connection to the source."""
+
+
+@sync.command("drop")
+@config_option
+@set_option
+@click.confirmation_option(prompt="Remove the replication slot and publication of this installation from the source?")
+def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
+    """Remove this installation's slot (and its own publication) from the source, so that it keeps no WAL for us.
+
+    The next `owkai serve` makes them anew and copies the source again.
+    """
+    settings = load(file, assignments).settings
+    if not settings.source.dsn.get_secret_value():
+        fail(Exit.SETTINGS, "source.dsn is missing: there is no source to remove anything from")
+    import psycopg
+
+    from config.secrets import masked
+    from sync.source import SourceError, drop_replication
+
+    try:
+        lines = drop_replication(settings)
+    except (SourceError, psycopg.Error) as error:
+        remedy = getattr(error, "remedy", "")
+        fail(Exit.SOURCE, masked(" ".join(str(error).split())) + (f"; {remedy}" if remedy else ""))
+    click.echo("\n".join(lines))
+
+
+@main.command(epilog=EXIT_HELP)
+@click.option("--port", type=click.IntRange(0, 65535), default=DEMO_PORT, show_default=True, help="0 for a free one.")
+@click.option(
+    "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep the demo's data here."
+)
+def demo(port: int, state: Path | None) -> None:
+    """Try the product: an embedded Postgres with made-up activity, the real sync and the real server."""
+    from owkai.demo.run import run_demo
+
+    sys.exit(run_demo(port=port, state=state))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(f"owkai {installed_version(DISTRIBUTION)}")
+
+
+def load(
+    file: Path | None,
+    assignments: tuple[str, ...] = (),
+    shortcuts: dict[str, Any] | None = None,
+    *,
+    serving: bool = False,
+) -> Loaded:
+    """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
+    from config.load import SettingsError, default_file, load_settings
+
+    overrides = {key: str(value) for key, value in (shortcuts or {}).items() if value is not None}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            fail(Exit.SETTINGS, "--set takes key=value, e.g. --set server.port=9000")
+        overrides[key.strip()] = value
+    try:
+        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
+    except SettingsError as error:
+        fail(Exit.SETTINGS, str(error))
+
+
+def key_store(loaded: Loaded) -> KeyStore:
+    """The key file of the server; only the account that owns it may change it, as the server must read it."""
+    from handlers.keystore import KeyStore
+    from owkai.lifecycle import harden
+
+    harden()
+    directory = loaded.settings.cache.directory
+    if directory.exists() and directory.stat().st_uid != os.geteuid():
+        owner = directory.stat().st_uid
+        fail(Exit.SETTINGS, f"{directory} belongs to account {owner}; run this command as that account")
+    return KeyStore(loaded.settings.keys_file)
+
+
+def fail(code: Exit, text: str) -> NoReturn:
+    """Say why on standard error and end with `code`."""
+    click.echo(text, err=True)
+    sys.exit(code)

@@ -1,0 +1,74 @@
+"""One fault policy: what each kind of error means for sync, and what the operator can do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import duckdb
+import psycopg
+
+from analytics.cache import CacheBusyError, CacheNotReadyError
+from sync.copystream import Stopped
+from sync.schema import ShapeError
+from sync.source import SourceError, server_text
+from sync.wire import WireError
+
+
+class Action(Enum):
+    """What sync does next. Whatever is not committed is undone first; the cache keeps answering in every case."""
+
+    RETRY = "retry"  # the same position again, after a pause with jitter
+    PAUSE = "pause"  # needs a person: looks again at the slowest pace until the source is fit
+    COPY = "copy"  # the stream cannot be continued: a new copy beside the live cache, then a swap
+    STOP = "stop"  # the server is stopping
+
+
+@dataclass(frozen=True)
+class Verdict:
+    action: Action
+    message: str
+    remedy: str = ""
+
+
+class SlotGoneError(RuntimeError):
+    """Our slot no longer leads on from the cache's position."""
+
+
+class SlotBusyError(RuntimeError):
+    """Another process reads our slot."""
+
+
+AUTHENTICATION = "check source.dsn and source.password; the server tries again by itself"
+NETWORK = "the server tries again by itself; check the network and the source if it lasts"
+DISK = "free space for cache.directory; the server tries again by itself"
+SHAPE = "undo the change, or restart this server to accept the new shape with a new copy"
+
+
+def judge(error: BaseException) -> Verdict:
+    """The policy. Unknown errors are retried: the cache is at its last committed position in any case."""
+    match error:
+        case Stopped():
+            return Verdict(Action.STOP, "stopping")
+        case SlotGoneError() | CacheNotReadyError():
+            return Verdict(Action.COPY, str(error))
+        case SlotBusyError() | CacheBusyError():
+            return Verdict(Action.RETRY, str(error), "stop the other server, or give this one its own source.slot")
+        case ShapeError():
+            return Verdict(Action.PAUSE, str(error), SHAPE)
+        case SourceError():
+            return Verdict(Action.PAUSE, str(error), error.remedy or "see `owkai check`")
+        case psycopg.OperationalError() if error.sqlstate and error.sqlstate.startswith("28"):
+            return Verdict(Action.RETRY, server_text(str(error)), AUTHENTICATION)
+        case psycopg.OperationalError():
+            return Verdict(Action.RETRY, server_text(str(error)), NETWORK)
+        case psycopg.Error():
+            return Verdict(Action.RETRY, server_text(str(error)), "see `owkai check`")
+        case WireError():
+            return Verdict(Action.RETRY, f"the source sent what the protocol does not allow: {error}", NETWORK)
+        case duckdb.IOException() | duckdb.OutOfMemoryException() | OSError():
+            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
+        case duckdb.FatalException() | duckdb.InternalException():
+            return Verdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}")
+        case _:
+            return Verdict(Action.RETRY, f"{type(error).__name__}: {server_text(str(error))}", "see the log")

@@ -1,0 +1,341 @@
+"""The sync loop: preflight → copy → stream → (fault → pause → resume, or a new copy beside the live cache).
+
+One thread drives it; it alone writes the cache. Guarantee in streaming mode: the cache is exactly the source at its applied
+position, after any crash too, because rows and position are committed together and the slot moves only behind them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+
+from analytics.cache import Cache, Origin, Store
+from analytics.status import Phase, StatusBoard, format_lsn
+from config.settings import Settings
+from sync.apply import Applier
+from sync.copystream import Stopped
+from sync.faults import Action, SlotBusyError, SlotGoneError, Verdict, judge
+from sync.freshness import Freshness
+from sync.preflight import Survey, ensure_publication, survey
+from sync.replication import Batch, ChangeStream, create_slot, find_slot
+from sync.sampler import Sampler
+from sync.snapshot import copy_tables, retention_horizon
+from sync.source import SourceError, connect, server_text, wal_position
+
+log = logging.getLogger(__name__)
+
+EXACT = "exact: the cache equals the source at the applied position"
+BUSY_SECONDS = 20.0  # a killed predecessor's connection may hold the slot for a moment; longer means another server
+FIRST_PAUSE_SECONDS = 0.2
+ADVANCE_BYTES = 1 << 20
+ADVANCE_SECONDS = 10.0
+EXPIRE_SECONDS = 3600.0
+IDLE_SECONDS = 0.2
+
+
+class SyncLoop:
+    """Runs sync in a thread until `stop`. `failed` is set when it ended for good and the process must end too."""
+
+    def __init__(self, settings: Settings, cache: Cache, board: StatusBoard, clock: Callable[[], datetime]) -> None:
+        self._settings, self._cache, self._board, self._clock = settings, cache, board, clock
+        self._stop = threading.Event()
+        self._freshness = Freshness()
+        self._sampler = Sampler(settings, board, self._freshness, clock)
+        self._thread = threading.Thread(target=self._run, name="owkai-sync", daemon=True)
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._busy_since: float | None = None
+        self._copy_needed: str | None = None
+        self._accepted_mapping: str | None = None
+        self.failed: str | None = None
+
+    def start(self) -> None:
+        self._sampler.start()
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Stop after the batch at hand; what it cannot finish is undone. Idempotent."""
+        self._stop.set()
+        self._sampler.stop(timeout_seconds)
+        self._thread.join(timeout_seconds)
+
+    # -- the road ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._follow()
+            except BaseException as error:
+                verdict = judge(error)
+                if verdict.action is Action.STOP:
+                    break
+                if verdict.message.startswith(type(error).__name__):
+                    log.exception("sync met an error it has no rule for")
+                self._recover(verdict, error)
+                if self.failed:
+                    break
+        self._board.update(phase=Phase.STOPPED)
+
+    def _follow(self) -> None:
+        """One attempt: examine the source, continue or copy, then stream until a fault."""
+        found = survey(self._settings)
+        found.require()
+        identity = found.identity
+        assert identity is not None  # noqa: S101 - a survey without errors has it
+        for finding in found.findings:
+            if finding.level == "warning":
+                log.warning("%s", finding)
+        origin = Origin(
+            identity.system_identifier, identity.database, self._settings.source.slot, found.mapping.fingerprint
+        )
+        store = self._continue(found, origin)
+        if store is None:
+            store = self._copy(found, origin)
+        self._stream(store, found)
+
+    def _continue(self, found: Survey, origin: Origin) -> Store | None:
+        """The live generation, when the slot leads on from exactly where it stands; None when a copy is needed."""
+        store = self._cache.live
+        if store is None:
+            return None
+        reason = self._copy_needed or self._gap(store, origin)
+        if reason is None:
+            return store
+        log.warning("a new copy of the source is made: %s", reason)
+        self._board.update(error=reason, remedy="none needed: a new copy is made beside the live cache")
+        before = store.origin()
+        if before is None or (before.system_identifier, before.database) != (origin.system_identifier, origin.database):
+            self._cache.forget()  # another database's rows must not be shown as this one's
+        return None
+
+    def _gap(self, store: Store, origin: Origin) -> str | None:
+        position, before = store.position(), store.origin()
+        if position is None or before is None:
+            return "the cache is incomplete"
+        if before.system_identifier != origin.system_identifier or before.database != origin.database:
+            return "the source is another database than the cache was copied from"
+        if before != origin:
+            return "the mapping of tables, the slot or the shape of the source has changed"
+        with connect(self._settings) as connection:
+            slot = find_slot(connection, self._settings.source.slot)
+            end = wal_position(connection)
+        if slot is None:
+            return f"replication slot {self._settings.source.slot} is gone"
+        if slot.lost or slot.plugin != "pgoutput":
+            return f"replication slot {slot.name} was invalidated"
+        if slot.confirmed_lsn is not None and slot.confirmed_lsn > position.lsn:
+            return f"replication slot {slot.name} is ahead of the cache (an older cache was put back)"
+        if end < position.lsn:
+            return "the source is behind the cache (failover to an older standby, or a restored backup)"
+        return None
+
+    def _copy(self, found: Survey, origin: Origin) -> Store:
+        """A new generation, copied at a new slot's snapshot and published. The live one answers meanwhile."""
+        self._board.update(phase=Phase.COPYING, mode="stream", progress=None)
+        self._freshness.reset()
+        with connect(self._settings) as connection:
+            ensure_publication(self._settings, connection, found.mapping)
+            self._drop_slot(connection)
+        log.info("creating replication slot %s", self._settings.source.slot)
+        slot = create_slot(self._settings, self._stop.is_set)
+        copied_at = self._clock()
+        try:
+            store = self._cache.build(origin)
+            try:
+                started = time.monotonic()
+                store.begin()
+                with connect(
+                    self._settings, all_organizations=found.all_organizations, statement_timeout=False
+                ) as connection:
+                    rows = copy_tables(
+                        connection, slot.snapshot, found.mapping, store, self._settings, self._board, self._clock,
+                        self._stop.is_set,
+                    )  # fmt: skip
+                store.commit(slot.consistent_lsn)
+                store.checkpoint()
+            except BaseException:
+                store.rollback()
+                self._cache.discard(store)
+                raise
+        finally:
+            slot.connection.close()
+        self._cache.publish(store)
+        self._copy_needed = None
+        self._board.add(copies=1)
+        seconds = time.monotonic() - started
+        log.info(
+            "copied %d rows in %.1f s; the cache equals the source at %s",
+            rows,
+            seconds,
+            format_lsn(slot.consistent_lsn),
+        )
+        self._freshness.known(copied_at)
+        self._progressed(slot.consistent_lsn)
+        return store
+
+    def _drop_slot(self, connection: psycopg.Connection) -> None:
+        slot = find_slot(connection, self._settings.source.slot)
+        if slot is None:
+            return
+        if slot.active_pid is not None:
+            raise SlotBusyError(f"replication slot {slot.name} is in use (server process {slot.active_pid})")
+        connection.execute("SELECT pg_drop_replication_slot(%s)", [slot.name])
+
+    def _stream(self, store: Store, found: Survey) -> None:
+        """Apply changes as they come until a fault or `stop`."""
+        assert found.identity is not None  # noqa: S101 - checked before
+        position = store.position()
+        assert position is not None  # noqa: S101 - the generation is complete
+        self._drop_nothing_if_busy()
+        try:
+            stream = ChangeStream(self._settings, position.lsn, found.identity.version, self._stop.is_set)
+        except SourceError as error:
+            raise _slot_error(error) from error
+        applier = Applier(self._cache, store, found.mapping, self._board)
+        try:
+            self._recovered()
+            self._board.update(phase=Phase.STREAMING, mode="stream", guarantee=EXACT, progress=None)
+            self._progressed(position.lsn)
+            self._apply(stream, applier, store)
+        except SourceError as error:
+            raise _slot_error(error) from error
+        finally:
+            applier.abandon()
+            stream.close()
+
+    def _apply(self, stream: ChangeStream, applier: Applier, store: Store) -> None:
+        settings = self._settings.sync
+        batch = Batch()
+        housekeeping = _Housekeeping(self._settings, self._cache, store, self._clock)
+        committed_at = advanced_at = time.monotonic()
+        durable = stream.acknowledged
+        while not self._stop.is_set():
+            stream.gather(batch, settings.batch_rows, IDLE_SECONDS if batch.end_lsn is None else 0.0)
+            if batch.barrier is not None or batch.rows >= settings.batch_rows:
+                applier.apply(batch, stream.relations)
+            if batch.in_transaction:
+                continue
+            now = time.monotonic()
+            if batch.end_lsn is not None:
+                wait = settings.batch_milliseconds / 1000 - (now - committed_at)
+                if wait > 0 and batch.rows < settings.batch_rows:
+                    self._stop.wait(wait)
+                    stream.gather(batch, settings.batch_rows, 0.0)
+                    if batch.in_transaction or batch.barrier is not None:
+                        continue
+                applier.apply(batch, stream.relations)
+                durable = applier.commit(batch)
+                committed_at = time.monotonic()
+                stream.acknowledge(durable)
+            elif stream.processed - durable > ADVANCE_BYTES or (
+                stream.processed > durable and now - advanced_at > ADVANCE_SECONDS
+            ):
+                # WAL of other tables: remember that it holds nothing of ours, so that the source can let go of it.
+                store.advance(stream.processed)
+                durable, advanced_at = stream.processed, now
+                stream.acknowledge(durable)
+            self._progressed(max(durable, stream.processed))
+            if not applier.open:
+                housekeeping.run(durable)
+
+    def _progressed(self, lsn: int) -> None:
+        self._board.update(applied_lsn=lsn, fresh_at=self._freshness.processed(lsn))
+
+    # -- faults --------------------------------------------------------------------------------------------------
+
+    def _drop_nothing_if_busy(self) -> None:
+        with connect(self._settings) as connection:
+            slot = find_slot(connection, self._settings.source.slot)
+        if slot is None:
+            raise SlotGoneError(f"replication slot {self._settings.source.slot} is gone")
+        if slot.active_pid is not None:
+            raise SlotBusyError(f"replication slot {slot.name} is in use (server process {slot.active_pid})")
+
+    def _recover(self, verdict: Verdict, error: BaseException) -> None:
+        """Put the policy's verdict on the board and wait as it says."""
+        if verdict.action is Action.COPY:
+            self._copy_needed = verdict.message
+            if not isinstance(error, SlotGoneError):
+                self._cache.forget()
+        if isinstance(error, SlotBusyError):
+            self._busy_since = self._busy_since or time.monotonic()
+            if time.monotonic() - self._busy_since > BUSY_SECONDS and self._board.current.reconnects == 0:
+                self.failed = f"{verdict.message}; {verdict.remedy}"
+                log.error("%s", self.failed)
+                return
+        phase = Phase.PAUSED if verdict.action is Action.PAUSE else Phase.RETRYING
+        if self._board.current.error != verdict.message:
+            log.error("sync %s: %s; %s", phase.value, verdict.message, verdict.remedy or "it goes on by itself")
+        self._board.update(phase=phase, error=verdict.message, remedy=verdict.remedy or None, progress=None)
+        pause = self._settings.sync.backoff_max_seconds if verdict.action is Action.PAUSE else self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, self._settings.sync.backoff_max_seconds)
+        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    def _recovered(self) -> None:
+        if self._board.current.error is not None:
+            log.info("sync goes on after: %s", server_text(self._board.current.error))
+            self._board.add(reconnects=1)
+        self._board.update(error=None, remedy=None)
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._busy_since = None
+
+
+class _Housekeeping:
+    """Checkpoints and retention, between batches, by our own clock."""
+
+    def __init__(self, settings: Settings, cache: Cache, store: Store, clock: Callable[[], datetime]) -> None:
+        self._settings, self._cache, self._store, self._clock = settings, cache, store, clock
+        self._checkpoint_due = time.monotonic() + settings.cache.checkpoint_seconds
+        self._expire_due = time.monotonic() + EXPIRE_SECONDS
+
+    def run(self, lsn: int) -> None:
+        now = time.monotonic()
+        if now >= self._checkpoint_due:
+            # A reader's open transaction defers the checkpoint: look again soon.
+            done = self._store.checkpoint()
+            self._checkpoint_due = now + (self._settings.cache.checkpoint_seconds if done else 1.0)
+        if now >= self._expire_due:
+            self._expire_due = now + EXPIRE_SECONDS
+            self._expire(lsn)
+
+    def _expire(self, lsn: int) -> None:
+        horizon = retention_horizon(self._settings, self._clock()).replace(tzinfo=None)
+        self._store.begin()
+        try:
+            gone = self._store.expire("agent_actions", horizon, self._settings.meaning.pending_statuses)
+            gone += self._store.expire("audit_logs", horizon)
+            self._store.commit(lsn)
+        except BaseException:
+            self._store.rollback()
+            raise
+        if gone:
+            self._cache.touched("agent_actions", "audit_logs")
+            log.info("%d rows older than %d days left the cache", gone, self._settings.cache.keep_days)
+
+
+def _slot_error(error: SourceError) -> Exception:
+    """What the server's refusal to stream means."""
+    text = str(error)
+    if "does not exist" in text and "slot" in text:
+        return SlotGoneError(text)
+    if "is active for PID" in text:
+        return SlotBusyError(text)
+    if any(
+        sign in text
+        for sign in (
+            "can no longer get changes",
+            "has been invalidated",
+            "requested WAL segment",
+            "cannot read from logical",
+        )
+    ):
+        return SlotGoneError(text)
+    return error
+
+
+__all__ = ["Stopped", "SyncLoop"]

@@ -1,0 +1,363 @@
+"""Is the source fit to be copied and followed? Every finding says what is wrong and the statement that mends it.
+
+`survey` is what sync runs before each copy or stream; `inspect_source` gives the same as plain findings for `owkai check`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from config.settings import Settings
+from sync.schema import Mapping, SourceTable, read_mapping
+from sync.source import (
+    COLUMN_LIST_SERVER,
+    OLDEST_SERVER,
+    RLS_SETTING,
+    Identity,
+    SourceError,
+    connect,
+    identify,
+    server_text,
+)
+
+Level = Literal["ok", "warning", "error"]
+PUBLISHED = ("insert", "update", "delete", "truncate")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    subject: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}" + (f"; {self.remedy}" if self.remedy else "")
+
+
+@dataclass
+class Survey:
+    """What was found out about a source, and everything wrong with it."""
+
+    identity: Identity | None = None
+    mapping: Mapping = field(default_factory=lambda: Mapping(()))
+    all_organizations: bool = False  # sessions must set the platform's row security setting
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, level: Level, subject: str, message: str, remedy: str = "") -> None:
+        self.findings.append(Finding(level, subject, message, remedy))
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def require(self) -> None:
+        """Raise `SourceError` with every error and its remedy."""
+        if self.errors:
+            message = "; ".join(f"{finding.subject} {finding.message}" for finding in self.errors)
+            raise SourceError(message, "; ".join(finding.remedy for finding in self.errors if finding.remedy))
+
+
+def survey(settings: Settings) -> Survey:
+    """Examine the source. Raises `psycopg.OperationalError` when it cannot be reached, `SourceError` for a bad DSN."""
+    found = Survey()
+    with connect(settings) as connection:
+        _server(connection, found)
+        found.mapping, problems = read_mapping(connection, settings)
+        for problem in problems:
+            found.add("error", problem.subject, problem.message, problem.remedy)
+        role = _role(connection)
+        for table in found.mapping.tables:
+            _privileges(connection, table, role, found)
+            _replica_identity(table, found)
+        _row_security(settings, connection, found, role)
+        _replication(connection, role, found)
+        _publication(settings, connection, role, found)
+    return found
+
+
+def inspect_source(settings: Settings) -> list[Finding]:
+    """The survey as findings; a source that cannot be reached is one of them."""
+    try:
+        found = survey(settings)
+    except SourceError as error:
+        return [Finding("error", "source", str(error), error.remedy)]
+    except psycopg.Error as error:
+        return [
+            Finding(
+                "error",
+                "source",
+                f"cannot be reached: {server_text(str(error))}",
+                "check source.dsn, the network and pg_hba.conf",
+            )
+        ]
+    return found.findings
+
+
+def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -> list[str]:
+    """The statements by which an owner of the tables makes our publication; column lists where the server knows them."""
+    tables = ", ".join(_published_table(table, server_version) for table in mapping.tables)
+    options = "publish = 'insert, update, delete, truncate'"
+    if server_version >= 130_000:
+        options += ", publish_via_partition_root = true"
+    name = sql.Identifier(settings.source.publication).as_string(None)
+    return [f"CREATE PUBLICATION {name} FOR TABLE {tables} WITH ({options})"]
+
+
+def _published_table(table: SourceTable, server_version: int) -> str:
+    name = table.identifier.as_string(None)
+    # With REPLICA IDENTITY FULL a column list would make the source refuse its own updates and deletes.
+    if server_version < COLUMN_LIST_SERVER or table.replica_identity == "f":
+        return name
+    listed = list(dict.fromkeys((*(column.name for column in table.columns), *table.key_columns)))
+    return f"{name} ({', '.join(sql.Identifier(column).as_string(None) for column in listed)})"
+
+
+@dataclass(frozen=True)
+class _Role:
+    name: str
+    superuser: bool
+    replication: bool
+    may_create: bool
+    server_version: int
+
+    @property
+    def quoted(self) -> str:
+        return sql.Identifier(self.name).as_string(None)
+
+
+def _role(connection: psycopg.Connection) -> _Role:
+    row = connection.execute(
+        "SELECT rolname, rolsuper,"
+        " rolreplication OR EXISTS (SELECT 1 FROM pg_roles g WHERE g.rolname IN ('rds_replication', 'rds_superuser')"
+        "                           AND pg_has_role(r.oid, g.oid, 'USAGE')),"
+        " has_database_privilege(current_database(), 'CREATE')"
+        " FROM pg_roles r WHERE rolname = current_user"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the current role exists
+    name, superuser, replication, may_create = row
+    return _Role(name, superuser, replication, may_create, connection.info.server_version)
+
+
+def _server(connection: psycopg.Connection, found: Survey) -> None:
+    version = connection.info.server_version
+    if version < OLDEST_SERVER:
+        found.add("error", "server", f"is version {version // 10000}", "Postgres 12 or newer is needed")
+    found.identity = identify(connection)
+    if found.identity.in_recovery and version < 160_000:
+        found.add(
+            "error",
+            "server",
+            "is a standby, and logical decoding on a standby needs Postgres 16",
+            "point source.dsn at the primary",
+        )
+    found.add("ok", "server", f"Postgres {version // 10000}.{version % 10000}, database {found.identity.database}")
+
+
+def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role, found: Survey) -> None:
+    hidden = [
+        column.name
+        for column in table.columns
+        if not _has(connection, "SELECT has_column_privilege(%s::oid, %s, 'SELECT')", table.oid, column.name)
+    ]
+    if hidden:
+        listed = ", ".join(sql.Identifier(column.name).as_string(None) for column in table.columns)
+        found.add(
+            "error",
+            f"table {table.qualified}",
+            f"the role {role.name} may not read {', '.join(hidden)}",
+            f"GRANT SELECT ({listed}) ON {table.identifier.as_string(None)} TO {role.quoted}",
+        )
+        return
+    found.add(
+        "ok", f"table {table.qualified}", f"{len(table.columns)} columns mapped, about {table.rows_estimated} rows"
+    )
+    if table.missing:
+        found.add(
+            "ok",
+            f"table {table.qualified}",
+            f"optional columns it does not have stay empty: {', '.join(table.missing)}",
+        )
+    if not role.superuser and _has(
+        connection, "SELECT has_table_privilege(%s::oid, 'INSERT, UPDATE, DELETE, TRUNCATE')", table.oid
+    ):
+        found.add(
+            "warning",
+            f"table {table.qualified}",
+            f"the role {role.name} may write to it, which this server never does",
+            f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table.identifier.as_string(None)} FROM {role.quoted}",
+        )
+
+
+def _replica_identity(table: SourceTable, found: Survey) -> None:
+    key = table.source_name(table.table.key)
+    name = table.identifier.as_string(None)
+    if table.replica_identity == "n":
+        found.add("error", f"table {table.qualified}", "has REPLICA IDENTITY NOTHING, so updates and deletes cannot be followed",
+                  f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT")  # fmt: skip
+    elif table.replica_identity != "f" and key not in table.key_columns:
+        found.add("error", f"table {table.qualified}", f"has no primary key on {key}, so updates and deletes cannot be followed",
+                  f"ALTER TABLE {name} ADD PRIMARY KEY ({key}), or ALTER TABLE {name} REPLICA IDENTITY FULL")  # fmt: skip
+
+
+def _row_security(settings: Settings, connection: psycopg.Connection, found: Survey, role: _Role) -> None:
+    """Row-level security silently hides rows: never run on less than everything."""
+    bound = [
+        table for table in found.mapping.tables if _has(connection, "SELECT row_security_active(%s::oid)", table.oid)
+    ]
+    if not bound:
+        return
+    names = ", ".join(table.qualified for table in bound)
+    if all(_policy_opens_all(connection, table) for table in bound):
+        found.all_organizations = True
+        found.add("ok", "row-level security", f"on {names}: opened by the platform's own setting for all organizations")
+        return
+    found.add(
+        "error",
+        "row-level security",
+        f"hides rows of {names} from the role {role.name}",
+        f"ALTER ROLE {role.quoted} BYPASSRLS",
+    )
+
+
+_POLICIES = """
+SELECT polpermissive, pg_get_expr(polqual, polrelid) FROM pg_policy
+WHERE polrelid = %s AND polcmd IN ('r', '*')
+  AND (0 = ANY (polroles) OR EXISTS (SELECT 1 FROM unnest(polroles) m WHERE m <> 0 AND pg_has_role(m, 'USAGE')))"""
+
+
+def _policy_opens_all(connection: psycopg.Connection, table: SourceTable) -> bool:
+    """Whether a policy shows every row once the platform's setting is '1': one that is true without looking at a row."""
+    policies = connection.execute(_POLICIES, [table.oid]).fetchall()
+    if not policies or not all(permissive for permissive, _ in policies):
+        return False
+    return any(_true_for_every_row(connection, expression) for _, expression in policies if expression)
+
+
+def _true_for_every_row(connection: psycopg.Connection, expression: str) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET TRANSACTION READ ONLY")
+            connection.execute("SELECT set_config(%s, '1', true)", [RLS_SETTING])
+            return _has(connection, f"SELECT ({expression})")  # the catalogue's own text, read back as it stands
+    except psycopg.Error:
+        return False  # it names a column, or our role may not evaluate it
+
+
+def _replication(connection: psycopg.Connection, role: _Role, found: Survey) -> None:
+    if _text(connection, "SELECT current_setting('wal_level')") != "logical":
+        found.add(
+            "error", "server", "wal_level is not logical", "ALTER SYSTEM SET wal_level = logical, then restart Postgres"
+        )
+    if not (role.superuser or role.replication):
+        found.add(
+            "error", "replication", f"the role {role.name} may not replicate", f"ALTER ROLE {role.quoted} REPLICATION"
+        )
+    for setting in ("max_replication_slots", "max_wal_senders"):
+        if int(_text(connection, "SELECT current_setting(%s)", setting)) == 0:
+            found.add("error", "server", f"{setting} is 0", f"ALTER SYSTEM SET {setting} = 10, then restart Postgres")
+    if role.server_version >= 130_000 and _text(connection, "SELECT current_setting('max_slot_wal_keep_size')") == "-1":
+        found.add("warning", "server", "max_slot_wal_keep_size is unlimited: a slot nobody reads can fill the disk",
+                  "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; a lost slot is replaced by a new copy")  # fmt: skip
+    if not (role.superuser or _has(connection, "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")):
+        found.add("warning", "statistics", f"the role {role.name} cannot see the state of other sessions; active and idle stay unknown",
+                  f"GRANT pg_read_all_stats TO {role.quoted}")  # fmt: skip
+
+
+def _publication(settings: Settings, connection: psycopg.Connection, role: _Role, found: Survey) -> None:
+    if not found.mapping.tables or found.errors:
+        return
+    name = settings.source.publication
+    statements = publication_sql(settings, found.mapping, role.server_version)
+    row = connection.execute(
+        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = %s",
+        [name],
+    ).fetchone()
+    if row is None:
+        if settings.source.manage_publication and _may_publish(connection, role, found.mapping):
+            found.add("ok", f"publication {name}", "does not exist yet and is created at the start")
+        else:
+            found.add("error", f"publication {name}", "does not exist, and the role may not create it",
+                      f"as the tables' owner run: {'; '.join(statements)}")  # fmt: skip
+        return
+    publishes = row
+    lacking = [what for what, there in zip(PUBLISHED, publishes, strict=True) if not there]
+    subject, quoted = f"publication {name}", sql.Identifier(name).as_string(None)
+    if lacking:
+        remedy = f"ALTER PUBLICATION {quoted} SET (publish = '{', '.join(PUBLISHED)}')"
+        found.add("error", subject, f"does not publish {', '.join(lacking)}", remedy)
+    for table in found.mapping.tables:
+        message = _publication_lacks(connection, name, table)
+        if message is None:
+            continue
+        add = f"ADD TABLE {_published_table(table, role.server_version)}"
+        remedy = f"ALTER PUBLICATION {quoted} {add}"
+        if not message.startswith("does not contain"):
+            remedy = f"ALTER PUBLICATION {quoted} DROP TABLE {table.identifier.as_string(None)}; {remedy}"
+        found.add("error", subject, message, remedy)
+
+
+def _publication_lacks(connection: psycopg.Connection, publication: str, table: SourceTable) -> str | None:
+    """What of a table the publication would not stream; None when all of it is."""
+    details = "attnames, rowfilter" if connection.info.server_version >= COLUMN_LIST_SERVER else "NULL, NULL"
+    row = connection.execute(
+        sql.SQL(
+            "SELECT {} FROM pg_publication_tables WHERE pubname = %s AND schemaname = %s AND tablename = %s"
+        ).format(sql.SQL(details)),
+        [publication, table.schema, table.name],
+    ).fetchone()
+    if row is None:
+        return f"does not contain table {table.qualified}"
+    columns, row_filter = row
+    if row_filter:
+        return f"filters rows of table {table.qualified}, so the cache would miss some"
+    if table.replica_identity == "f" and _listed(connection, publication, table):
+        return f"lists columns of table {table.qualified}, whose REPLICA IDENTITY FULL makes the source refuse updates"
+    absent = [column.name for column in table.columns if columns is not None and column.name not in columns]
+    return f"leaves out {', '.join(absent)} of table {table.qualified}" if absent else None
+
+
+def _listed(connection: psycopg.Connection, publication: str, table: SourceTable) -> bool:
+    if connection.info.server_version < COLUMN_LIST_SERVER:
+        return False
+    return _has(
+        connection,
+        "SELECT r.prattrs IS NOT NULL FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid"
+        " WHERE p.pubname = %s AND r.prrelid = %s::oid",
+        publication,
+        table.oid,
+    )
+
+
+def _may_publish(connection: psycopg.Connection, role: _Role, mapping: Mapping) -> bool:
+    if role.superuser:
+        return True
+    owned = all(
+        _has(connection, "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = %s", table.oid)
+        for table in mapping.tables
+    )
+    return role.may_create and owned
+
+
+def ensure_publication(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> None:
+    """Create the publication when it does not exist; the survey has found that the role may."""
+    if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [settings.source.publication]).fetchone():
+        return
+    for statement in publication_sql(settings, mapping, connection.info.server_version):
+        connection.execute(statement.encode())
+
+
+def _has(connection: psycopg.Connection, query: str, *parameters: object) -> bool:
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return bool(row and row[0])
+
+
+def _text(connection: psycopg.Connection, query: str, *parameters: object) -> str:
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,236 @@
+"""Slots and the change stream of logical replication, over psycopg's own libpq connection.
+
+The stream's confirmed position only ever moves to what `acknowledge` is given, and its caller gives it only positions the
+cache has committed: an LSN acknowledged before its batch is durable cannot happen here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from analytics.status import format_lsn, parse_lsn
+from config.settings import Settings
+from sync.copystream import POLL_SECONDS, Stopping, await_result, drain_results, readable
+from sync.pgoutput import HEADER, Relation, Truncate, parse_begin, parse_commit, parse_relation, parse_truncate
+from sync.source import BINARY_SERVER, SourceError, open_replication
+from sync.wire import WireError
+
+EPOCH_2000_SECONDS = 946_684_800
+MESSAGES_BETWEEN_LOOKS = 2_000  # how many messages are taken before the clock is looked at
+MAXIMUM_MESSAGE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A replication slot as pg_replication_slots shows it."""
+
+    name: str
+    plugin: str
+    database: str
+    active_pid: int | None
+    confirmed_lsn: int | None
+    lost: bool
+
+
+def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
+    lost = "wal_status = 'lost'" if connection.info.server_version >= 130_000 else "false"
+    row = connection.execute(
+        sql.SQL(
+            "SELECT slot_name, plugin, database, active_pid, confirmed_flush_lsn - '0/0'::pg_lsn, coalesce({}, false)"
+            " FROM pg_replication_slots WHERE slot_name = %s"
+        ).format(sql.SQL(lost)),
+        [name],
+    ).fetchone()
+    if row is None:
+        return None
+    return Slot(row[0], row[1] or "", row[2] or "", row[3], None if row[4] is None else int(row[4]), bool(row[5]))
+
+
+@dataclass(frozen=True)
+class ExportedSlot:
+    """A new slot with the snapshot that shows exactly what was committed before its first change.
+
+    The snapshot lives as long as `connection` runs no other command.
+    """
+
+    connection: psycopg.Connection
+    consistent_lsn: int
+    snapshot: str
+
+
+def create_slot(settings: Settings, stopping: Stopping) -> ExportedSlot:
+    """Create our slot and export its snapshot. Waits for transactions that are open on the source."""
+    connection = open_replication(settings)
+    try:
+        result = await_result(
+            connection, f'CREATE_REPLICATION_SLOT "{settings.source.slot}" LOGICAL pgoutput EXPORT_SNAPSHOT', stopping
+        )
+        values = [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
+        drain_results(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return ExportedSlot(connection, parse_lsn(values[1]), values[2])
+
+
+@dataclass
+class Batch:
+    """Row messages gathered from the stream, by relation, and where in the stream they end.
+
+    `barrier` is a message that must wait until the rows before it are applied. `end_lsn` is the end of the last complete
+    transaction; rows of an unfinished one may already be in `groups` (`in_transaction`).
+    """
+
+    groups: dict[int, list[bytes]] = field(default_factory=dict)
+    rows: int = 0
+    barrier: Truncate | Relation | None = None
+    in_transaction: bool = False
+    end_lsn: int | None = None
+    transactions: int = 0
+
+    def take_rows(self) -> dict[int, list[bytes]]:
+        groups, self.groups, self.rows = self.groups, {}, 0
+        return groups
+
+
+class ChangeStream:
+    """An open stream from the slot. Not thread-safe. `close` is idempotent."""
+
+    def __init__(self, settings: Settings, start_lsn: int, server_version: int, stopping: Stopping) -> None:
+        self._connection = open_replication(settings)
+        self._stopping = stopping
+        self._reply_timeout = settings.sync.reply_timeout_seconds
+        self.relations: dict[int, Relation] = {}
+        self.acknowledged = start_lsn
+        self.processed = start_lsn  # everything before this was handed over or concerns no table of ours
+        self._skip_until = start_lsn
+        self._skipping = False
+        self._heard = time.monotonic()
+        self._asked = 0.0
+        options = ["proto_version '1'", f"publication_names '\"{settings.source.publication}\"'"]
+        if server_version >= BINARY_SERVER:
+            options.append("binary 'true'")
+        command = (
+            f'START_REPLICATION SLOT "{settings.source.slot}" LOGICAL {format_lsn(start_lsn)} ({", ".join(options)})'
+        )
+        try:
+            await_result(self._connection, command, stopping)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def gather(self, batch: Batch, row_limit: int, wait_seconds: float) -> None:
+        """Add what the stream has to `batch`: until nothing more is waiting, the limit or a barrier is reached.
+
+        Waits at most `wait_seconds` for the first message. Raises `psycopg.OperationalError` when the source is gone or
+        silent for the reply timeout, `SourceError` when it ends the stream, `WireError` for malformed messages.
+        """
+        pgconn = self._connection.pgconn
+        deadline = time.monotonic() + wait_seconds
+        taken = 0
+        while batch.rows < row_limit and batch.barrier is None:
+            size, data = pgconn.get_copy_data(1)
+            if size > 0:
+                self._take(bytes(data), batch)
+                taken += 1
+                if taken % MESSAGES_BETWEEN_LOOKS == 0:
+                    self._heard = time.monotonic()
+            elif size == 0:
+                if taken:
+                    self._heard = time.monotonic()
+                remaining = 0.0 if taken and not batch.in_transaction else max(0.0, deadline - time.monotonic())
+                if readable(pgconn, min(remaining, POLL_SECONDS)):
+                    pgconn.consume_input()
+                    continue
+                self._watch()
+                if remaining <= 0 or self._stopping():
+                    return
+            else:
+                drain_results(self._connection)
+                raise psycopg.OperationalError("the source ended the stream")
+        self._heard = time.monotonic()
+
+    def acknowledge(self, durable_lsn: int, *, ask: bool = False) -> None:
+        """Tell the source that everything before `durable_lsn` is safe in the cache; `ask` for a sign of life."""
+        self.acknowledged = max(self.acknowledged, durable_lsn)
+        now = round((time.time() - EPOCH_2000_SECONDS) * 1_000_000)
+        position = self.acknowledged.to_bytes(8, "big")
+        self._connection.pgconn.put_copy_data(b"r" + 3 * position + now.to_bytes(8, "big", signed=True) + bytes([ask]))
+        self._connection.pgconn.flush()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _watch(self) -> None:
+        """Ask for a sign of life each second; a peer that stays silent is gone (a half-open connection says nothing)."""
+        now = time.monotonic()
+        if now - self._heard > self._reply_timeout:
+            raise psycopg.OperationalError(f"the source has been silent for {self._reply_timeout:g} s")
+        if now - self._asked >= 1:
+            self._asked = now
+            self.acknowledge(self.acknowledged, ask=True)
+
+    def _take(self, message: bytes, batch: Batch) -> None:
+        if len(message) > MAXIMUM_MESSAGE_BYTES:
+            raise WireError("a message of more than 1 GiB")
+        if message[0] == 0x77:  # w: XLogData
+            if len(message) <= HEADER:
+                raise WireError("an empty stream message")
+            self._take_change(message, batch)
+        elif message[0] == 0x6B and len(message) == 18:  # k: keepalive
+            if not batch.in_transaction:
+                self.processed = max(self.processed, int.from_bytes(message[1:9], "big"))
+            if message[17]:
+                self.acknowledge(self.acknowledged)
+        else:
+            raise WireError(f"unknown stream message {message[:1]!r}")
+
+    def _take_change(self, message: bytes, batch: Batch) -> None:
+        tag = message[HEADER]
+        if tag in b"IUD":
+            if not batch.in_transaction:
+                raise WireError("a change outside a transaction")
+            if self._skipping:
+                return
+            relation = int.from_bytes(message[HEADER + 1 : HEADER + 5], "big")
+            if relation not in self.relations:
+                raise WireError("a change of a table the stream did not announce")
+            batch.groups.setdefault(relation, []).append(message)
+            batch.rows += 1
+            return
+        payload = message[HEADER:]
+        if tag == 0x42:  # B(egin)
+            if batch.in_transaction:
+                raise WireError("a transaction begins inside another")
+            batch.in_transaction = True
+            # A transaction the cache already holds may come again after a reconnect: it is passed over.
+            self._skipping = parse_begin(payload) < self._skip_until
+        elif tag == 0x43:  # C(ommit)
+            if not batch.in_transaction:
+                raise WireError("a commit outside a transaction")
+            _, end_lsn = parse_commit(payload)
+            batch.in_transaction = False
+            self.processed = max(self.processed, end_lsn)
+            if not self._skipping:
+                if batch.end_lsn is not None and end_lsn < batch.end_lsn:
+                    raise WireError("the stream goes back")
+                batch.end_lsn = end_lsn
+                batch.transactions += 1
+        elif tag == 0x52:  # R(elation)
+            announced = parse_relation(payload)
+            if batch.groups.get(announced.oid) and self.relations.get(announced.oid) != announced:
+                batch.barrier = announced
+            else:
+                self.relations[announced.oid] = announced
+        elif tag == 0x54:  # T(runcate)
+            if not self._skipping:
+                batch.barrier = parse_truncate(payload)
+        elif tag not in b"OYM":  # origin, type, logical message: nothing of ours
+            raise WireError(f"unknown change message {chr(tag)!r}")
+
+
+__all__ = ["Batch", "ChangeStream", "ExportedSlot", "Slot", "SourceError", "create_slot", "find_slot"]

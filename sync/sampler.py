@@ -1,0 +1,89 @@
+"""Samples of the source on a connection of their own: WAL end each second, connections and retained WAL now and then.
+
+No request ever waits for these; views read the newest sample from the status board.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+
+from analytics.status import Connections, StatusBoard
+from config.settings import Settings
+from sync.freshness import Freshness
+from sync.source import SourceError, connect, server_text, wal_position
+
+log = logging.getLogger(__name__)
+
+WAL_SECONDS = 1.0
+
+_CONNECTIONS = """
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state LIKE 'idle%'), count(*),
+       current_setting('max_connections')::int,
+       count(*) FILTER (WHERE state IS NULL) > 0 AND NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+FROM pg_stat_activity WHERE backend_type = 'client backend'"""
+
+_RETAINED = """
+SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - restart_lsn)::bigint
+FROM pg_replication_slots WHERE slot_name = %s"""
+
+
+class Sampler:
+    """A thread that samples until `stop`. A source out of reach only means that samples grow old."""
+
+    def __init__(
+        self, settings: Settings, board: StatusBoard, freshness: Freshness, clock: Callable[[], datetime]
+    ) -> None:
+        self._settings, self._board, self._freshness, self._clock = settings, board, freshness, clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="owkai-sampler", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        self._stop.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                with connect(self._settings) as connection:
+                    self._sample(connection)
+            except (psycopg.Error, SourceError, OSError) as error:
+                log.debug("sampling the source failed: %s", server_text(str(error)))
+            self._stop.wait(WAL_SECONDS)
+
+    def _sample(self, connection: psycopg.Connection) -> None:
+        due = 0.0
+        while not self._stop.is_set():
+            at = self._clock()
+            source_lsn = wal_position(connection)
+            self._board.update(source_lsn=source_lsn, fresh_at=self._freshness.sampled(source_lsn, at))
+            if time.monotonic() >= due:
+                due = time.monotonic() + self._settings.sync.sample_seconds
+                self._board.update(
+                    connections=sample_connections(connection, at),
+                    retained_wal_bytes=retained_wal(connection, self._settings.source.slot),
+                )
+            self._stop.wait(WAL_SECONDS)
+
+
+def sample_connections(connection: psycopg.Connection, at: datetime) -> Connections | None:
+    """Client connections of the whole server; the states are unknown (None) where the role may not see them."""
+    row = connection.execute(_CONNECTIONS).fetchone()
+    if row is None:
+        return None
+    active, idle, total, maximum, hidden = row
+    return Connections(None if hidden else active, None if hidden else idle, total, maximum, at)
+
+
+def retained_wal(connection: psycopg.Connection, slot: str) -> int | None:
+    """Bytes of WAL the source keeps for our slot; None without a slot."""
+    row = connection.execute(_RETAINED, [slot]).fetchone()
+    return None if row is None or row[0] is None else int(row[0])

@@ -1,0 +1,252 @@
+"""How the source's tables become the cache's: found in the catalogue, checked against what we can read, fingerprinted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from analytics.tables import TABLES, Column, Kind, Table
+from config.settings import Settings
+from sync import wire
+from sync.pgoutput import Relation, Target
+
+READABLE: dict[Kind, frozenset[int]] = {
+    Kind.INTEGER: frozenset({wire.INT2, wire.INT4, wire.INT8, wire.NUMERIC}),
+    Kind.FLOAT: frozenset({wire.FLOAT4, wire.FLOAT8, wire.NUMERIC, wire.INT2, wire.INT4, wire.INT8}),
+    Kind.TEXT: frozenset(
+        {wire.TEXT_TYPE, wire.VARCHAR, wire.BPCHAR, wire.NAME, wire.JSON, wire.UUID, wire.INT2, wire.INT4, wire.INT8}
+        | {wire.NUMERIC, wire.BOOL, wire.LIKE_TEXT}
+    ),
+    Kind.BOOLEAN: frozenset({wire.BOOL, wire.INT2, wire.INT4}),
+    Kind.TIME: frozenset({wire.TIMESTAMP, wire.TIMESTAMPTZ, wire.DATE}),
+}
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """One mapped column: where the source keeps it and as what type."""
+
+    column: Column
+    name: str
+    declared_oid: int  # as the table declares it, perhaps a domain
+    type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
+    type_name: str
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """One mapped table of the source."""
+
+    table: Table
+    schema: str
+    name: str
+    oid: int
+    columns: tuple[SourceColumn, ...]
+    partitioned: bool
+    replica_identity: str
+    key_columns: tuple[str, ...]  # of the replica identity
+    rows_estimated: int
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Optional columns the source does not have; NULL in the cache."""
+        here = {column.column.name for column in self.columns}
+        return tuple(name for name in self.table.column_names if name not in here)
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def source_name(self, column: str) -> str | None:
+        return next((found.name for found in self.columns if found.column.name == column), None)
+
+    def target(self, relation: Relation) -> Target:
+        """Where the columns of a streamed relation go. Raises `ShapeError` when a mapped column is gone or has another type."""
+        places = {column.name: place for place, column in enumerate(relation.columns)}
+        sources: list[int | None] = []
+        types: list[int] = []
+        for column in self.table.columns:
+            found = next((mine for mine in self.columns if mine.column.name == column.name), None)
+            if found is None:
+                sources.append(None)
+                types.append(0)
+                continue
+            if found.name not in places:
+                raise ShapeError(self.qualified, found.name, "is no longer part of the stream (dropped or renamed)")
+            if relation.columns[places[found.name]].type_oid != found.declared_oid:
+                raise ShapeError(self.qualified, found.name, f"no longer has the type {found.type_name}")
+            sources.append(places[found.name])
+            types.append(found.type_oid)
+        key = next(
+            place for place, column in zip(sources, self.table.columns, strict=True) if column.name == self.table.key
+        )
+        assert key is not None  # noqa: S101 - the key is a required column
+        return Target(
+            relation,
+            self.table.column_names,
+            tuple(column.kind for column in self.table.columns),
+            tuple(sources),
+            tuple(types),
+            key,
+            types[self.table.column_names.index(self.table.key)],
+        )
+
+
+class ShapeError(RuntimeError):
+    """The source's table no longer has the shape the cache was copied from. Needs a person, or a new copy."""
+
+    def __init__(self, table: str, column: str, what: str) -> None:
+        super().__init__(f"column {column} of table {table} {what}")
+        self.table, self.column = table, column
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """All mapped tables. A table the settings switch off is absent and stays empty in the cache."""
+
+    tables: tuple[SourceTable, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a cache copied under one mapping would be wrong under another."""
+        parts = [
+            (table.table.name, table.qualified, column.column.name, column.name, column.type_oid)
+            for table in self.tables
+            for column in table.columns
+        ]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def find(self, schema: str, name: str) -> SourceTable | None:
+        return next((table for table in self.tables if (table.schema, table.name) == (schema, name)), None)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in the catalogue that keeps us from reading right."""
+
+    subject: str
+    message: str
+    remedy: str
+
+
+def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Mapping, list[Problem]]:
+    """The mapping the catalogue allows, and every problem found."""
+    tables: list[SourceTable] = []
+    problems: list[Problem] = []
+    for table in TABLES:
+        name = getattr(settings.source.tables, table.name)
+        if not name:
+            continue
+        found = _read_table(connection, settings, table, name, problems)
+        if found is not None:
+            tables.append(found)
+    return Mapping(tuple(tables)), problems
+
+
+_TABLE_QUERY = """
+SELECT c.oid, c.relkind, c.relreplident, c.reltuples,
+       ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+              WHERE i.indrelid = c.oid
+                AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)))
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s"""
+
+_COLUMN_QUERY = """
+WITH RECURSIVE base (attnum, attname, declared, oid) AS (
+    SELECT attnum, attname, atttypid, atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT b.attnum, b.attname, b.declared, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+SELECT b.attname, b.declared, b.oid, t.typtype, t.typcategory, format_type(b.declared, NULL)
+FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd' ORDER BY b.attnum"""
+
+_PARTITION_ROWS = """
+SELECT coalesce(sum(greatest(c.reltuples, 0)), 0) FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
+
+
+def _read_table(
+    connection: psycopg.Connection, settings: Settings, table: Table, name: str, problems: list[Problem]
+) -> SourceTable | None:
+    schema = settings.source.schema_
+    qualified = f"{schema}.{name}"
+    row = connection.execute(_TABLE_QUERY, [schema, name]).fetchone()
+    if row is None:
+        remedy = f"set source.tables.{table.name} or source.schema, or GRANT USAGE ON SCHEMA {schema} to the role"
+        problems.append(Problem(f"table {qualified}", "does not exist, or the role cannot see it", remedy))
+        return None
+    oid, relkind, identity, reltuples, keys = row
+    if relkind not in ("r", "p"):
+        what = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(relkind, "not a table")
+        problems.append(
+            Problem(
+                f"table {qualified}",
+                f"is {what}; changes can be followed on tables only",
+                f"name the table itself in source.tables.{table.name}",
+            )
+        )
+        return None
+    estimate = reltuples
+    if relkind == "p":
+        estimate = (connection.execute(_PARTITION_ROWS, [oid]).fetchone() or (0,))[0]
+    catalogue = {found[0]: found[1:] for found in connection.execute(_COLUMN_QUERY, [oid]).fetchall()}
+    renamed: dict[str, str] = getattr(settings.source.columns, table.name)
+    for ours in renamed:
+        if ours not in table.column_names:
+            known = ", ".join(table.column_names)
+            problems.append(
+                Problem(f"source.columns.{table.name}.{ours}", "is no column of ours", f"use one of {known}")
+            )
+    columns = []
+    for column in table.columns:
+        found = _find_column(column, renamed, catalogue)
+        if found is None:
+            if column.required or column.name in renamed:
+                wanted = renamed.get(column.name, column.name)
+                problems.append(
+                    Problem(
+                        f"table {qualified}",
+                        f"has no column {wanted}, which is required",
+                        f'map it: [source.columns] {table.name} = {{ {column.name} = "its name" }}',
+                    )
+                )
+            continue
+        source_name, (declared, type_oid, typtype, category, type_name) = found
+        readable = (
+            type_oid if type_oid in READABLE[column.kind] else wire.LIKE_TEXT if _like_text(typtype, category) else 0
+        )
+        if readable not in READABLE[column.kind]:
+            problems.append(
+                Problem(
+                    f"table {qualified}",
+                    f"column {source_name} has type {type_name}, which cannot be read as {column.kind.name.lower()}",
+                    f'map another column: [source.columns] {table.name} = {{ {column.name} = "its name" }}',
+                )
+            )
+            continue
+        columns.append(SourceColumn(column, source_name, declared, readable, type_name))
+    return SourceTable(
+        table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), max(0, int(estimate))
+    )
+
+
+_Found = tuple[int, int, str, str, str]  # declared type, base type, typtype, typcategory, type name
+
+
+def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _Found]) -> tuple[str, _Found] | None:
+    names: Iterable[str] = (renamed[column.name],) if column.name in renamed else (column.name, *column.alternatives)
+    return next(((name, catalogue[name]) for name in names if name in catalogue), None)
+
+
+def _like_text(typtype: str, category: str) -> bool:
+    """Enums and text-like extension types: their binary form is their text."""
+    return typtype == "e" or category == "S"
+
+
+__all__ = ["Mapping", "Problem", "ShapeError", "SourceColumn", "SourceTable", "read_mapping"]

@@ -1,0 +1,185 @@
+"""The initial copy: all mapped tables at one exported snapshot, by binary COPY, into a new generation of the cache.
+
+One thread receives rows, the caller's decodes and appends them: the source, the wire and DuckDB work at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from analytics.cache import Store
+from analytics.status import CopyProgress, StatusBoard
+from analytics.tables import Kind
+from config.settings import Settings
+from sync import wire
+from sync.copystream import Stopped, Stopping, copy_rows
+from sync.schema import Mapping, SourceTable
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_CHUNK = 20_000
+BYTES_PER_CHUNK = 16 << 20
+CHUNKS_IN_FLIGHT = 2
+LOG_SECONDS = 5
+TIMED_TABLES = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
+
+
+def copy_tables(
+    connection: psycopg.Connection,
+    snapshot: str,
+    mapping: Mapping,
+    store: Store,
+    settings: Settings,
+    board: StatusBoard,
+    clock: Callable[[], datetime],
+    stopping: Stopping,
+) -> int:
+    """Copy every mapped table as the exported `snapshot` shows it; returns the number of rows. The caller commits.
+
+    Raises `Stopped`, `SourceError`, `psycopg.Error`, `WireError`.
+    """
+    total = 0
+    mapped = wire.Mapped()
+    started = clock()
+    estimated = sum(table.rows_estimated for table in mapping.tables)
+    reporter = _Reporter(board, started, estimated)
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
+    connection.execute("SET LOCAL statement_timeout = 0")
+    for table in mapping.tables:
+        command = copy_command(table, settings, started).as_string(connection)
+        for chunk in _received(copy_rows(connection, command, stopping)):
+            total += store.append(table.table.name, decode_rows(table, chunk, mapped))
+            reporter.report(table, total)
+    connection.execute("COMMIT")
+    board.add(values_mapped=mapped.values)
+    if mapped.values:
+        log.warning(
+            "%d values of the copy are outside DuckDB's range and were mapped by rule (docs/sync.md)", mapped.values
+        )
+    return total
+
+
+def decode_rows(table: SourceTable, chunk: list[bytes], mapped: wire.Mapped) -> wire.Rows:
+    """Rows of binary COPY as Arrow. Raises `WireError` for malformed bytes."""
+    try:
+        buffer = wire.Buffer(chunk)
+        fields = iter(wire.walk_copy(buffer, buffer.starts + 2, len(table.columns)))
+        columns = {}
+        here = {column.column.name: column for column in table.columns}
+        for column in table.table.columns:
+            found = here.get(column.name)
+            columns[column.name] = (
+                wire.arrow_nulls(column.kind, len(chunk))
+                if found is None
+                else wire.arrow_column(buffer, next(fields), column.kind, found.type_oid, mapped)
+            )
+    except IndexError as error:
+        raise wire.WireError("a copied row ends early") from error
+    return wire.Rows(columns, len(chunk))
+
+
+def copy_command(table: SourceTable, settings: Settings, now: datetime) -> sql.Composed:
+    """`COPY (SELECT mapped columns FROM table WHERE kept) TO STDOUT (FORMAT BINARY)`."""
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT BINARY)").format(
+        names, table.identifier, kept_rows(table, settings, now)
+    )
+
+
+def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Composable:
+    """The WHERE clause of retention: recent rows, rows without a time, and whatever still waits for a human."""
+    times = [_as_utc(table, name) for name in TIMED_TABLES.get(table.table.name, ())]
+    present = [time for time in times if time is not None]
+    if not present:
+        return sql.SQL("")
+    horizon = retention_horizon(settings, now)
+    recent = sql.SQL("(coalesce({}) < {}) IS NOT TRUE").format(sql.SQL(", ").join(present), horizon)
+    status = table.source_name("status")
+    if status is None:
+        return sql.SQL(" WHERE {}").format(recent)
+    pending = sql.SQL("{} = ANY ({})").format(sql.Identifier(status), list(settings.meaning.pending_statuses))
+    return sql.SQL(" WHERE {} OR {}").format(recent, pending)
+
+
+def retention_horizon(settings: Settings, now: datetime) -> datetime:
+    """Rows of days before this are not kept."""
+    return (now - timedelta(days=settings.cache.keep_days)).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
+    found = next((mine for mine in table.columns if mine.column.name == column), None)
+    if found is None or found.column.kind is not Kind.TIME:
+        return None
+    if found.type_oid == wire.TIMESTAMPTZ:
+        return sql.Identifier(found.name)
+    return sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(sql.Identifier(found.name))
+
+
+def _received(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Chunks of rows, received by a thread of their own; its error is raised here."""
+    chunks: queue.Queue[list[bytes] | BaseException | None] = queue.Queue(CHUNKS_IN_FLIGHT)
+    abandoned = threading.Event()
+
+    def hand_over(item: list[bytes] | BaseException | None) -> None:
+        while not abandoned.is_set():
+            try:
+                chunks.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+            return
+
+    def receive() -> None:
+        try:
+            chunk: list[bytes] = []
+            size = 0
+            for row in rows:
+                chunk.append(row)
+                size += len(row)
+                if len(chunk) >= ROWS_PER_CHUNK or size >= BYTES_PER_CHUNK:
+                    hand_over(chunk)
+                    chunk, size = [], 0
+                    if abandoned.is_set():
+                        return
+            if chunk:
+                hand_over(chunk)
+            hand_over(None)
+        except BaseException as error:  # noqa: BLE001 - raised again by the consumer
+            hand_over(error)
+
+    receiver = threading.Thread(target=receive, name="owkai-copy", daemon=True)
+    receiver.start()
+    try:
+        while (item := chunks.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        abandoned.set()
+        receiver.join()
+
+
+class _Reporter:
+    def __init__(self, board: StatusBoard, started: datetime, estimated: int) -> None:
+        self._board, self._started, self._estimated = board, started, estimated
+        self._logged = time.monotonic()
+
+    def report(self, table: SourceTable, copied: int) -> None:
+        progress = CopyProgress(table.table.name, copied, self._estimated, self._started)
+        self._board.update(progress=progress)
+        if time.monotonic() - self._logged >= LOG_SECONDS:
+            self._logged = time.monotonic()
+            log.info(
+                "copying %s: %d of about %d rows (%.1f %%)", table.qualified, copied, self._estimated, progress.percent
+            )
+
+
+__all__ = ["Stopped", "copy_command", "copy_tables", "decode_rows", "kept_rows", "retention_horizon"]

@@ -1,0 +1,201 @@
+"""Connections to the operator's Postgres: ordinary ones for catalogue, copy and samples, one replication connection.
+
+Every session is told what the numbers depend on (UTC, ISO dates, UTF-8, `search_path = pg_catalog`), so that a server's
+unusual defaults change nothing and no object of another schema can stand in for ours. Nothing is ever written to the source
+except, where the role may, our publication and our slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, pq, sql
+
+from config.settings import Settings
+
+OLDEST_SERVER = 120_000
+COLUMN_LIST_SERVER = 150_000  # publications with column lists
+BINARY_SERVER = 140_000  # pgoutput's binary form
+RLS_SETTING = "app.current_organization_id"  # the platform's policies: '1' sees every organization
+APPLICATION_NAME = "owkai"
+SESSION = {
+    "search_path": "pg_catalog",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "standard_conforming_strings": "on",
+    "lock_timeout": "10s",
+}
+
+
+class SourceError(RuntimeError):
+    """The source cannot be used as it is. `remedy` tells the operator what to do."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which cluster and database this is; two histories are never merged."""
+
+    system_identifier: str
+    database: str
+    version: int  # server_version_num
+    in_recovery: bool
+
+
+def connection_string(settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True) -> str:
+    """The DSN with our session settings, password and TLS rule.
+
+    Hosts other than this machine are verified (`sslmode=verify-full`, the system's certificate authorities) unless the DSN
+    or libpq's own environment says otherwise. Raises `SourceError` for a malformed DSN.
+    """
+    text = settings.source.dsn.get_secret_value()
+    if not text.strip():
+        raise SourceError("source.dsn is empty", "set source.dsn in the settings file or OWKAI_SOURCE_DSN")
+    try:
+        parts: dict[str, Any] = {
+            key: value for key, value in conninfo.conninfo_to_dict(text).items() if value is not None
+        }
+    except psycopg.ProgrammingError:
+        raise SourceError(
+            "source.dsn is not a Postgres connection string", "use postgresql://user@host/database"
+        ) from None
+    password = settings.source.password.get_secret_value()
+    if password and not parts.get("password"):
+        parts["password"] = password
+    host = str(parts.get("hostaddr") or parts.get("host") or os.environ.get("PGHOST", ""))
+    if not _is_local(host) and "sslmode" not in parts and "PGSSLMODE" not in os.environ:
+        parts["sslmode"] = "verify-full"
+        if "sslrootcert" not in parts and "PGSSLROOTCERT" not in os.environ:
+            parts["sslrootcert"] = "system"
+    session = dict(SESSION)
+    if statement_timeout:
+        session["statement_timeout"] = f"{round(settings.source.statement_timeout_seconds * 1000)}"
+    if all_organizations:
+        session[RLS_SETTING] = "1"
+    options = [str(parts["options"])] if parts.get("options") else []
+    options += [f"-c {name}={value}" for name, value in session.items()]
+    parts |= {
+        "options": " ".join(options),
+        "client_encoding": "UTF8",
+        "application_name": APPLICATION_NAME,
+        "connect_timeout": str(max(2, round(settings.source.connect_timeout_seconds))),
+        "keepalives_idle": "10",
+        "keepalives_interval": "5",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "20000",
+    }
+    return conninfo.make_conninfo("", **parts)
+
+
+@contextlib.contextmanager
+def connect(
+    settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True
+) -> Iterator[psycopg.Connection]:
+    """An ordinary autocommit session, closed at the end. Raises `psycopg.OperationalError` when the source is out of reach."""
+    text = connection_string(settings, all_organizations=all_organizations, statement_timeout=statement_timeout)
+    connection = psycopg.connect(text, autocommit=True)
+    connection.prepare_threshold = None
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def open_replication(settings: Settings) -> psycopg.Connection:
+    """A replication session (`replication=database`). The caller closes it."""
+    text = connection_string(settings, statement_timeout=False)
+    return psycopg.connect(conninfo.make_conninfo(text, replication="database"), autocommit=True)
+
+
+def replication_command(connection: psycopg.Connection, command: str) -> list[dict[str, str | None]]:
+    """Run one replication command by the simple protocol; its rows by column name. Raises `SourceError` with the server's text."""
+    result = connection.pgconn.exec_(command.encode())
+    if result.status == pq.ExecStatus.TUPLES_OK:
+        names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
+        return [
+            {
+                name: value.decode() if (value := result.get_value(row, column)) is not None else None
+                for column, name in enumerate(names)
+            }
+            for row in range(result.ntuples)
+        ]
+    if result.status in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.COPY_BOTH):
+        return []
+    raise SourceError(server_text(result.error_message))
+
+
+def server_text(message: bytes | str | None) -> str:
+    """A server's error on one line, shortened, controls escaped: it may come from a hostile peer."""
+    text = (
+        message.decode("utf-8", "replace") if isinstance(message, (bytes, bytearray, memoryview)) else (message or "")
+    )
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    line = "; ".join(lines[:3]) or "no message"
+    return "".join(character if character.isprintable() else "?" for character in line)[:500]
+
+
+def identify(connection: psycopg.Connection) -> Identity:
+    row = connection.execute(
+        "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery()"
+        " FROM pg_control_system() s"
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the query always has one row
+    return Identity(*row)
+
+
+def wal_position(connection: psycopg.Connection) -> int:
+    """The end of the source's flushed WAL."""
+    row = connection.execute(
+        "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn"
+    ).fetchone()
+    return int(row[0]) if row and row[0] is not None else 0
+
+
+def drop_replication(settings: Settings) -> list[str]:
+    """Remove our slot and, where the role may, our publication. Returns what was done, a line each."""
+    done = []
+    slot, publication = settings.source.slot, settings.source.publication
+    with connect(settings) as connection:
+        found = connection.execute(
+            "SELECT active, active_pid FROM pg_replication_slots WHERE slot_name = %s", [slot]
+        ).fetchone()
+        if found is None:
+            done.append(f"replication slot {slot}: there is none")
+        elif found[0]:
+            raise SourceError(
+                f"replication slot {slot} is in use by server process {found[1]}",
+                "stop the owkai server that uses it first",
+            )
+        else:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
+            done.append(f"replication slot {slot}: removed")
+        if not settings.source.manage_publication:
+            return done
+        if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [publication]).fetchone() is None:
+            done.append(f"publication {publication}: there is none")
+            return done
+        try:
+            connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(publication)))
+            done.append(f"publication {publication}: removed")
+        except psycopg.errors.InsufficientPrivilege:
+            done.append(f"publication {publication}: belongs to another role; it keeps no WAL and may stay")
+    return done
+
+
+def _is_local(host: str) -> bool:
+    if not host or host.startswith(("/", "@")) or host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False

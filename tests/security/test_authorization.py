@@ -1,0 +1,231 @@
+"""Authorization and tenancy: who gets what, and that nobody gets another organization's numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import timedelta
+
+import pytest
+from tornado.web import RequestHandler
+
+from analytics.cache import Cache
+from handlers.application import api_routes
+from handlers.routes import Access, Route, UndeclaredAccessError, check_routes
+from tests.analytics.rows import action, arrow, ids
+from tests.handlers.fixtures import Serve
+from tests.handlers.serving import API, Served
+from tests.handlers.world import (
+    ADMIN_1,
+    ADMIN_2,
+    CANARY,
+    NOW,
+    SHARED_1,
+    SHARED_2,
+    STAFF,
+    USER_1,
+    USER_2,
+    LocalKeys,
+    Person,
+)
+
+VIEWS = ("/trends", "/realtime/metrics", "/predictive/trends", "/performance", "/performance/system", "/debug")
+LIVE = f"/ws/realtime/{USER_1.email}"
+PRINCIPALS = {"user 1": USER_1, "admin 1": ADMIN_1, "user 2": USER_2, "admin 2": ADMIN_2, "staff": STAFF}
+
+# route → principal → status; "nobody" is a request without a credential
+MATRIX: dict[str, dict[str, int]] = {
+    **{
+        API + path: {"nobody": 401, "user 1": 200, "admin 1": 200, "user 2": 200, "admin 2": 200, "staff": 403}
+        for path in VIEWS
+    },
+    f"{API}/executive/dashboard": {
+        "nobody": 401, "user 1": 403, "admin 1": 501, "user 2": 403, "admin 2": 501, "staff": 403,
+    },
+    API + LIVE: {"nobody": 401, "user 1": 426, "admin 1": 426, "user 2": 426, "admin 2": 426, "staff": 403},
+    "/healthz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
+    "/readyz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
+    "/metrics": dict.fromkeys(("nobody", *PRINCIPALS), 200),
+}  # fmt: skip
+
+
+@pytest.mark.gen_test
+async def test_az_01_every_route_and_credential_has_its_status(served: Served) -> None:
+    for target, expected in MATRIX.items():
+        assert (await served.ask(target)).status == expected["nobody"], target
+        for name, person in PRINCIPALS.items():
+            by_token = await served.ask(target, token=person.token())
+            by_key = await served.ask(target, key=person.key)
+            by_cookie = await served.ask(target, ("Cookie", f"access_token={person.token()}"))
+            assert [by_token.status, by_key.status, by_cookie.status] == [expected[name]] * 3, (target, name)
+        assert (await served.ask(target, key=served.local.user_1)).status == expected["user 1"], target
+
+
+def test_az_01_every_route_is_in_the_matrix(served: Served) -> None:
+    patterns = {route.pattern for route in api_routes(served.services, served.server.broadcaster)}
+    assert patterns == {pattern for pattern in patterns if any(re.fullmatch(pattern, known) for known in MATRIX)}
+    assert len(patterns) == len(MATRIX)
+
+
+def test_az_01_a_route_without_an_access_rule_stops_the_start() -> None:
+    for rule in (None, Access.PUBLIC, Access.LOCAL):
+        with pytest.raises(UndeclaredAccessError, match="forgotten"):
+            check_routes([Route("/api/analytics/new", RequestHandler, rule, "forgotten")])
+    check_routes([Route("/api/analytics/new", RequestHandler, Access.ORGANIZATION, "ruled")])
+
+
+@pytest.mark.gen_test
+async def test_az_01_failures_say_what_the_platforms_clients_know(served: Served) -> None:
+    nobody = await served.get("/trends")
+    assert nobody.detail == "Authentication required"
+    assert nobody.header("WWW-Authenticate") == "Bearer"
+    assert (await served.get("/executive/dashboard", key=USER_1.key)).detail == "Admin access required"
+    staff = await served.get("/trends", key=STAFF.key)
+    assert staff.detail == "Organization context required for this operation"
+
+
+@pytest.mark.gen_test
+async def test_az_02_a_user_never_gets_the_dashboard_in_any_form(served: Served) -> None:
+    for target, method in (
+        ("/executive/dashboard?format=csv", "GET"),
+        ("/executive/dashboard?format=pdf", "GET"),
+        ("/executive/dashboard", "HEAD"),
+        ("/executive/dashboard/", "GET"),
+        ("/Executive/Dashboard", "GET"),
+    ):
+        answer = await served.get(target, method=method, token=USER_1.token())
+        assert answer.status in (403, 404), target
+
+
+@pytest.mark.gen_test
+async def test_az_03_disguised_paths_reach_no_route(served: Served) -> None:
+    for target in (
+        "/api//analytics/executive/dashboard",
+        "/api/analytics/./executive/dashboard",
+        "/api/analytics/x/../executive/dashboard",
+        "/api/analytics/%65xecutive/dashboard",
+        "/api/analytics/executive/dashboard;a=b",
+        "/api/analytics/executive/dashboard%2f",
+        "/api/analytics/executive%2Fdashboard",
+        "//api/analytics/executive/dashboard",
+        "/API/analytics/executive/dashboard",
+        "/api/analytics/executive/dashboard\\",
+    ):
+        for how in ({"token": USER_1.token()}, {"token": ADMIN_1.token()}, {}):
+            answers = await served.send(
+                (
+                    f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                    + (f"Authorization: Bearer {how['token']}\r\n" if how else "")
+                    + "\r\n"
+                ).encode()
+            )
+            assert [answer.status for answer in answers] in ([403], [404], [400]), target
+
+
+@pytest.mark.gen_test
+async def test_az_04_the_organization_comes_from_the_credential_alone(served: Served) -> None:
+    own = (await served.get("/debug", token=USER_1.token())).body
+    assert CANARY[1].encode() in own
+    for name in ("X-Organization-Id", "X-Scope-OrgID", "X-Tenant", "X-Org-Id"):
+        assert (await served.get("/debug", (name, "2"), token=USER_1.token())).body == own
+    assert (await served.get("/debug", ("Cookie", "org=2; organization_id=2"), token=USER_1.token())).body == own
+    for query in ("organization_id=2", "org=2", "tenant=2"):
+        assert (await served.get(f"/debug?{query}", token=USER_1.token())).status == 400
+
+
+@pytest.mark.gen_test
+async def test_az_08_two_hundred_interleaved_requests_never_mix_organizations(serve: Serve) -> None:
+    served = serve()
+    views = ("/trends", "/debug", "/realtime/metrics", "/trends?days=30")
+    people = (USER_1, USER_2)
+    jobs = [(views[n % 4], people[(n // 4) % 2]) for n in range(200)]
+    answers = await asyncio.gather(*(served.get(view, token=person.token()) for view, person in jobs))
+    for (view, person), answer in zip(jobs, answers, strict=True):
+        assert answer.status == 200
+        own, other = (person.organization_id or 0), 3 - (person.organization_id or 0)
+        assert CANARY[other].encode() not in answer.body
+        if view in ("/trends", "/debug"):
+            assert CANARY[own].encode() in answer.body
+    totals = {
+        (await served.get("/realtime/metrics", token=p.token())).json()["real_time_overview"]["actions_last_24h"]
+        for p in people
+    }
+    assert totals == {12, 31}
+
+
+@pytest.mark.gen_test
+async def test_az_10_debug_can_be_switched_off_for_everybody(serve: Serve) -> None:
+    served = serve(server={"debug_endpoint": False})
+    for how in ({}, {"token": USER_1.token()}, {"token": ADMIN_1.token()}, {"key": ADMIN_2.key}):
+        assert (await served.get("/debug", **how)).status == 404
+
+
+@pytest.mark.gen_test
+async def test_az_11_operations_name_nobody_and_metrics_are_local(serve: Serve) -> None:
+    served = serve(server={"trusted_proxies": ["127.0.0.1"]})
+    await served.get("/trends", key=USER_1.key)
+    for target in ("/healthz", "/readyz", "/metrics"):
+        text = (await served.ask(target)).body.decode()
+        for word in ("CANARY", "example", "admin@", "owkai_user", "postgres", "dsn", "127.0.0.1"):
+            assert word not in text, (target, word)
+    forwarded = ("X-Forwarded-For", "203.0.113.9")
+    assert (await served.ask("/metrics", forwarded)).status == 401
+    assert (await served.ask("/metrics", forwarded, key=USER_1.key)).status == 403
+    assert (await served.ask("/metrics", forwarded, key=ADMIN_1.key)).status == 200
+    for target in ("/healthz", "/readyz"):
+        assert (await served.ask(target, forwarded)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_az_14_the_user_id_decides_and_the_row_gives_the_email(served: Served) -> None:
+    stolen = USER_1.token(email=ADMIN_2.email)
+    assert (await served.get("/debug", token=stolen)).body == (await served.get("/debug", token=USER_1.token())).body
+    assert served.records()[0]["principal"] == USER_1.email
+    by_email_alone = USER_1.token(user_id=..., sub="someone", email=ADMIN_1.email, role="admin")
+    assert (await served.get("/trends", token=by_email_alone)).status == 401
+    one, two = [(await served.get("/debug", token=person.token())).body for person in (SHARED_1, SHARED_2)]
+    assert CANARY[1].encode() in one
+    assert CANARY[2].encode() in two
+
+
+@pytest.mark.gen_test
+async def test_az_15_only_the_listed_roles_are_admin(serve: Serve, own_cache: tuple[Cache, LocalKeys]) -> None:
+    cache, _ = own_cache
+    served = serve(cache=own_cache)
+    roles = ("superadmin", "administrator", "platform_admin", "root", "Admin", "admin ", "")
+    people = [Person(100 + n, 1, f"r{n}@one.example", role) for n, role in enumerate(roles)]
+    write(cache, "users", [person.row() for person in people])
+    for person in people:
+        assert (await served.get("/executive/dashboard", token=person.token())).status == 403, person.role
+        assert (await served.get("/executive/dashboard", token=person.token(role="admin"))).status == 403, person.role
+
+
+@pytest.mark.gen_test
+async def test_az_16_a_moved_row_leaves_no_trace(serve: Serve, own_cache: tuple[Cache, LocalKeys]) -> None:
+    cache, _ = own_cache
+    served = serve(cache=own_cache)
+    moved = action(9000, org=1, now=NOW, ago=timedelta(minutes=1), agent_id="mover", summary="mover")
+    write(cache, "agent_actions", [moved])
+    assert b"mover" in (await served.get("/debug", token=USER_1.token())).body
+    write(cache, "agent_actions", [{**moved, "organization_id": 2}], gone=[9000])
+    assert b"mover" not in (await served.get("/debug", token=USER_1.token())).body
+    assert b"mover" in (await served.get("/debug", token=USER_2.token())).body
+
+
+@pytest.mark.gen_test
+async def test_az_17_identity_headers_of_proxies_are_no_login(serve: Serve) -> None:
+    served = serve(server={"trusted_proxies": ["127.0.0.1"]})
+    for name in ("X-Remote-User", "X-WEBAUTH-USER", "X-Forwarded-User", "X-User-Email", "Remote-User"):
+        assert (await served.get("/trends", (name, ADMIN_1.email))).status == 401
+
+
+def write(cache: Cache, table: str, rows: list[dict[str, object]], gone: list[int] | None = None) -> None:
+    """What sync does: remove and append in one transaction, then tell readers."""
+    store = cache.live
+    assert store is not None
+    store.begin()
+    if gone:
+        store.remove(table, ids(gone), min(gone), max(gone))
+    store.append(table, arrow(table, rows))
+    store.commit(cache.version + 1000)
+    cache.touched(table)

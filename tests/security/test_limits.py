@@ -1,0 +1,150 @@
+"""Failed authentications: limited per address, in bounded memory, without locking out who is already in."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from handlers.address import client_address, limiter_bucket, parse_networks
+from handlers.limiter import SHARED_ENTRIES, FailureLimiter
+from tests.handlers.fixtures import Serve
+from tests.handlers.serving import API, Served
+from tests.handlers.world import ADMIN_1, USER_1, USER_2
+
+PROXY = {"trusted_proxies": ["127.0.0.1", "10.0.0.0/8"]}
+
+
+async def guess(served: Served, number: int, address: str | None = None, path: str = "/trends") -> int:
+    lines = [("X-API-Key", f"wrong-key-number-{number:06d}")]
+    if address is not None:
+        lines.append(("X-Forwarded-For", address))
+    return (await served.get(path, *lines)).status
+
+
+@pytest.mark.gen_test
+async def test_rl_01_failures_are_limited_per_address_and_window(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 5, "failed_window_seconds": 60}, server=PROXY)
+    assert [await guess(served, n, "203.0.113.1") for n in range(8)] == [401] * 5 + [429] * 3
+    limited = await served.get("/trends", ("X-API-Key", "w" * 30), ("X-Forwarded-For", "203.0.113.1"))
+    assert limited.status == 429
+    assert 1 <= int(limited.header("Retry-After") or 0) <= 60
+    assert await guess(served, 0, "203.0.113.2") == 401
+    served.clock.advance(59)
+    assert await guess(served, 9, "203.0.113.1") == 429
+    served.clock.advance(2)
+    assert await guess(served, 9, "203.0.113.1") == 401
+
+
+@pytest.mark.gen_test
+async def test_rl_01_requests_without_a_credential_are_no_guesses(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 2})
+    assert {(await served.get("/trends")).status for _ in range(10)} == {401}
+
+
+def test_rl_02_the_table_is_bounded_and_evicts_nobody() -> None:
+    async def fill() -> None:
+        limiter = FailureLimiter(limit=3, window_seconds=60, max_entries=1000)
+        for _ in range(3):
+            attempt = await limiter.enter("attacker", 0.0)
+            assert attempt is not None
+            attempt.end(failed=True)
+        for number in range(20_000):
+            attempt = await limiter.enter(f"address {number}", 1.0)
+            if attempt is not None:
+                attempt.end(failed=True)
+        assert len(limiter) <= 1000 + SHARED_ENTRIES
+        assert await limiter.enter("attacker", 59.0) is None
+        second = await limiter.enter("address 7", 59.0)
+        assert second is not None
+        second.end(failed=False)
+        assert await limiter.enter("attacker", 60.0) is not None
+        assert len(limiter) <= 1000 + SHARED_ENTRIES
+        assert await limiter.enter("later", 62.0) is not None
+        assert len(limiter) == 2, "ended windows are gone"
+
+    asyncio.run(fill())
+
+
+@pytest.mark.gen_test
+async def test_rl_03_http_28_a_changed_forwarded_address_escapes_nothing(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 3})
+    results = [await guess(served, n, f"198.51.100.{n}") for n in range(6)]
+    assert results == [401] * 3 + [429] * 3, "an untrusted peer's header does not count"
+    assert {record["address"] for record in served.records()} == {"127.0.0.1"}
+
+
+def test_http_28_the_right_most_untrusted_hop_counts() -> None:
+    trusted = parse_networks(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
+    for peer, lines, expected in (
+        ("203.0.113.5", ["1.2.3.4"], "203.0.113.5"),
+        ("127.0.0.1", [], "127.0.0.1"),
+        ("127.0.0.1", ["1.2.3.4"], "1.2.3.4"),
+        ("127.0.0.1", ["6.6.6.6, 1.2.3.4"], "1.2.3.4"),
+        ("127.0.0.1", ["6.6.6.6, 1.2.3.4, 10.1.1.1"], "1.2.3.4"),
+        ("127.0.0.1", ["6.6.6.6", "1.2.3.4 , 10.1.1.1"], "1.2.3.4"),
+        ("127.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ("127.0.0.1", ["1.2.3.4, nonsense"], "127.0.0.1"),
+        ("127.0.0.1", ["1.2.3.4:5000"], "127.0.0.1"),
+        ("127.0.0.1", [""], "127.0.0.1"),
+        ("127.0.0.1", ["<script>"], "127.0.0.1"),
+        ("::ffff:127.0.0.1", ["2001:db8::7"], "2001:db8::7"),
+        ("fd00::1", ["::ffff:1.2.3.4"], "1.2.3.4"),
+    ):
+        assert client_address(peer, lines, trusted) == expected, (peer, lines)
+    with pytest.raises(ValueError, match=r"server\.trusted_proxies: 'proxy\.local'"):
+        parse_networks(["proxy.local"])
+
+
+@pytest.mark.gen_test
+async def test_http_28_other_forwarding_headers_are_ignored(serve: Serve) -> None:
+    served = serve(server=PROXY)
+    await served.get("/trends", ("X-Real-IP", "9.9.9.9"), ("Forwarded", "for=9.9.9.9"), ("X-Forwarded-Host", "evil"))
+    assert served.records()[-1]["address"] == "127.0.0.1"
+
+
+def test_rl_03_ipv6_counts_by_its_64_bits_and_mapped_ipv4_as_ipv4() -> None:
+    assert limiter_bucket("2001:db8:1:2:3:4:5:6") == limiter_bucket("2001:db8:1:2::1")
+    assert limiter_bucket("2001:db8:1:2::1") != limiter_bucket("2001:db8:1:3::1")
+    assert limiter_bucket("::ffff:1.2.3.4") == limiter_bucket("1.2.3.4") == "1.2.3.4"
+
+
+@pytest.mark.gen_test
+async def test_rl_04_a_parallel_burst_gets_no_more_guesses_than_the_limit(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 7})
+    results = await asyncio.gather(*(guess(served, n) for n in range(100)))
+    assert results.count(401) == 7
+    assert results.count(429) == 93
+
+
+@pytest.mark.gen_test
+async def test_rl_04_a_parallel_burst_of_good_credentials_is_served(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 2})
+    people = [USER_1, USER_2, ADMIN_1] * 15
+    answers = await asyncio.gather(*(served.get("/debug", key=person.key) for person in people))
+    assert {answer.status for answer in answers} == {200}
+
+
+@pytest.mark.gen_test
+async def test_rl_05_every_route_counts_in_the_same_limiter(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 4}, server=PROXY)
+    address = ("X-Forwarded-For", "203.0.113.9")
+    wrong = ("X-API-Key", "w" * 30)
+    live = f"{API}/ws/realtime/{USER_1.email}"
+    assert (await served.ask(live, wrong, address)).status == 401
+    assert (await served.ask("/metrics", wrong, address)).status == 401
+    assert (await served.get("/executive/dashboard", ("Authorization", "Basic eA=="), address)).status == 401
+    assert (await served.get("/debug", ("X-API-Key", "a,b"), address)).status == 400
+    assert (await served.get("/trends", wrong, address)).status == 429
+    assert (await served.get("/trends", ("Authorization", "Nonsense"), address)).status == 429
+
+
+@pytest.mark.gen_test
+async def test_rl_07_credentials_in_use_pass_a_limited_address(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 3})
+    assert (await served.get("/trends", token=ADMIN_1.token())).status == 200
+    assert [await guess(served, n) for n in range(4)] == [401] * 3 + [429]
+    assert (await served.get("/trends", token=ADMIN_1.token())).status == 200, "verified before: still served"
+    assert (await served.get("/trends", token=USER_1.token())).status == 429, "new here: waits for the window"
+    served.clock.advance(61)
+    assert (await served.get("/trends", token=USER_1.token())).status == 200

@@ -1,0 +1,43 @@
+"""cache.keep_days: what is older is neither copied nor kept, unless it still waits for a human."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from analytics.status import utc_now
+from sync.snapshot import retention_horizon
+from tests.postgres import Database
+from tests.sync.running import cache_rows, running_sync
+
+ROW = (
+    'insert into agent_actions (id, agent_id, action_type, organization_id, status, "timestamp", created_at)'
+    " values (%s, 'a', 'x', 1, %s, %s, %s)"
+)
+
+
+def test_old_rows_stay_behind_and_pending_or_undated_ones_come(database: Database, tmp_path: Path) -> None:
+    old, new = utc_now() - timedelta(days=20), utc_now() - timedelta(days=2)
+    database.execute(ROW, [1, "completed", old, None])
+    database.execute(ROW, [2, "completed", new, None])
+    database.execute(ROW, [3, "pending_approval", old, None])
+    database.execute(ROW, [4, "completed", None, old.replace(tzinfo=None)])
+    database.execute(ROW, [5, "completed", None, None])
+    with running_sync(database, tmp_path, cache={"keep_days": 10}) as sync:
+        sync.streaming()
+        assert set(cache_rows(sync.cache, "agent_actions")) == {2, 3, 5}
+
+
+def test_rows_that_grow_old_leave_the_cache(database: Database, tmp_path: Path) -> None:
+    database.execute(ROW, [1, "completed", utc_now() - timedelta(days=12), None])
+    database.execute(ROW, [2, "pending_approval", utc_now() - timedelta(days=12), None])
+    with running_sync(database, tmp_path, cache={"keep_days": 30}) as sync:
+        sync.streaming()
+        sync.loop.stop(10)
+        store, settings = sync.cache.live, sync.settings
+        assert store is not None
+        store.begin()
+        horizon = retention_horizon(settings, utc_now() + timedelta(days=25)).replace(tzinfo=None)
+        assert store.expire("agent_actions", horizon, settings.meaning.pending_statuses) == 1
+        store.rollback()
+        assert set(cache_rows(sync.cache, "agent_actions")) == {1, 2}
