@@ -88,6 +88,7 @@ class Sync(Section):
     sample_seconds: Positive = Field(
         5, description="Interval of samples of the source: connections, lag, retained WAL."
     )
+    survey_seconds: Positive = Field(30, description="Interval of looks at the shape of the source's tables and the publication.")
     reply_timeout_seconds: Positive = Field(20, description="A source that is silent for longer counts as gone.")
     backoff_max_seconds: Positive = Field(30, description="Longest pause between attempts to reach the source.")
 

@@ -179,16 +179,15 @@ class Broadcaster:
         ).encode()
 
     async def _confirm(self, clients: list[Client], now: datetime) -> None:
-        outcomes: dict[tuple[str, str], bool] = {}
+        outcomes: dict[Authentication, bool] = {}
         for number, client in enumerate(clients, 1):
             caller = client.caller
             if caller is None:
                 continue
             # Sockets opened with one credential stand and fall together.
-            known = (caller.proof.source, caller.proof.identifier)
-            if known not in outcomes:
-                outcomes[known] = await self._still_holds(caller, now)
-            if not outcomes[known]:
+            if caller not in outcomes:
+                outcomes[caller] = await self._still_holds(caller, now)
+            if not outcomes[caller]:
                 client.end(CREDENTIAL_ENDED, "credential ended")
             if number % CLIENTS_BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)

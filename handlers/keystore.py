@@ -70,7 +70,7 @@ class KeyStore:
             raise ValueError("the role must be lower-case letters and underscores, at most 32")
         if days is not None and not 1 <= days <= 3650:
             raise ValueError("days must be from 1 to 3650")
-        text = f"owkai_{role}_{secrets.token_urlsafe(32)}"
+        text = new_key_text(role)
         now = self._clock().replace(microsecond=0)
         key = LocalKey(
             id=secrets.token_hex(4),
@@ -198,6 +198,11 @@ class KeyStore:
             yield
         finally:
             os.close(descriptor)
+
+
+def new_key_text(role: str) -> str:
+    """A fresh key in the platform's form: the role, then 256 random bits as 43 url-safe characters."""
+    return f"owkai_{role}_{secrets.token_urlsafe(32)}"
 
 
 def key_hash(text: str) -> str:

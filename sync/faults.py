@@ -39,6 +39,10 @@ class SlotBusyError(RuntimeError):
     """Another process reads our slot."""
 
 
+class SourceChangedError(RuntimeError):
+    """The periodic survey found another shape: examine the source anew, at once."""
+
+
 AUTHENTICATION = "check source.dsn and source.password; the server tries again by itself"
 NETWORK = "the server tries again by itself; check the network and the source if it lasts"
 DISK = "free space for cache.directory; the server tries again by itself"
@@ -52,6 +56,8 @@ def judge(error: BaseException) -> Verdict:
             return Verdict(Action.STOP, "stopping")
         case SlotGoneError() | CacheNotReadyError():
             return Verdict(Action.COPY, str(error))
+        case SourceChangedError():
+            return Verdict(Action.RETRY, str(error), "none needed: the source is examined anew")
         case SlotBusyError() | CacheBusyError():
             return Verdict(Action.RETRY, str(error), "stop the other server, or give this one its own source.slot")
         case ShapeError():

@@ -6,12 +6,16 @@ position, after any crash too, because rows and position are committed together 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
+import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import datetime
+from typing import TypeVar
 
 import psycopg
 
@@ -19,24 +23,30 @@ from analytics.cache import Cache, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync.apply import Applier
+from sync.continuity import gap, same_database
 from sync.copystream import Stopped
-from sync.faults import Action, SlotBusyError, SlotGoneError, Verdict, judge
+from sync.faults import Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
-from sync.preflight import Survey, ensure_publication, survey
-from sync.replication import Batch, ChangeStream, create_slot, find_slot
+from sync.holds import NOW, Holds
+from sync.housekeeping import Housekeeping
+from sync.preflight import Survey, ensure_publication, publication_mark, survey
+from sync.replication import Batch, ChangeStream, ExportedSlot, create_slot, find_slot
 from sync.sampler import Sampler
-from sync.snapshot import copy_tables, retention_horizon
+from sync.schema import Mapping, ShapeError
+from sync.snapshot import copy_tables
 from sync.source import SourceError, connect, server_text, wal_position
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 EXACT = "exact: the cache equals the source at the applied position"
 BUSY_SECONDS = 20.0  # a killed predecessor's connection may hold the slot for a moment; longer means another server
 FIRST_PAUSE_SECONDS = 0.2
 ADVANCE_BYTES = 1 << 20
 ADVANCE_SECONDS = 10.0
-EXPIRE_SECONDS = 3600.0
 IDLE_SECONDS = 0.2
+SLOT_SECONDS = 2.0
 
 
 class SyncLoop:
@@ -51,7 +61,9 @@ class SyncLoop:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._copy_needed: str | None = None
-        self._accepted_mapping: str | None = None
+        self._streamed: Mapping | None = None
+        self._warned: set[str] = set()
+        self._holds = Holds()
         self.failed: str | None = None
 
     def start(self) -> None:
@@ -79,7 +91,55 @@ class SyncLoop:
                 self._recover(verdict, error)
                 if self.failed:
                     break
+        self._holds.close()
         self._board.update(phase=Phase.STOPPED)
+
+    def at_position(self, lsn: int, action: Callable[[Store], T]) -> Future[T]:
+        """Run `action` in the sync thread when the cache holds exactly what committed before `lsn` and nothing after.
+
+        No transaction of the writer is open then. The future is cancelled when sync ends before, and raises `PassedError` when
+        the cache is past `lsn` already; `NOW` is between the batches at hand.
+        """
+        return self._holds.request(lsn, action)
+
+    @contextlib.contextmanager
+    def exported_snapshot(
+        self, action: Callable[[Store], T], timeout_seconds: float = 60.0
+    ) -> Iterator[tuple[ExportedSlot, T]]:
+        """A new temporary slot's snapshot of the source, and what `action` gave with the cache at that slot's position.
+
+        Sync waits while the slot is made, so that its position is still ahead; because that in turn waits for transactions
+        open on the source, it is given up after `SLOT_SECONDS` and tried again. The snapshot lives until the end of the block.
+        Raises `TimeoutError`, `psycopg.Error`, `SourceError`, and what `action` raises.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                slot, future = self.at_position(NOW, lambda _: self._export(action)).result(
+                    timeout_seconds + 2 * SLOT_SECONDS
+                )
+                break
+            except Stopped:
+                if time.monotonic() > deadline or self._stop.wait(SLOT_SECONDS):
+                    raise TimeoutError(
+                        "a transaction open on the source keeps a consistent snapshot from being made; try again when it has ended"
+                    ) from None
+        try:
+            yield slot, future.result(max(1.0, deadline - time.monotonic()))
+        finally:
+            slot.connection.close()
+
+    def _export(self, action: Callable[[Store], T]) -> tuple[ExportedSlot, Future[T]]:
+        bound = time.monotonic() + SLOT_SECONDS
+        name = f"{self._settings.source.slot[:48]}_{secrets.token_hex(6)}"
+        slot = create_slot(self._settings, lambda: self._stop.is_set() or time.monotonic() > bound, name)
+        return slot, self._holds.request(slot.consistent_lsn, action)
+
+    def _warn(self, found: Survey) -> None:
+        for finding in found.findings:
+            if finding.level == "warning" and str(finding) not in self._warned:
+                self._warned.add(str(finding))
+                log.warning("%s", finding)
 
     def _follow(self) -> None:
         """One attempt: examine the source, continue or copy, then stream until a fault."""
@@ -87,12 +147,15 @@ class SyncLoop:
         found.require()
         identity = found.identity
         assert identity is not None  # noqa: S101 - a survey without errors has it
-        for finding in found.findings:
-            if finding.level == "warning":
-                log.warning("%s", finding)
-        origin = Origin(
-            identity.system_identifier, identity.database, self._settings.source.slot, found.mapping.fingerprint
-        )
+        self._warn(found)
+        lost = self._streamed.lost_in(found.mapping) if self._streamed is not None else None
+        if lost is not None:
+            raise lost  # a restart accepts the new shape; this process goes on once the old one is back
+        with connect(self._settings) as connection:
+            ensure_publication(self._settings, connection, found.mapping)
+            mark = publication_mark(self._settings, connection, found.mapping)
+        shape = f"{found.mapping.fingerprint}/{mark}"
+        origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         store = self._continue(found, origin)
         if store is None:
             store = self._copy(found, origin)
@@ -109,37 +172,21 @@ class SyncLoop:
         log.warning("a new copy of the source is made: %s", reason)
         self._board.update(error=reason, remedy="none needed: a new copy is made beside the live cache")
         before = store.origin()
-        if before is None or (before.system_identifier, before.database) != (origin.system_identifier, origin.database):
+        if before is None or not same_database(before, origin):
             self._cache.forget()  # another database's rows must not be shown as this one's
         return None
 
     def _gap(self, store: Store, origin: Origin) -> str | None:
-        position, before = store.position(), store.origin()
-        if position is None or before is None:
-            return "the cache is incomplete"
-        if before.system_identifier != origin.system_identifier or before.database != origin.database:
-            return "the source is another database than the cache was copied from"
-        if before != origin:
-            return "the mapping of tables, the slot or the shape of the source has changed"
         with connect(self._settings) as connection:
             slot = find_slot(connection, self._settings.source.slot)
             end = wal_position(connection)
-        if slot is None:
-            return f"replication slot {self._settings.source.slot} is gone"
-        if slot.lost or slot.plugin != "pgoutput":
-            return f"replication slot {slot.name} was invalidated"
-        if slot.confirmed_lsn is not None and slot.confirmed_lsn > position.lsn:
-            return f"replication slot {slot.name} is ahead of the cache (an older cache was put back)"
-        if end < position.lsn:
-            return "the source is behind the cache (failover to an older standby, or a restored backup)"
-        return None
+        return gap(store.position(), store.origin(), origin, slot, end)
 
     def _copy(self, found: Survey, origin: Origin) -> Store:
         """A new generation, copied at a new slot's snapshot and published. The live one answers meanwhile."""
         self._board.update(phase=Phase.COPYING, mode="stream", progress=None)
         self._freshness.reset()
         with connect(self._settings) as connection:
-            ensure_publication(self._settings, connection, found.mapping)
             self._drop_slot(connection)
         log.info("creating replication slot %s", self._settings.source.slot)
         slot = create_slot(self._settings, self._stop.is_set)
@@ -199,22 +246,28 @@ class SyncLoop:
         applier = Applier(self._cache, store, found.mapping, self._board)
         try:
             self._recovered()
+            self._streamed = found.mapping
+            self._sampler.watch(found.mapping)
             self._board.update(phase=Phase.STREAMING, mode="stream", guarantee=EXACT, progress=None)
             self._progressed(position.lsn)
             self._apply(stream, applier, store)
         except SourceError as error:
             raise _slot_error(error) from error
         finally:
+            self._sampler.watch(None)
             applier.abandon()
             stream.close()
 
     def _apply(self, stream: ChangeStream, applier: Applier, store: Store) -> None:
         settings = self._settings.sync
         batch = Batch()
-        housekeeping = _Housekeeping(self._settings, self._cache, store, self._clock)
+        housekeeping = Housekeeping(self._settings, self._cache, store, self._clock)
         committed_at = advanced_at = time.monotonic()
         durable = stream.acknowledged
         while not self._stop.is_set():
+            if self._sampler.shape_changed:
+                raise SourceChangedError("the shape of the source's tables or the publication has changed")
+            stream.hold_at = self._holds.next_lsn
             stream.gather(batch, settings.batch_rows, IDLE_SECONDS if batch.end_lsn is None else 0.0)
             if batch.barrier is not None or batch.rows >= settings.batch_rows:
                 applier.apply(batch, stream.relations)
@@ -240,8 +293,9 @@ class SyncLoop:
                 durable, advanced_at = stream.processed, now
                 stream.acknowledge(durable)
             self._progressed(max(durable, stream.processed))
-            if not applier.open:
-                housekeeping.run(durable)
+            if stream.hold_at is not None and (batch.held or stream.processed >= stream.hold_at):
+                self._holds.run(store, stream.hold_at, durable)
+            housekeeping.run(durable)
 
     def _progressed(self, lsn: int) -> None:
         self._board.update(applied_lsn=lsn, fresh_at=self._freshness.processed(lsn))
@@ -262,6 +316,8 @@ class SyncLoop:
             self._copy_needed = verdict.message
             if not isinstance(error, SlotGoneError):
                 self._cache.forget()
+        if isinstance(error, ShapeError):
+            self._copy_needed = "the shape of the source had changed"
         if isinstance(error, SlotBusyError):
             self._busy_since = self._busy_since or time.monotonic()
             if time.monotonic() - self._busy_since > BUSY_SECONDS and self._board.current.reconnects == 0:
@@ -283,39 +339,6 @@ class SyncLoop:
         self._board.update(error=None, remedy=None)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._busy_since = None
-
-
-class _Housekeeping:
-    """Checkpoints and retention, between batches, by our own clock."""
-
-    def __init__(self, settings: Settings, cache: Cache, store: Store, clock: Callable[[], datetime]) -> None:
-        self._settings, self._cache, self._store, self._clock = settings, cache, store, clock
-        self._checkpoint_due = time.monotonic() + settings.cache.checkpoint_seconds
-        self._expire_due = time.monotonic() + EXPIRE_SECONDS
-
-    def run(self, lsn: int) -> None:
-        now = time.monotonic()
-        if now >= self._checkpoint_due:
-            # A reader's open transaction defers the checkpoint: look again soon.
-            done = self._store.checkpoint()
-            self._checkpoint_due = now + (self._settings.cache.checkpoint_seconds if done else 1.0)
-        if now >= self._expire_due:
-            self._expire_due = now + EXPIRE_SECONDS
-            self._expire(lsn)
-
-    def _expire(self, lsn: int) -> None:
-        horizon = retention_horizon(self._settings, self._clock()).replace(tzinfo=None)
-        self._store.begin()
-        try:
-            gone = self._store.expire("agent_actions", horizon, self._settings.meaning.pending_statuses)
-            gone += self._store.expire("audit_logs", horizon)
-            self._store.commit(lsn)
-        except BaseException:
-            self._store.rollback()
-            raise
-        if gone:
-            self._cache.touched("agent_actions", "audit_logs")
-            log.info("%d rows older than %d days left the cache", gone, self._settings.cache.keep_days)
 
 
 def _slot_error(error: SourceError) -> Exception:

@@ -353,6 +353,17 @@ def ensure_publication(settings: Settings, connection: psycopg.Connection, mappi
         connection.execute(statement.encode())
 
 
+def publication_mark(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> str:
+    """Changes when a table leaves the publication and comes back: what it changed in between was never streamed."""
+    rows = connection.execute(
+        "SELECT p.oid::text, coalesce(string_agg(r.oid::text, ',' ORDER BY r.oid), '')"
+        " FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = ANY (%s::oid[])"
+        " WHERE p.pubname = %s GROUP BY p.oid",
+        [[table.oid for table in mapping.tables], settings.source.publication],
+    ).fetchall()
+    return "/".join(":".join(row) for row in rows)
+
+
 def _has(connection: psycopg.Connection, query: str, *parameters: object) -> bool:
     row = connection.execute(query.encode(), list(parameters)).fetchone()
     return bool(row and row[0])

@@ -62,13 +62,15 @@ class ExportedSlot:
     snapshot: str
 
 
-def create_slot(settings: Settings, stopping: Stopping) -> ExportedSlot:
-    """Create our slot and export its snapshot. Waits for transactions that are open on the source."""
+def create_slot(settings: Settings, stopping: Stopping, temporary_name: str | None = None) -> ExportedSlot:
+    """Create our slot, or a temporary one that ends with its connection, and export its snapshot.
+
+    Waits for transactions that are open on the source; raises `Stopped` when `stopping` says so meanwhile.
+    """
     connection = open_replication(settings)
+    kind = f'"{temporary_name}" TEMPORARY' if temporary_name else f'"{settings.source.slot}"'
     try:
-        result = await_result(
-            connection, f'CREATE_REPLICATION_SLOT "{settings.source.slot}" LOGICAL pgoutput EXPORT_SNAPSHOT', stopping
-        )
+        result = await_result(connection, f"CREATE_REPLICATION_SLOT {kind} LOGICAL pgoutput EXPORT_SNAPSHOT", stopping)
         values = [(result.get_value(0, column) or b"").decode() for column in range(result.nfields)]
         drain_results(connection)
     except BaseException:
@@ -81,13 +83,15 @@ def create_slot(settings: Settings, stopping: Stopping) -> ExportedSlot:
 class Batch:
     """Row messages gathered from the stream, by relation, and where in the stream they end.
 
-    `barrier` is a message that must wait until the rows before it are applied. `end_lsn` is the end of the last complete
+    `barrier` is a message that must wait until the rows before it are applied; `held` says that the next transaction lies
+    behind the stream's `hold_at` and was left for later. `end_lsn` is the end of the last complete
     transaction; rows of an unfinished one may already be in `groups` (`in_transaction`).
     """
 
     groups: dict[int, list[bytes]] = field(default_factory=dict)
     rows: int = 0
     barrier: Truncate | Relation | None = None
+    held: bool = False
     in_transaction: bool = False
     end_lsn: int | None = None
     transactions: int = 0
@@ -109,6 +113,8 @@ class ChangeStream:
         self.processed = start_lsn  # everything before this was handed over or concerns no table of ours
         self._skip_until = start_lsn
         self._skipping = False
+        self.hold_at: int | None = None  # transactions that commit at or after this are not taken
+        self._left: bytes | None = None  # the begin message of the one that was left
         self._heard = time.monotonic()
         self._asked = 0.0
         options = ["proto_version '1'", f"publication_names '\"{settings.source.publication}\"'"]
@@ -132,7 +138,11 @@ class ChangeStream:
         pgconn = self._connection.pgconn
         deadline = time.monotonic() + wait_seconds
         taken = 0
-        while batch.rows < row_limit and batch.barrier is None:
+        batch.held = False
+        if self._left is not None:
+            message, self._left = self._left, None
+            self._take(message, batch)
+        while batch.rows < row_limit and batch.barrier is None and not batch.held:
             size, data = pgconn.get_copy_data(1)
             if size > 0:
                 self._take(bytes(data), batch)
@@ -206,9 +216,13 @@ class ChangeStream:
         if tag == 0x42:  # B(egin)
             if batch.in_transaction:
                 raise WireError("a transaction begins inside another")
+            commit_lsn = parse_begin(payload)
+            if self.hold_at is not None and commit_lsn >= self.hold_at:
+                batch.held, self._left = True, message
+                return
             batch.in_transaction = True
             # A transaction the cache already holds may come again after a reconnect: it is passed over.
-            self._skipping = parse_begin(payload) < self._skip_until
+            self._skipping = commit_lsn < self._skip_until
         elif tag == 0x43:  # C(ommit)
             if not batch.in_transaction:
                 raise WireError("a commit outside a transaction")

@@ -16,6 +16,8 @@ import psycopg
 from analytics.status import Connections, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
+from sync.preflight import publication_mark
+from sync.schema import Mapping, read_mapping
 from sync.source import SourceError, connect, server_text, wal_position
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,9 @@ class Sampler:
     ) -> None:
         self._settings, self._board, self._freshness, self._clock = settings, board, freshness, clock
         self._stop = threading.Event()
+        self._watched: Mapping | None = None
+        self._mark = ""
+        self.shape_changed = False
         self._thread = threading.Thread(target=self._run, name="owkai-sampler", daemon=True)
 
     def start(self) -> None:
@@ -49,6 +54,25 @@ class Sampler:
     def stop(self, timeout_seconds: float) -> None:
         self._stop.set()
         self._thread.join(timeout_seconds)
+
+    def watch(self, mapping: Mapping | None) -> None:
+        """Compare the source with this mapping from now on; None: stop comparing. `shape_changed` tells."""
+        self._mark = ""
+        self._watched = mapping
+        self.shape_changed = False
+
+    def _look_at_shape(self, connection: psycopg.Connection) -> None:
+        """What the stream itself would only show with the next change of a table, or never: tables, columns, publication."""
+        watched = self._watched
+        if watched is None:
+            return
+        mapping, problems = read_mapping(connection, self._settings)
+        mark = publication_mark(self._settings, connection, watched)
+        if self._watched is not watched:
+            return
+        changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != (self._mark or mark)
+        self._mark = mark
+        self.shape_changed = self.shape_changed or changed
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -60,7 +84,7 @@ class Sampler:
             self._stop.wait(WAL_SECONDS)
 
     def _sample(self, connection: psycopg.Connection) -> None:
-        due = 0.0
+        due = shape_due = 0.0
         while not self._stop.is_set():
             at = self._clock()
             source_lsn = wal_position(connection)
@@ -71,6 +95,9 @@ class Sampler:
                     connections=sample_connections(connection, at),
                     retained_wal_bytes=retained_wal(connection, self._settings.source.slot),
                 )
+            if time.monotonic() >= shape_due:
+                shape_due = time.monotonic() + self._settings.sync.survey_seconds
+                self._look_at_shape(connection)
             self._stop.wait(WAL_SECONDS)
 
 

@@ -32,6 +32,7 @@ class SourceColumn:
 
     column: Column
     name: str
+    number: int  # attnum: a column dropped and added again under its name is another one
     declared_oid: int  # as the table declares it, perhaps a domain
     type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
     type_name: str
@@ -118,11 +119,34 @@ class Mapping:
     def fingerprint(self) -> str:
         """Changes whenever a cache copied under one mapping would be wrong under another."""
         parts = [
-            (table.table.name, table.qualified, column.column.name, column.name, column.type_oid)
+            (
+                table.table.name,
+                table.qualified,
+                table.oid,
+                column.column.name,
+                column.name,
+                column.number,
+                column.type_oid,
+            )
             for table in self.tables
             for column in table.columns
         ]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def lost_in(self, later: Mapping) -> ShapeError | None:
+        """The first table or column of this mapping that `later` no longer has, or has as another type."""
+        for table in self.tables:
+            now = later.find(table.schema, table.name)
+            if now is None:
+                return ShapeError(table.qualified, table.table.key, "is gone with its table")
+            names = {column.column.name: column for column in now.columns}
+            for column in table.columns:
+                found = names.get(column.column.name)
+                if found is None or found.name != column.name:
+                    return ShapeError(table.qualified, column.name, "was dropped or renamed")
+                if found.declared_oid != column.declared_oid:
+                    return ShapeError(table.qualified, column.name, f"no longer has the type {column.type_name}")
+        return None
 
     def find(self, schema: str, name: str) -> SourceTable | None:
         return next((table for table in self.tables if (table.schema, table.name) == (schema, name)), None)
@@ -164,7 +188,7 @@ WITH RECURSIVE base (attnum, attname, declared, oid) AS (
     SELECT attnum, attname, atttypid, atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
     UNION ALL
     SELECT b.attnum, b.attname, b.declared, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
-SELECT b.attname, b.declared, b.oid, t.typtype, t.typcategory, format_type(b.declared, NULL)
+SELECT b.attname, b.attnum, b.declared, b.oid, t.typtype, t.typcategory, format_type(b.declared, NULL)
 FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
 _PARTITION_ROWS = """
@@ -217,7 +241,7 @@ def _read_table(
                     )
                 )
             continue
-        source_name, (declared, type_oid, typtype, category, type_name) = found
+        source_name, (number, declared, type_oid, typtype, category, type_name) = found
         readable = (
             type_oid if type_oid in READABLE[column.kind] else wire.LIKE_TEXT if _like_text(typtype, category) else 0
         )
@@ -230,13 +254,13 @@ def _read_table(
                 )
             )
             continue
-        columns.append(SourceColumn(column, source_name, declared, readable, type_name))
+        columns.append(SourceColumn(column, source_name, number, declared, readable, type_name))
     return SourceTable(
         table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), max(0, int(estimate))
     )
 
 
-_Found = tuple[int, int, str, str, str]  # declared type, base type, typtype, typcategory, type name
+_Found = tuple[int, int, int, str, str, str]  # attnum, declared type, base type, typtype, typcategory, type name
 
 
 def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _Found]) -> tuple[str, _Found] | None:

@@ -541,7 +541,7 @@ async def test_ws_25_a_failing_organization_gets_an_error_frame_and_others_go_on
 async def test_ws_26_frames_behind_the_handshake_are_frames(served: Served) -> None:
     extra = frame(9, b"early") + frame(1, b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n") + frame(8, b"\x03\xe8")
     async with wire(served, USER_1, extra) as connection:
-        frames = []
+        frames: list[tuple[int, bytes]] = []
         while not frames or frames[-1][0] != 8:
             frames.append(await connection.frame())
     assert (10, b"early") in frames

@@ -82,7 +82,7 @@ def test_log_03_the_framework_loggers_are_bridled_once() -> None:
 
 @pytest.mark.gen_test
 async def test_aud_01_every_access_has_its_record(served: Served) -> None:
-    requests = (
+    requests: tuple[tuple[str, dict[str, str], int, str, str | None], ...] = (
         (f"{API}/trends", {"key": USER_1.key}, 200, "success", None),
         (f"{API}/trends", {}, 401, "denied", "no_credential"),
         (f"{API}/executive/dashboard", {"key": USER_1.key}, 403, "denied", "not_admin"),
@@ -90,7 +90,7 @@ async def test_aud_01_every_access_has_its_record(served: Served) -> None:
         ("/nowhere", {}, 404, "error", "unknown_path"),
     )
     for target, how, *_ in requests:
-        await served.ask(target, ("X-Request-Id", "abc-123"), **how)
+        await served.ask(target, ("X-Request-Id", "abc-123"), key=how.get("key"), token=how.get("token"))
     records = served.records()
     assert len(records) == len(requests)
     for record, (target, how, status, outcome, reason) in zip(records, requests, strict=True):

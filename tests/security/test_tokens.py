@@ -211,7 +211,7 @@ async def test_jwt_10_11_header_members_that_steer_verification_are_refused(
     serve: Serve, rsa_key: rsa.RSAPrivateKey
 ) -> None:
     served = serve(auth=MANY)
-    for member in (
+    members: tuple[dict[str, Any], ...] = (
         {"crit": ["exp"]},
         {"crit": ["b64"], "b64": False},
         {"b64": False},
@@ -224,7 +224,8 @@ async def test_jwt_10_11_header_members_that_steer_verification_are_refused(
         {"zip": "DEF"},
         {"cty": "JWT"},
         {"enc": "A256GCM"},
-    ):
+    )
+    for member in members:
         await refused(served, sign(USER_1.claims(), SECRET, {"alg": "HS256", **member}))
 
 
