@@ -97,6 +97,16 @@ class Cache:
         if before is not None:
             before.retire()
 
+    def reopen(self) -> bool:
+        """Close the live generation and open its file again, at its last commit: DuckDB answers nothing more after a fatal error.
+
+        False when it cannot be opened (it is set aside then) or lies in memory; readers wait for a new copy.
+        """
+        self.forget()
+        self._live = self._open_current()
+        self.touched(*BY_NAME)
+        return self._live is not None
+
     # -- versions ------------------------------------------------------------------------------------------------
 
     @property

@@ -8,6 +8,7 @@ from typing import Literal
 
 from analytics.calendar import naive_utc
 from analytics.status import SyncStatus
+from analytics.telemetry import OFF, TelemetryReport, TelemetryStatus, report
 from config.settings import Settings
 
 HOUR = timedelta(hours=1)
@@ -17,12 +18,18 @@ DataStatus = Literal["live", "no_recent_activity", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One organization's question at `now` (aware); `sync` is where the data stood at that moment."""
+    """One organization's question at `now` (aware); `sync` and `telemetry` are where the data stood then."""
 
     organization_id: int
     now: datetime
     sync: SyncStatus
     settings: Settings
+    telemetry: TelemetryStatus = OFF
+
+    @property
+    def telemetry_report(self) -> TelemetryReport | None:
+        """What may be said of machine and application; None where telemetry is off."""
+        return report(self.telemetry, self.settings.telemetry, self.now)
 
     @property
     def end(self) -> datetime:

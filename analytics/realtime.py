@@ -13,13 +13,16 @@ from analytics.responses import (
     LiveSystemMetrics,
     MetricsUpdate,
     OverviewStatus,
+    PerformanceMetrics,
     PerformanceWithoutTelemetry,
     RealTimeDataQuality,
     RealTimeMeta,
     RealTimeMetrics,
     RealTimeOverview,
+    SystemHealth,
     SystemHealthWithoutTelemetry,
 )
+from analytics.telemetry import Standing, TelemetryReport, require
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -35,7 +38,13 @@ class Activity(NamedTuple):
 
 
 def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
-    """The last hour and day before now. Sessions are people with an audit event or a login in the last hour."""
+    """The last hour and day before now. Sessions are people with an audit event or a login in the last hour.
+
+    Under `telemetry.strict` raises `TelemetryUnavailableError` where a telemetry source has nothing recent enough.
+    """
+    telemetry = question.telemetry_report
+    if question.settings.telemetry.strict:
+        require(telemetry, question.settings.telemetry)
     activity = recent_activity(snapshot, question)
     ((newest,),) = snapshot.rows("newest_action", org=question.organization_id, latest=question.latest)
     age = age_minutes(newest, question.end)
@@ -52,8 +61,10 @@ def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
                 has_data=recent, message=overview_message(question, recent, age), data_age_minutes=age
             ),
         ),
-        system_health=SystemHealthWithoutTelemetry(),
-        performance_metrics=PerformanceWithoutTelemetry(),
+        system_health=SystemHealthWithoutTelemetry() if telemetry is None else system_health(telemetry),
+        performance_metrics=(
+            PerformanceWithoutTelemetry() if telemetry is None else performance_metrics(telemetry.application)
+        ),
         data_quality=RealTimeDataQuality(
             source="demo_database" if question.settings.mock_data else "production_database",
             timestamp=question.now,
@@ -65,10 +76,10 @@ def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
             version="1.0.0-phase2",
             enterprise_grade=True,
             mock_data=question.settings.mock_data,
-            real_data_sources=("postgresql_rds",),
+            real_data_sources=data_sources(telemetry),
             phase="2_of_3",
-            cloudwatch_enabled=False,
-            cloudwatch_status="disabled",
+            cloudwatch_enabled=telemetry is not None and telemetry.cloudwatch,
+            cloudwatch_status=telemetry.state if telemetry is not None and telemetry.cloudwatch else "disabled",
         ),
     )
 
@@ -76,6 +87,7 @@ def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
 def metrics_update(snapshot: Snapshot, question: Question, *, connections: int = 0) -> MetricsUpdate:
     """One message for every socket of the organization; `connections` is how many of them are open."""
     activity = recent_activity(snapshot, question)
+    machine = live_system_metrics(question.telemetry_report)
     return MetricsUpdate(
         type="metrics_update",
         timestamp=question.now,
@@ -85,17 +97,75 @@ def metrics_update(snapshot: Snapshot, question: Question, *, connections: int =
             high_risk_actions_last_hour=activity.high_risk_hour,
             active_agents_last_hour=activity.agents_hour,
             active_users=active_people(snapshot, question),
-            cpu_usage=None,
-            memory_usage=None,
-            response_time=None,
+            cpu_usage=machine.cpu_usage,
+            memory_usage=machine.memory_usage,
+            response_time=machine.response_time,
         ),
-        system_metrics=LiveSystemMetrics(status="unavailable", cpu_usage=None, memory_usage=None, response_time=None),
+        system_metrics=machine,
         data_quality=LiveDataQuality(
             source="real_database",
             mock_data=question.settings.mock_data,
             has_activity=activity.actions_hour > 0,
         ),
     )
+
+
+def system_health(telemetry: TelemetryReport) -> SystemHealth:
+    """The machine's newest values and their true age."""
+    part, sample = telemetry.system, telemetry.system.sample
+    application = telemetry.application.sample
+    return SystemHealth(
+        status=part.state,
+        source=part.source if sample is not None else telemetry.source,
+        cpu_usage=rounded(None if sample is None else sample.cpu_percent),
+        memory_usage=rounded(None if sample is None else sample.memory_percent),
+        disk_usage=rounded(None if sample is None else sample.disk_percent),
+        network_latency=rounded(None if sample is None else sample.network_milliseconds),
+        api_response_time=rounded(None if application is None else application.mean_milliseconds),
+        timestamp=None if sample is None else sample.measured_at,
+        metrics_age_seconds=whole_seconds(part),
+        fallback_reason=part.reason,
+    )
+
+
+def performance_metrics(part: Standing) -> PerformanceMetrics:
+    """The application's newest values and their true age."""
+    sample = part.sample
+    return PerformanceMetrics(
+        status=part.state,
+        source=part.source,
+        requests_per_second=rounded(None if sample is None else sample.requests_per_second, 2),
+        avg_response_time=rounded(None if sample is None else sample.mean_milliseconds),
+        p95_response_time=rounded(None if sample is None else sample.p95_milliseconds),
+        error_rate=rounded(None if sample is None else sample.error_rate, 4),
+        timestamp=None if sample is None else sample.measured_at,
+        metrics_age_seconds=whole_seconds(part),
+        fallback_reason=part.reason,
+    )
+
+
+def live_system_metrics(telemetry: TelemetryReport | None) -> LiveSystemMetrics:
+    """What a socket hears of the machine; it goes on when there is nothing to say."""
+    if telemetry is None:
+        return LiveSystemMetrics(status="unavailable", cpu_usage=None, memory_usage=None, response_time=None)
+    health = system_health(telemetry)
+    return LiveSystemMetrics(health.status, health.cpu_usage, health.memory_usage, health.api_response_time)
+
+
+def data_sources(telemetry: TelemetryReport | None) -> tuple[str, ...]:
+    """Where the numbers of an answer come from; a telemetry source only when one of its values is shown."""
+    if telemetry is None or not telemetry.used:
+        return ("postgresql_rds",)
+    return "postgresql_rds", "aws_cloudwatch" if telemetry.cloudwatch else "host"
+
+
+def rounded(value: float | None, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def whole_seconds(part: Standing) -> int | None:
+    """The age of the last good sample, rounded down."""
+    return None if part.age_seconds is None else int(part.age_seconds)
 
 
 def recent_activity(snapshot: Snapshot, question: Question) -> Activity:

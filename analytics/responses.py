@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
 from analytics.question import DataStatus
@@ -16,6 +18,25 @@ from analytics.question import DataStatus
 NAME_CHARACTERS = 256  # longest agent, tool or control name shown, the mark included
 TEXT_CHARACTERS = 2048  # longest sentence shown: recommendation, summary
 CUT_MARK = "…"
+
+# What the platform's deployed web client reads beside the documented fields, by documented example. A field that telemetry
+# alone can fill is there whenever telemetry is on.
+DEPLOYED_CLIENT_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "realtime_metrics_cloudwatch": (
+            "performance_metrics.timestamp",
+            "system_health.estimated_availability",
+            "system_health.fallback_reason",
+        ),
+        "performance": ("database_metrics.query_performance.average_duration",),
+        "ws_metrics_update": (
+            "metrics.active_users",
+            "metrics.cpu_usage",
+            "metrics.memory_usage",
+            "metrics.response_time",
+        ),
+    }
+)
 
 # -- /trends ---------------------------------------------------------------------------------------------------------
 
@@ -124,6 +145,38 @@ class PerformanceWithoutTelemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class SystemHealth:
+    """The machine, from telemetry. Percent and milliseconds; null is not known. `timestamp` is when it was measured."""
+
+    status: str  # live | stale | unavailable
+    source: str  # cloudwatch | host
+    cpu_usage: float | None
+    memory_usage: float | None
+    disk_usage: float | None
+    network_latency: float | None
+    api_response_time: float | None
+    timestamp: datetime | None
+    metrics_age_seconds: int | None
+    fallback_reason: str | None  # why it is not live
+    estimated_availability: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PerformanceMetrics:
+    """Requests, from telemetry. Milliseconds; `error_rate` 0–1; null is not known."""
+
+    status: str  # live | stale | unavailable
+    source: str  # cloudwatch_logs | cloudwatch | host | none
+    requests_per_second: float | None
+    avg_response_time: float | None
+    p95_response_time: float | None
+    error_rate: float | None
+    timestamp: datetime | None
+    metrics_age_seconds: int | None
+    fallback_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RealTimeDataQuality:
     source: str
     timestamp: datetime
@@ -149,8 +202,8 @@ class RealTimeMetrics:
 
     timestamp: datetime
     real_time_overview: RealTimeOverview
-    system_health: SystemHealthWithoutTelemetry
-    performance_metrics: PerformanceWithoutTelemetry
+    system_health: SystemHealth | SystemHealthWithoutTelemetry
+    performance_metrics: PerformanceMetrics | PerformanceWithoutTelemetry
     data_quality: RealTimeDataQuality
     meta: RealTimeMeta
 
@@ -193,7 +246,7 @@ class SystemMetrics:
     cpu: Cpu
     memory: Memory
     storage: Storage
-    message: str
+    message: str | None  # why values are missing or old
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +282,7 @@ class ApplicationMetrics:
     response_times: ResponseTimes
     throughput: Throughput
     error_rates: ErrorRates
-    message: str
+    message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +303,8 @@ class QueryPerformance:
     recent_queries: int
     slow_queries_estimate: int
     status: str  # optimal | degraded
-    source: str
+    source: str  # pg_stat_statements | agent_actions_table
+    average_duration: float | None  # milliseconds; null where only actions are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +321,26 @@ class PerformanceSources:
 
 
 @dataclass(frozen=True, slots=True)
+class PartFreshness:
+    status: str  # live | stale | unavailable
+    timestamp: datetime | None
+    metrics_age_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryFreshness:
+    status: str
+    system_metrics: PartFreshness
+    application_metrics: PartFreshness
+
+
+@dataclass(frozen=True, slots=True)
 class PerformanceMeta:
     version: str
     mock_data: bool
     cloudwatch_enabled: bool
     data_sources: PerformanceSources
+    telemetry: TelemetryFreshness | None  # null: off
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +424,7 @@ class LiveMetrics:
 
 @dataclass(frozen=True, slots=True)
 class LiveSystemMetrics:
-    status: str  # live | unavailable
+    status: str  # live | stale | unavailable
     cpu_usage: float | None
     memory_usage: float | None
     response_time: float | None

@@ -53,6 +53,35 @@ class Connections:
 
 
 @dataclass(frozen=True)
+class Statements:
+    """What pg_stat_statements says of the source's database between `since` and `sampled_at`: sums, never a statement's text."""
+
+    executed: int
+    slow: int  # executions of statements that took `slow_milliseconds` or more on average in their interval
+    milliseconds: float  # execution time of all
+    slow_milliseconds: float
+    since: datetime
+    sampled_at: datetime
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The newest comparison of source and cache. `error` says why there was none; then the rest is of the last that was."""
+
+    at: datetime | None = None
+    lsn: int | None = None
+    scope: str = ""  # "all" or "last N days"
+    rows: int = 0
+    differing_buckets: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def equal(self) -> bool | None:
+        return None if self.at is None else self.differing_buckets == 0
+
+
+@dataclass(frozen=True)
 class SyncStatus:
     """One moment of sync. Times are aware UTC; positions are WAL positions (LSN) as integers.
 
@@ -61,6 +90,7 @@ class SyncStatus:
 
     phase: Phase = Phase.STARTING
     mode: str = "unknown"  # stream | poll
+    mode_reason: str | None = None  # why it polls, and what would allow streaming
     guarantee: str = "none yet"  # exact | eventual …, in words for /readyz
     applied_lsn: int | None = None
     source_lsn: int | None = None
@@ -68,6 +98,10 @@ class SyncStatus:
     retained_wal_bytes: int | None = None
     progress: CopyProgress | None = None
     connections: Connections | None = None
+    statements: Statements | None = None  # None where pg_stat_statements cannot be read
+    verification: Verification | None = None
+    verify_runs: int = 0  # comparisons completed since the start
+    verify_failures: int = 0  # comparisons that could not be made
     error: str | None = None
     remedy: str | None = None
     rows_applied: int = 0

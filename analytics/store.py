@@ -21,7 +21,7 @@ import duckdb
 from analytics.tables import BY_NAME, TABLES, Table
 from config.settings import Cache as CacheSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WAL_BYTES_BETWEEN_CHECKPOINTS = "1GB"  # larger than any batch: our own clock checkpoints, no commit ever does
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -73,6 +73,18 @@ class Snapshot:
             raise duckdb.InterruptException("the time for this read is over")
         return self._connection.execute(statement_text(statement), parameters or None).fetchall()
 
+    def stream(self, query: str, parameters: Mapping[str, Any], chunk_rows: int = 5000) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query of sync's own (verification), a chunk at a time; one such query may be open at once."""
+        if self.expired.is_set():
+            raise duckdb.InterruptException("the time for this read is over")
+        found = self._connection.execute(query, dict(parameters) or None)
+        while chunk := found.fetchmany(chunk_rows):
+            yield from chunk
+
+    def interrupt(self) -> None:
+        """End the running query, and those to come, with `duckdb.InterruptException`. From any thread."""
+        _expire(self, self._connection)
+
     def named(self, row: type[Row], statement: str, **parameters: Any) -> list[Row]:
         """All rows of a statement as `row`, a NamedTuple whose fields are the statement's columns in order."""
         return [row(*values) for values in self.rows(statement, **parameters)]
@@ -106,10 +118,10 @@ class Store:
             self._writer.execute(table_ddl(table))
         self._writer.execute(
             "CREATE TABLE owkai_state (schema_version INTEGER, system_identifier VARCHAR, database VARCHAR,"
-            " slot VARCHAR, mapping VARCHAR, lsn UBIGINT, version UBIGINT)"
+            " slot VARCHAR, mapping VARCHAR, lsn UBIGINT, version UBIGINT, horizon VARCHAR)"
         )
         self._writer.execute(
-            "INSERT INTO owkai_state VALUES (?, ?, ?, ?, ?, NULL, 0)",
+            "INSERT INTO owkai_state VALUES (?, ?, ?, ?, ?, NULL, 0, NULL)",
             [SCHEMA_VERSION, origin.system_identifier, origin.database, origin.slot, origin.mapping],
         )
         self._writer.execute("COMMIT")
@@ -158,16 +170,21 @@ class Store:
     def expire(self, table: str, before: datetime, keep_statuses: tuple[str, ...] = ()) -> int:
         """Remove rows older than `before` (naive UTC) unless their status is one of `keep_statuses`."""
         at = "event_at" if table == "agent_actions" else "created_at"
-        keep = " AND status NOT IN (SELECT unnest(?))" if keep_statuses else ""
+        keep = " AND (status IN (SELECT unnest(?))) IS NOT TRUE" if keep_statuses else ""  # NULL is no status to keep
         (count,) = self._writer.execute(
             f'DELETE FROM "{table}" WHERE {at} < ?{keep}',  # noqa: S608
             [before, list(keep_statuses)] if keep_statuses else [before],
         ).fetchone() or (0,)
         return int(count)
 
-    def commit(self, lsn: int) -> Position:
-        """Make what was written since `begin` durable together with the WAL position it reaches."""
-        found = self._writer.execute("UPDATE owkai_state SET lsn = ?, version = version + 1", [lsn])
+    def commit(self, lsn: int, horizon: str | None = None) -> Position:
+        """Make what was written since `begin` durable together with the WAL position it reaches.
+
+        `horizon` is what polling needs to go on after a restart (`sync.horizon`); None keeps the one that is stored.
+        """
+        found = self._writer.execute(
+            "UPDATE owkai_state SET lsn = ?, version = version + 1, horizon = coalesce(?, horizon)", [lsn, horizon]
+        )
         found.fetchall()
         self._writer.execute("COMMIT")
         self._keep_private()
@@ -175,10 +192,12 @@ class Store:
         assert position is not None  # noqa: S101 - just written
         return position
 
-    def advance(self, lsn: int) -> None:
+    def advance(self, lsn: int, horizon: str | None = None) -> None:
         """Record that the source reached `lsn` without touching a mapped row; readers see no new version."""
         self._writer.execute("BEGIN")
-        self._writer.execute("UPDATE owkai_state SET lsn = ?", [lsn]).fetchall()
+        self._writer.execute(
+            "UPDATE owkai_state SET lsn = ?, horizon = coalesce(?, horizon)", [lsn, horizon]
+        ).fetchall()
         self._writer.execute("COMMIT")
 
     def _keep_private(self) -> None:
@@ -196,6 +215,15 @@ class Store:
         """Where this generation stands; None while its copy is incomplete."""
         lsn, version = self._writer.execute("SELECT lsn, version FROM owkai_state").fetchone() or (None, 0)
         return None if lsn is None else Position(int(lsn), int(version))
+
+    def horizon(self) -> str | None:
+        """The horizon stored last; None where this generation was never polled."""
+        (found,) = self._writer.execute("SELECT horizon FROM owkai_state").fetchone() or (None,)
+        return None if found is None else str(found)
+
+    def inquire(self, query: str, parameters: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+        """A query of sync's own (reconciliation) as the writer sees it, uncommitted changes too; fetch before the next call."""
+        return self._writer.execute(query, dict(parameters) or None)
 
     def origin(self) -> Origin | None:
         """What this generation was copied from; None when its schema is not ours."""

@@ -21,6 +21,8 @@ import duckdb
 
 from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.debug import debug
+from analytics.document import Document
+from analytics.executive_report import executive_report
 from analytics.flights import Flights
 from analytics.performance import performance
 from analytics.predictive.collecting import collecting
@@ -28,6 +30,7 @@ from analytics.question import Question
 from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
 from analytics.status import StatusBoard
+from analytics.telemetry import TelemetryBoard
 from analytics.trends import trends
 from config.settings import Settings
 
@@ -37,15 +40,17 @@ JSON = "application/json; charset=utf-8"
 GZIP_FROM_BYTES = 1024
 GZIP_LEVEL = 5
 GZIP_WORTH = 0.9  # of the plain size at the most
+DOCUMENTS_BOUND = 32  # documents under way or waiting; beyond it callers are asked to come back
 ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
 
-# name → (snapshot, question, **options) → response
+# name → (snapshot, question, **options) → response of `analytics.responses`, or a `Document`
 VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "trends": trends,
         "realtime": realtime,
         "performance": performance,
         "predictive": collecting,
+        "executive": executive_report,
         "debug": debug,
         "metrics_update": metrics_update,
     }
@@ -64,12 +69,18 @@ class ViewKey:
     organization_id: int
     options: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def is_document(self) -> bool:
+        """Whether the answer is a file to make rather than JSON."""
+        return dict(self.options).get("format", "json") != "json"
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
     """An answer as bytes. `etag` is strong, quotes included, and of the plain body; `gzipped` where it pays.
 
     `version` is the cache version the answer holds at least; `computed_at` is the moment of its windows (aware).
+    An answer that is kept as a file has a `file_name`.
     """
 
     body: bytes
@@ -78,6 +89,7 @@ class Published:
     content_type: str
     version: int
     computed_at: datetime
+    file_name: str | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -88,12 +100,21 @@ class Publisher:
     """Answers by key. `cached`, `get` belong to one event loop; sync may commit in another thread meanwhile.
 
     An answer is valid while the cache version and the wall-clock second are those of its computation. Bounded by
-    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute.
+    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute. Documents are made one at a time in a thread of their
+    own, so that however many are asked for, other answers do not queue behind them.
     """
 
-    def __init__(self, cache: Cache, board: StatusBoard, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        board: StatusBoard,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        telemetry: TelemetryBoard | None = None,
+    ) -> None:
         self._cache = cache
         self._board = board
+        self._telemetry = telemetry or TelemetryBoard()
         self._settings = settings
         self._clock = clock
         self._entries: OrderedDict[ViewKey, Published] = OrderedDict()
@@ -101,6 +122,8 @@ class Publisher:
         self._limit_bytes = settings.cache.views_megabytes * 1024 * 1024
         self._workers = ThreadPoolExecutor(settings.server.workers, thread_name_prefix="views")
         self._flights: Flights[ViewKey, Published] = Flights(self._workers, lambda: cache.version)
+        self._press = ThreadPoolExecutor(1, thread_name_prefix="documents")
+        self._documents: Flights[ViewKey, Published] = Flights(self._press, lambda: cache.version)
         self._closed = False
 
     @property
@@ -129,8 +152,8 @@ class Publisher:
     async def get(self, key: ViewKey) -> Published:
         """The valid answer, computed in a worker thread when it is absent; concurrent callers share one computation.
 
-        Raises `CacheNotReadyError` before the first copy is done and after `close`, `ViewTimeoutError`, and
-        `ValueError` for a view that does not exist.
+        Raises `CacheNotReadyError` before the first copy is done and after `close`, `ViewTimeoutError`,
+        `analytics.telemetry.TelemetryUnavailableError`, and `ValueError` for a view that does not exist.
         """
         found = self.cached(key)
         if found is not None:
@@ -139,12 +162,15 @@ class Publisher:
             raise ValueError(f"there is no view {key.name!r}; views are {', '.join(VIEWS)}")
         if self._closed:
             raise CacheNotReadyError("the server is stopping")
+        if key.is_document and len(self._documents) >= DOCUMENTS_BOUND:
+            raise ViewTimeoutError(f"{DOCUMENTS_BOUND} documents are under way; ask again")
         before = self._entries.get(key)
         bound = self._settings.server.query_timeout_seconds
         try:
             # One computation under way and the one that was waiting for it: nobody waits for longer than both.
             async with asyncio.timeout(2 * bound):
-                return await self._flights.join(key, lambda version: self._compute(key, version, before), self._keep)
+                flights = self._documents if key.is_document else self._flights
+                return await flights.join(key, lambda version: self._compute(key, version, before), self._keep)
         except TimeoutError as error:
             raise ViewTimeoutError(
                 f"no answer within {2 * bound:g} s: every worker is busy; raise server.workers or "
@@ -154,7 +180,8 @@ class Publisher:
     def close(self) -> None:
         """No further computations; running ones end by themselves. Idempotent."""
         self._closed = True
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._workers, self._press):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _compute(self, key: ViewKey, version: int, before: Published | None) -> Published:
         """In a worker. `version` was read before the snapshot opened, so that the snapshot holds it or more."""
@@ -162,18 +189,20 @@ class Publisher:
             with self._cache.read(self._settings.server.query_timeout_seconds) as snapshot:
                 # Taken after the snapshot: what it holds was committed before now and belongs into the windows.
                 now = self._clock()
-                body = encode(
-                    answer(key, snapshot, Question(key.organization_id, now, self._board.current, self._settings))
+                question = Question(
+                    key.organization_id, now, self._board.current, self._settings, self._telemetry.current
                 )
+                response = answer(key, snapshot, question)
+                document = response if isinstance(response, Document) else Document(JSON, encode(response))
         except duckdb.InterruptException as error:
             log.warning("view %s took longer than %s s", key.name, self._settings.server.query_timeout_seconds)
             raise ViewTimeoutError(
                 f"the answer took longer than {self._settings.server.query_timeout_seconds:g} s to compute; "
                 "ask for fewer days or raise server.query_timeout_seconds"
             ) from error
-        if before is not None and before.body == body:
-            return replace(before, version=version, computed_at=now)
-        return publish(body, version, now)
+        if before is not None and before.body == document.body:
+            return replace(before, version=version, computed_at=now, file_name=document.file_name)
+        return publish(document.body, version, now, document.content_type, document.file_name)
 
     def _keep(self, key: ViewKey, published: Published) -> None:
         self._drop(key)
@@ -195,10 +224,12 @@ def answer(key: ViewKey, snapshot: Snapshot, question: Question) -> Any:
     return VIEWS[key.name](snapshot, question, **dict(key.options))
 
 
-def publish(body: bytes, version: int, now: datetime) -> Published:
+def publish(
+    body: bytes, version: int, now: datetime, content_type: str = JSON, file_name: str | None = None
+) -> Published:
     """Bytes with their ETag, and compressed where that saves at least a tenth."""
     gzipped = gzip.compress(body, GZIP_LEVEL, mtime=0) if len(body) >= GZIP_FROM_BYTES else None
     if gzipped is not None and len(gzipped) > GZIP_WORTH * len(body):
         gzipped = None
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return Published(body, gzipped, etag, JSON, version, now)
+    return Published(body, gzipped, etag, content_type, version, now, file_name)

@@ -35,6 +35,7 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
     yield from _tokens(settings)
     yield from _doors(settings)
     yield from _meaning(settings)
+    yield from _telemetry(settings)
     yield from _paths(settings)
 
 
@@ -137,6 +138,16 @@ def _timing(settings: Settings) -> Iterator[Problem]:
         yield Problem(
             ("sync", "batch_milliseconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g})",
             "lower it",
+        )  # fmt: skip
+    if sync.mode != "stream" and sync.poll_seconds >= sync.stale_after_seconds:
+        yield Problem(
+            ("sync", "poll_seconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g}), so that "
+            "answers would be called stale between two looks", "lower it or raise sync.stale_after_seconds",
+        )  # fmt: skip
+    if sync.mode != "stream" and sync.reconcile_seconds < sync.poll_seconds:
+        yield Problem(
+            ("sync", "reconcile_seconds"), f"is below sync.poll_seconds ({sync.poll_seconds:g})",
+            "raise it or lower sync.poll_seconds",
         )  # fmt: skip
     if socket.max_per_user > socket.max_total:
         yield Problem(("websocket", "max_per_user"), f"exceeds websocket.max_total ({socket.max_total})", "lower it")
@@ -266,6 +277,63 @@ def _meaning(settings: Settings) -> Iterator[Problem]:
                     ("meaning", field), f'has "{status}", as has meaning.{seen[status]}', "keep it in one list"
                 )
             seen.setdefault(status, field)
+
+
+def _telemetry(settings: Settings) -> Iterator[Problem]:
+    telemetry = settings.telemetry
+    if telemetry.source == "cloudwatch":
+        for field in ("region", "cluster", "service"):
+            if not getattr(telemetry, field):
+                yield Problem(
+                    ("telemetry", field), "is missing: telemetry.source is cloudwatch",
+                    "name it, or choose another telemetry.source",
+                )  # fmt: skip
+    if telemetry.period_seconds >= telemetry.max_age_seconds:
+        yield Problem(
+            ("telemetry", "period_seconds"), f"is not below telemetry.max_age_seconds ({telemetry.max_age_seconds:g}), "
+            "so that samples would be too old before the next comes", "lower it or raise telemetry.max_age_seconds",
+        )  # fmt: skip
+    if telemetry.metric_period_seconds % 60:
+        yield Problem(("telemetry", "metric_period_seconds"), "is not a multiple of 60", "e.g. 60 or 300")
+    for field in ("endpoint_url", "logs_endpoint_url"):
+        fault = _endpoint_fault(getattr(telemetry, field))
+        if fault:
+            yield Problem(
+                ("telemetry", field), fault, 'e.g. "https://vpce-0123.monitoring.us-east-2.vpce.amazonaws.com"'
+            )
+    for field, group in (("log_status_pattern", "status"), ("log_duration_pattern", "duration")):
+        fault = _pattern_fault(getattr(telemetry, field), group)
+        if fault:
+            yield Problem(("telemetry", field), fault, f"e.g. (?<{group}>[0-9]+)")
+
+
+def _endpoint_fault(url: str) -> str | None:
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        return "is no URL"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is no http:// or https:// URL"
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        return "is more than scheme, host, port and path"
+    if parts.scheme == "http" and not loopback(parts.hostname):
+        return "would send signed requests unencrypted to another machine"
+    return None
+
+
+def _pattern_fault(pattern: str, group: str) -> str | None:
+    if not pattern:
+        return None
+    if not pattern.isprintable():
+        return "has control characters"
+    try:
+        found = re.compile(re.sub(r"\(\?<(?=[A-Za-z])", "(?P<", pattern)).groupindex
+    except re.error as error:
+        return f"is no regular expression: {error}"
+    return None if set(found) == {group} else f"must have the one named group `{group}`"
 
 
 def _paths(settings: Settings) -> Iterator[Problem]:

@@ -79,8 +79,14 @@ class Source(Section):
 class Sync(Section):
     """How changes come from the source into the cache."""
 
-    mode: Literal["auto", "stream"] = Field(
-        "auto", description="stream: logical replication; auto: the best that the source allows, now always stream."
+    mode: Literal["auto", "stream", "poll"] = Field(
+        "auto",
+        description="stream: logical replication; poll: repeated queries, no slot and no publication; "
+        "auto: stream where the source allows it, else poll.",
+    )
+    poll_seconds: Positive = Field(2, description="Pause between two looks at a polled source.")
+    reconcile_seconds: Positive = Field(
+        300, description="Interval at which a polled source is compared for deletes and silent changes."
     )
     batch_rows: int = Field(20_000, ge=100, le=1_000_000, description="Changes applied at once at the most.")
     batch_milliseconds: float = Field(25, ge=0, le=5000, description="How long a batch may gather changes.")
@@ -88,7 +94,12 @@ class Sync(Section):
     sample_seconds: Positive = Field(
         5, description="Interval of samples of the source: connections, lag, retained WAL."
     )
-    survey_seconds: Positive = Field(30, description="Interval of looks at the shape of the source's tables and the publication.")
+    survey_seconds: Positive = Field(
+        30, description="Interval of looks at the shape of the source's tables and the publication."
+    )
+    verify_seconds: float = Field(
+        900, ge=0, description="Interval of light checks of cache against source (the last two days); 0: none."
+    )
     reply_timeout_seconds: Positive = Field(20, description="A source that is silent for longer counts as gone.")
     backoff_max_seconds: Positive = Field(30, description="Longest pause between attempts to reach the source.")
 
@@ -102,9 +113,16 @@ class Cache(Section):
     )
     in_memory: bool = Field(False, description="Keep the cache in memory only: every start copies anew.")
     keep_days: int = Field(400, ge=1, le=36500, description="Days of actions and audit events kept.")
-    memory_limit: ByteSize = Field("1GiB", description="DuckDB's memory bound; beyond it, it spills to the directory.")
+    memory_limit: ByteSize = Field(
+        "512MiB", description="DuckDB's memory bound; beyond it, it spills to the directory."
+    )
     temp_limit: ByteSize = Field("10GiB", description="Bound on what DuckDB spills to disk.")
-    threads: int = Field(2, ge=1, le=256, description="DuckDB's worker threads.")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="DuckDB's threads per query; answers are computed side by side (server.workers) anyway.",
+    )
     views_megabytes: int = Field(64, ge=1, le=65536, description="Bound on published answers kept as bytes.")
     checkpoint_seconds: Positive = Field(300, description="Interval of checkpoints of the cache file.")
 
@@ -180,6 +198,9 @@ class Meaning(Section):
         description="Statuses of finished work that succeeded.",
     )
     failure_statuses: tuple[str, ...] = Field(("failed", "error"), description="Statuses of finished work that failed.")
+    review_hours: Positive = Field(
+        24, description="An action of elevated risk without a decision is a violation after this."
+    )
     count_false_positives: bool = Field(False, description="Let rows marked false positive count as risk.")
     future_tolerance_seconds: float = Field(
         300, ge=0, description="Rows dated further ahead than this are left out of lists."
@@ -189,7 +210,52 @@ class Meaning(Section):
 class Telemetry(Section):
     """Where machine and application metrics come from."""
 
-    source: Literal["none"] = Field("none", description="none: the documented answers without telemetry.")
+    source: Literal["none", "host", "cloudwatch"] = Field(
+        "none",
+        description="none: the documented answers without telemetry; host: this machine and this server's own requests; "
+        "cloudwatch: an ECS service and its logs, with credentials from the AWS default chain.",
+    )
+    period_seconds: Positive = Field(60, description="Interval of collections; they run in the background.")
+    max_age_seconds: Positive = Field(
+        300, description="Oldest sample shown when collecting fails; after that /performance answers 503."
+    )
+    strict: bool = Field(
+        False, description="Let /realtime/metrics answer 503 too, and either of them for any part that is unavailable."
+    )
+    region: str = Field("", description="AWS region, e.g. us-east-2. Required for cloudwatch.")
+    cluster: str = Field("", description="Name of the ECS cluster. Required for cloudwatch.")
+    service: str = Field("", description="Name of the ECS service. Required for cloudwatch.")
+    log_group: str = Field(
+        "", description="Log group of the service, for request metrics; empty: from the load balancer, if one is named."
+    )
+    load_balancer: str = Field(
+        "",
+        description="The LoadBalancer dimension of the service's ALB, e.g. app/platform/50dc6c495c0c9188; empty: none.",
+    )
+    container_insights: bool = Field(
+        False, description="Container Insights is on for the cluster: read the storage in use from it."
+    )
+    endpoint_url: str = Field("", description="Address of CloudWatch, e.g. of a VPC endpoint; empty: AWS' own.")
+    logs_endpoint_url: str = Field("", description="Address of CloudWatch Logs; empty: as endpoint_url.")
+    timeout_seconds: float = Field(10, gt=0, le=60, description="Bound on one answer of AWS, and on one logs query.")
+    metric_period_seconds: int = Field(
+        60, ge=60, le=3600, description="Resolution of the metrics, a multiple of 60; ECS publishes every minute."
+    )
+    log_window_seconds: int = Field(300, ge=60, le=3600, description="How far back request metrics look in the logs.")
+    log_status_pattern: str = Field(
+        "",
+        description="Regular expression that finds the status of a request line as group `status`; lines without a match "
+        "are no requests. Empty: uvicorn's access lines and JSON lines with status or status_code.",
+    )
+    log_duration_pattern: str = Field(
+        "",
+        description="Regular expression that finds a request's duration as group `duration`. Empty: duration_ms and its "
+        "like, or a number followed by ms.",
+    )
+    log_duration_unit: Literal["milliseconds", "seconds"] = Field("milliseconds", description="Unit of that duration.")
+    log_errors: Literal["5xx", "4xx_and_5xx"] = Field(
+        "5xx", description="Which answers count as errors; 4xx are the callers' own."
+    )
 
 
 class Log(Section):

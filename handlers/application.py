@@ -12,8 +12,9 @@ from handlers.base import UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
 from handlers.ops import Health, Metrics, Readiness
+from handlers.parameters import DAYS, FORMAT, REPORT_DAYS, ZONE, Parameter
 from handlers.requestlog import bridle_framework_loggers
-from handlers.rest import HiddenHandler, NotBuiltHandler, ViewHandler
+from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
 from handlers.services import Services, make_services
 from handlers.websocket import LiveHandler
@@ -25,33 +26,26 @@ log = logging.getLogger(__name__)
 API = "/api/analytics"
 MAX_HEADER_BYTES = 16 * 1024
 MAX_BUFFER_BYTES = 256 * 1024
-DASHBOARD_ABSENT = "The executive dashboard is not part of this version; it comes with a later release"
 
 
 def api_routes(services: Services, broadcaster: Broadcaster) -> list[Route]:
     """All routes. The order does not matter: no two patterns match one path."""
 
-    def view(path: str, name: str, *parameters: str) -> Route:
+    def view(path: str, name: str, *parameters: Parameter, access: Access = Access.ORGANIZATION) -> Route:
         options = {"view": name, "parameters": parameters}
-        return Route(f"{API}{path}", ViewHandler, Access.ORGANIZATION, f"{API}{path}", options=options)
+        return Route(f"{API}{path}", ViewHandler, access, f"{API}{path}", options=options)
 
     debug = view("/debug", "debug")
     if not services.settings.server.debug_endpoint:
         debug = Route(debug.pattern, HiddenHandler, Access.ORGANIZATION, debug.name)
     return [
-        view("/trends", "trends", "days", "tz"),
+        view("/trends", "trends", DAYS, ZONE),
         view("/realtime/metrics", "realtime"),
         view("/predictive/trends", "predictive"),
         view("/performance", "performance"),
         view("/performance/system", "performance"),
         debug,
-        Route(
-            f"{API}/executive/dashboard",
-            NotBuiltHandler,
-            Access.ADMIN,
-            f"{API}/executive/dashboard",
-            options={"detail": DASHBOARD_ABSENT},
-        ),
+        view("/executive/dashboard", "executive", REPORT_DAYS, ZONE, FORMAT, access=Access.ADMIN),
         Route(
             f"{API}/ws/realtime/([^/]+)",
             LiveHandler,

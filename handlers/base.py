@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from tornado.web import HTTPError, RequestHandler
 
 from analytics.cache import CacheNotReadyError
+from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers.address import client_address, is_loopback, limiter_bucket
 from handlers.credentials import find_credentials
@@ -215,6 +216,8 @@ class ApiHandler(RequestHandler):
                 "view_timeout",
                 {"Retry-After": str(RETRY_SECONDS)},
             )
+        if isinstance(error, TelemetryUnavailableError):
+            return Refusal(503, str(error), "telemetry_unavailable", {"Retry-After": str(error.retry_seconds)})
         if status == 405:
             return Refusal(405, "Method Not Allowed", "method", {"Allow": self.route.allow})
         if 400 <= status < 500:
@@ -242,7 +245,7 @@ class ApiHandler(RequestHandler):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if isinstance(value, Refusal | HTTPError | CacheNotReadyError | ViewTimeoutError):
+        if isinstance(value, Refusal | HTTPError | CacheNotReadyError | ViewTimeoutError | TelemetryUnavailableError):
             return
         log.error(
             "%s failed; request %s",

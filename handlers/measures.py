@@ -6,8 +6,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from analytics.telemetry import RequestTotals
+
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+API = "/api/"  # routes of clients; the operator's own are not part of what clients wait for
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -30,6 +33,19 @@ class Measures:
             buckets = self._durations[route] = [0] * (len(BUCKETS_SECONDS) + 1)
         buckets[bisect_left(BUCKETS_SECONDS, seconds)] += 1
         self._seconds[route] += seconds  # type: ignore[assignment]
+
+    def totals(self) -> RequestTotals:
+        """All requests of the API so far. May be called from another thread: the copies of the tables are atomic, so that
+        at the most a request under way is in one number and not yet in another."""
+        durations = [buckets[:] for route, buckets in list(self._durations.items()) if route.startswith(API)]
+        seconds = sum(value for route, value in list(self._seconds.items()) if route.startswith(API))
+        errors = sum(
+            value
+            for (route, _, status), value in list(self._requests.items())
+            if status == "5xx" and route.startswith(API)
+        )
+        buckets = tuple(map(sum, zip(*durations, strict=True))) or (0,) * (len(BUCKETS_SECONDS) + 1)
+        return RequestTotals(sum(buckets), errors, seconds, BUCKETS_SECONDS, buckets)
 
     def lines(self) -> Iterator[str]:
         """The request metrics as Prometheus text lines."""

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from analytics.status import Phase, format_lsn
+from analytics.status import Phase, Verification, format_lsn
+from analytics.telemetry import report
 from handlers.base import ApiHandler
 from handlers.broadcaster import Broadcaster
 from handlers.measures import CONTENT_TYPE, family, single
@@ -69,6 +70,7 @@ def readiness(services: Services) -> dict[str, Any]:
         "ready": services.cache.ready and not services.draining.is_set(),
         "state": "draining" if services.draining.is_set() else status.phase.value,
         "mode": status.mode,
+        "mode_reason": status.mode_reason,
         "guarantee": status.guarantee,
         "stale": status.stale(now, services.settings.sync.stale_after_seconds),
         "needs_attention": status.phase is Phase.PAUSED,
@@ -85,7 +87,24 @@ def readiness(services: Services) -> dict[str, Any]:
             "rows_estimated": progress.rows_estimated,
             "percent": progress.percent,
         },
+        "verify": verification(status.verification),
         "mock_data": services.settings.mock_data,
+    }
+
+
+def verification(last: Verification | None) -> dict[str, Any] | None:
+    """The newest comparison of cache and source; null before the first."""
+    if last is None:
+        return None
+    return {
+        "equal": last.equal,
+        "at": None if last.at is None else last.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "lsn": format_lsn(last.lsn),
+        "scope": last.scope,
+        "rows": last.rows,
+        "differing_buckets": last.differing_buckets,
+        "seconds": round(last.seconds, 3),
+        "last_attempt_failed": last.error is not None,  # why is in the log: it may name the source
     }
 
 
@@ -108,8 +127,44 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_sync_values_mapped_total", "counter", "Values mapped by rule.", status.values_mapped),
         ("owkai_sync_copies_total", "counter", "Full copies since the start.", status.copies),
         ("owkai_sync_reconnects_total", "counter", "Connections made again.", status.reconnects),
+        ("owkai_verify_runs_total", "counter", "Comparisons of cache and source.", status.verify_runs),
+        ("owkai_verify_failures_total", "counter", "Comparisons that could not be made.", status.verify_failures),
+        *verify_measures(status.verification),
+        *telemetry_measures(services),
         ("owkai_websocket_clients", "gauge", "Open live connections.", broadcaster.total),
         ("owkai_websocket_organizations", "gauge", "Organizations with live clients.", broadcaster.organizations),
         ("owkai_audit_failed_writes_total", "counter", "Audit writes that failed.", services.audit.failed_writes),
     ):
         yield from single(name, kind, explanation, value)
+
+
+def telemetry_measures(services: Services) -> Iterator[tuple[str, str, str, float | None]]:
+    """Metrics of the telemetry collector; without a value where telemetry is off."""
+    status = services.telemetry.current
+    found = report(status, services.settings.telemetry, services.clock())
+    on = found is not None
+    age = None if found is None else found.system.age_seconds
+    yield "owkai_telemetry_age_seconds", "gauge", "Age of the last good sample of the system metrics.", age
+    yield "owkai_telemetry_collections_total", "counter", "Collections tried.", status.collections if on else None
+    yield (
+        "owkai_telemetry_failures_total",
+        "counter",
+        "Collections that failed in part.",
+        status.failures if on else None,
+    )
+
+
+def verify_measures(last: Verification | None) -> Iterator[tuple[str, str, str, float | None]]:
+    """Metrics of the newest comparison; without a value before the first."""
+    made = last if last is not None and last.at is not None else None
+    at = None if made is None or made.at is None else made.at.timestamp()
+    yield "owkai_verify_last_timestamp_seconds", "gauge", "When cache and source were last compared.", at
+    differing = None if made is None else made.differing_buckets
+    yield (
+        "owkai_verify_differing_buckets",
+        "gauge",
+        "Buckets that differed then; above 0: owkai verify --repair.",
+        differing,
+    )
+    yield "owkai_verify_rows", "gauge", "Rows compared then.", None if made is None else made.rows
+    yield "owkai_verify_duration_seconds", "gauge", "How long that took.", None if made is None else made.seconds

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from analytics.views import Published, ViewKey
 from handlers.base import ApiHandler
-from handlers.parameters import read_options
+from handlers.parameters import Parameter, read_options
 from handlers.problem import Refusal
 
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
@@ -16,9 +16,9 @@ VARY = "Cookie, Authorization, X-API-Key, Accept-Encoding"
 
 
 class ViewHandler(ApiHandler):
-    """One view of the caller's organization. `view` is the view's name, `parameters` the query parameters it knows."""
+    """One view of the caller's organization. `view` is the view's name, `parameters` its query parameters."""
 
-    def initialize(self, view: str, parameters: tuple[str, ...] = (), **common: object) -> None:  # type: ignore[override]
+    def initialize(self, view: str, parameters: tuple[Parameter, ...] = (), **common: object) -> None:  # type: ignore[override]
         super().initialize(**common)  # type: ignore[arg-type]
         self._view = view
         self._parameters = parameters
@@ -49,21 +49,9 @@ class ViewHandler(ApiHandler):
             self.finish()
             return
         headers["Content-Type"] = published.content_type
+        if published.file_name is not None:
+            headers["Content-Disposition"] = f'attachment; filename="{published.file_name}"'
         self.finish(body)
-
-
-class NotBuiltHandler(ApiHandler):
-    """A documented path that this version authorizes but does not answer yet."""
-
-    def initialize(self, detail: str, **common: object) -> None:  # type: ignore[override]
-        super().initialize(**common)  # type: ignore[arg-type]
-        self._detail = detail
-
-    def get(self) -> None:
-        raise Refusal(501, self._detail, "not_in_this_version")
-
-    def head(self) -> None:
-        self.get()
 
 
 class HiddenHandler(ApiHandler):

@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 from analytics.cache import Cache
 from analytics.directory import Directory
 from analytics.status import StatusBoard
+from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
 from config.settings import Settings
 from handlers.address import Network, parse_networks
@@ -32,6 +33,7 @@ class Services:
     settings: Settings
     cache: Cache
     board: StatusBoard
+    telemetry: TelemetryBoard
     publisher: Publisher
     directory: Directory
     keys: KeyStore
@@ -50,19 +52,27 @@ class Services:
         self.audit.close()
 
 
-def make_services(settings: Settings, cache: Cache, board: StatusBoard, clock: Callable[[], datetime]) -> Services:
+def make_services(
+    settings: Settings,
+    cache: Cache,
+    board: StatusBoard,
+    clock: Callable[[], datetime],
+    telemetry: TelemetryBoard | None = None,
+) -> Services:
     """Build the services. Raises `KeyFileError`, `KeyStoreError`, `AuditFileError` or ValueError, each naming its setting."""
     verifier = TokenVerifier(settings.auth)
     trusted_proxies = parse_networks(settings.server.trusted_proxies)
     keys = KeyStore(settings.keys_file, clock)
     keys.load()
     audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
-    publisher = Publisher(cache, board, settings, clock)
+    telemetry = telemetry or TelemetryBoard()
+    publisher = Publisher(cache, board, settings, clock, telemetry)
     directory = Directory(cache, publisher.workers)
     return Services(
         settings=settings,
         cache=cache,
         board=board,
+        telemetry=telemetry,
         publisher=publisher,
         directory=directory,
         keys=keys,

@@ -9,9 +9,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from analytics.cache import Cache, CacheBusyError
 from analytics.status import StatusBoard, format_lsn, utc_now
+from analytics.telemetry import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
 from config.settings import Settings
@@ -19,16 +21,21 @@ from handlers.application import ApiServer, Services, make_services
 from handlers.audit import AuditFileError
 from handlers.keystore import KeyStoreError
 from handlers.tokenkeys import KeyFileError
-from owkai import logs
+from owkai import logs, verification
+from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
 from owkai.progress import show_copies
+from sync.lightcheck import LightCheck
 from sync.loop import SyncLoop
+from sync.telemetry.collector import Collector
+from sync.verify import Verifier
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 0.1
 SYNC_STOP_SECONDS = 10.0
+COLLECTOR_STOP_SECONDS = 1.0  # a call of AWS under way ends with the process
 
 
 def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int:
@@ -63,9 +70,10 @@ def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int
 
 async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], None] | None) -> int:
     lifecycle, board = Lifecycle(), StatusBoard()
+    telemetry = TelemetryBoard(settings.telemetry.source)
     lifecycle.listen(lambda: _status_line(board, cache))
     try:
-        services = make_services(settings, cache, board, utc_now)
+        services = make_services(settings, cache, board, utc_now, telemetry)
     except (KeyFileError, KeyStoreError, AuditFileError) as error:
         return _refuse(Exit.SETTINGS, str(error))
     server = ApiServer(services)
@@ -76,12 +84,21 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
         services.close()
         return _refuse(code, reason)
     sync = SyncLoop(settings, cache, board, utc_now)
+    collector = Collector(settings, telemetry, services.metrics.totals, utc_now)
+    verifier = Verifier(settings, cache, sync, board, utc_now)
+    check = LightCheck(verifier, board, settings.sync.verify_seconds)
+    control = ControlServer(
+        settings.cache.directory / SOCKET, {verification.COMMAND: partial(verification.answer, verifier)}
+    )
     lifecycle.stage = Stage.SERVING
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
     watch = asyncio.create_task(_watch(sync, lifecycle))
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     try:
         sync.start()
+        check.start()
+        collector.start()
+        await _listen_to_operator(control)
         if on_ready is not None:
             on_ready(port)
         await lifecycle.wait()
@@ -89,10 +106,21 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
         watch.cancel()
         bar.cancel()
         lifecycle.stage = Stage.DRAINING
+        await control.stop()
+        await asyncio.to_thread(check.stop, SYNC_STOP_SECONDS)
+        await asyncio.to_thread(collector.stop, COLLECTOR_STOP_SECONDS)
         await _drain(lifecycle, services, server, sync)
         lifecycle.stage = Stage.STOPPED
         log.info("stopped, exit code %d", lifecycle.exit)
     return lifecycle.exit
+
+
+async def _listen_to_operator(control: ControlServer) -> None:
+    """A server without its socket still serves; only operator commands cannot reach it."""
+    try:
+        await control.start()
+    except (ControlError, OSError) as error:
+        log.warning("operator commands such as `owkai verify` cannot reach this server: %s", error)
 
 
 async def _watch(sync: SyncLoop, lifecycle: Lifecycle) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION = "owkai-analytics"
 DEMO_PORT = 8480
+MAPPED_TABLES = ("agent_actions", "users", "audit_logs", "api_keys")
 MAXIMUM_TOKEN_MINUTES = 24 * 60
 EXIT_HELP = "Exit codes:\n\n\b\n" + "\n".join(f"  {code.value}  {code.meaning}" for code in Exit)
 
@@ -79,6 +80,37 @@ def check(file: Path | None, assignments: tuple[str, ...]) -> None:
     findings = inspect(loaded)
     click.echo(report(findings))
     sys.exit(Exit.FAILED if any(finding.level == "error" for finding in findings) else Exit.OK)
+
+
+@main.command(epilog=EXIT_HELP)
+@config_option
+@set_option
+@click.option("--repair", is_flag=True, help="Copy the rows that differ from the source again, then compare again.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--table", type=click.Choice(MAPPED_TABLES), help="Compare this table alone.")
+@click.option("--days", type=click.IntRange(1, 36500), help="Compare the events of the last N days. Default: all kept.")
+def verify(
+    file: Path | None, assignments: tuple[str, ...], repair: bool, as_json: bool, table: str | None, days: int | None
+) -> None:
+    """Compare every mapped column of cache and source at one position, and say what differs.
+
+    Asks the running server; opens the cache itself when none runs. Locks nothing on the source. Exits with 0 when
+    both are equal, with 1 and the differing days and keys when they are not.
+    """
+    settings = load(file, assignments).settings
+    if not settings.source.dsn.get_secret_value():
+        fail(Exit.SETTINGS, "source.dsn is missing: there is no source to compare with")
+    from owkai.verification import verify as compare
+    from sync.verify import Scope
+
+    outcome = compare(settings, Scope(table, days), repair, lambda line: click.echo(line, err=True))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(outcome.data, indent=2))
+    else:
+        click.echo("\n".join(outcome.lines), err="error" in outcome.data)
+    sys.exit(outcome.code)
 
 
 @main.group()

@@ -23,7 +23,7 @@ def gap(
     if not same_database(before, origin):
         return "the source is another database than the cache was copied from"
     if before != origin:
-        return "the mapping of tables, the slot, the publication or the shape of the source has changed"
+        return "the mapping of tables, the slot, the publication the shape or the timeline of the source has changed"
     if slot is None:
         return f"replication slot {origin.slot} is gone"
     if slot.lost or slot.plugin != "pgoutput":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -57,11 +58,21 @@ def readable(pgconn: pq.abc.PGconn, timeout_seconds: float) -> bool:
     return bool(poller.poll(timeout_seconds * 1000))
 
 
-def copy_rows(connection: psycopg.Connection, command: str, stopping: Stopping) -> Iterator[bytes]:
-    """The rows of a `COPY … TO STDOUT (FORMAT BINARY)`, each as its column count and columns; header and end left out."""
+def copy_rows(
+    connection: psycopg.Connection,
+    command: str,
+    stopping: Stopping,
+    quiet_seconds: float = float("inf"),
+    probe: Callable[[], None] = lambda: None,
+) -> Iterator[bytes]:
+    """The rows of a `COPY … TO STDOUT (FORMAT BINARY)`, each as its column count and columns; header and end left out.
+
+    `probe` is called when nothing came for `quiet_seconds`, and raises when the source is out of reach.
+    """
     await_result(connection, command, stopping)
     pgconn = connection.pgconn
     first = True
+    heard = time.monotonic()
     while True:
         size, data = pgconn.get_copy_data(1)
         if size > 0:
@@ -75,8 +86,12 @@ def copy_rows(connection: psycopg.Connection, command: str, stopping: Stopping) 
             if not readable(pgconn, POLL_SECONDS):
                 if stopping():
                     raise Stopped
+                if time.monotonic() - heard > quiet_seconds:
+                    probe()
+                    heard = time.monotonic()
                 continue
             pgconn.consume_input()
+            heard = time.monotonic()
         else:
             drain_results(connection)
             return

@@ -21,6 +21,9 @@ class Action(Enum):
     RETRY = "retry"  # the same position again, after a pause with jitter
     PAUSE = "pause"  # needs a person: looks again at the slowest pace until the source is fit
     COPY = "copy"  # the stream cannot be continued: a new copy beside the live cache, then a swap
+    REOPEN = (
+        "reopen"  # the cache's file is opened again at its last commit, then as RETRY; a new copy where it cannot be
+    )
     STOP = "stop"  # the server is stopping
 
 
@@ -44,8 +47,11 @@ class SourceChangedError(RuntimeError):
 
 
 AUTHENTICATION = "check source.dsn and source.password; the server tries again by itself"
+CERTIFICATE = "check the server's certificate and sslmode, sslrootcert in source.dsn; the server tries again by itself"
 NETWORK = "the server tries again by itself; check the network and the source if it lasts"
 DISK = "free space for cache.directory; the server tries again by itself"
+# A commit that finds the disk full is no IOException to DuckDB.
+NO_ROOM = ("No space left", "File too large", "Disk quota exceeded", "Could not write file", "Failed to commit")
 SHAPE = "undo the change, or restart this server to accept the new shape with a new copy"
 
 
@@ -64,17 +70,32 @@ def judge(error: BaseException) -> Verdict:
             return Verdict(Action.PAUSE, str(error), SHAPE)
         case SourceError():
             return Verdict(Action.PAUSE, str(error), error.remedy or "see `owkai check`")
-        case psycopg.OperationalError() if error.sqlstate and error.sqlstate.startswith("28"):
+        case psycopg.OperationalError() if _says(error, "28", "authentication failed", "no pg_hba.conf entry"):
             return Verdict(Action.RETRY, server_text(str(error)), AUTHENTICATION)
+        case psycopg.OperationalError() if _says(error, "-", "certificate", "SSL error"):
+            return Verdict(Action.RETRY, server_text(str(error)), CERTIFICATE)
         case psycopg.OperationalError():
             return Verdict(Action.RETRY, server_text(str(error)), NETWORK)
         case psycopg.Error():
             return Verdict(Action.RETRY, server_text(str(error)), "see `owkai check`")
         case WireError():
             return Verdict(Action.RETRY, f"the source sent what the protocol does not allow: {error}", NETWORK)
-        case duckdb.IOException() | duckdb.OutOfMemoryException() | OSError():
-            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
+        case duckdb.FatalException() if _no_room(error):
+            return Verdict(Action.REOPEN, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case duckdb.FatalException() | duckdb.InternalException():
             return Verdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}")
+        case duckdb.IOException() | duckdb.OutOfMemoryException() | OSError():
+            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
+        case duckdb.Error() if _no_room(error):
+            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case _:
             return Verdict(Action.RETRY, f"{type(error).__name__}: {server_text(str(error))}", "see the log")
+
+
+def _no_room(error: duckdb.Error) -> bool:
+    return any(text in str(error) for text in NO_ROOM)
+
+
+def _says(error: psycopg.Error, sqlstate: str, *texts: str) -> bool:
+    """Whether the error is of a class of SQLSTATE, or says so in words: a refused connection carries no SQLSTATE."""
+    return (error.sqlstate or "").startswith(sqlstate) or any(text in str(error) for text in texts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from datetime import datetime
+from datetime import datetime, timedelta
 
 # The WAL's end may lie past the last record by a page header, and no record is that short.
 PAGE_HEADER_BYTES = 24
@@ -46,6 +46,14 @@ class Freshness:
         with self._lock:
             self._waiting.clear()
             self._processed = 0
+
+    def set_back(self, by: timedelta) -> datetime | None:
+        """Our clock was set back: what was noted by it lies in its future now. Returns the moment of known equality by the new clock."""
+        with self._lock:
+            self._waiting = deque(((lsn, at - by) for lsn, at in self._waiting), self._waiting.maxlen)
+            if self._fresh_at is not None:
+                self._fresh_at -= by
+            return self._fresh_at
 
     def _settle(self) -> datetime | None:
         while self._waiting and self._waiting[0][0] <= self._processed + PAGE_HEADER_BYTES:

@@ -6,13 +6,11 @@ position, after any crash too, because rows and position are committed together 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime
 from typing import TypeVar
@@ -25,15 +23,16 @@ from config.settings import Settings
 from sync.apply import Applier
 from sync.continuity import gap, same_database
 from sync.copystream import Stopped
-from sync.faults import Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
+from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
 from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
+from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.preflight import Survey, ensure_publication, publication_mark, survey
-from sync.replication import Batch, ChangeStream, ExportedSlot, create_slot, find_slot
+from sync.replication import Batch, ChangeStream, create_slot, find_slot
 from sync.sampler import Sampler
 from sync.schema import Mapping, ShapeError
-from sync.snapshot import copy_tables
+from sync.snapshot import copy_tables, retention_mark
 from sync.source import SourceError, connect, server_text, wal_position
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,6 @@ FIRST_PAUSE_SECONDS = 0.2
 ADVANCE_BYTES = 1 << 20
 ADVANCE_SECONDS = 10.0
 IDLE_SECONDS = 0.2
-SLOT_SECONDS = 2.0
 
 
 class SyncLoop:
@@ -102,39 +100,6 @@ class SyncLoop:
         """
         return self._holds.request(lsn, action)
 
-    @contextlib.contextmanager
-    def exported_snapshot(
-        self, action: Callable[[Store], T], timeout_seconds: float = 60.0
-    ) -> Iterator[tuple[ExportedSlot, T]]:
-        """A new temporary slot's snapshot of the source, and what `action` gave with the cache at that slot's position.
-
-        Sync waits while the slot is made, so that its position is still ahead; because that in turn waits for transactions
-        open on the source, it is given up after `SLOT_SECONDS` and tried again. The snapshot lives until the end of the block.
-        Raises `TimeoutError`, `psycopg.Error`, `SourceError`, and what `action` raises.
-        """
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                slot, future = self.at_position(NOW, lambda _: self._export(action)).result(
-                    timeout_seconds + 2 * SLOT_SECONDS
-                )
-                break
-            except Stopped:
-                if time.monotonic() > deadline or self._stop.wait(SLOT_SECONDS):
-                    raise TimeoutError(
-                        "a transaction open on the source keeps a consistent snapshot from being made; try again when it has ended"
-                    ) from None
-        try:
-            yield slot, future.result(max(1.0, deadline - time.monotonic()))
-        finally:
-            slot.connection.close()
-
-    def _export(self, action: Callable[[Store], T]) -> tuple[ExportedSlot, Future[T]]:
-        bound = time.monotonic() + SLOT_SECONDS
-        name = f"{self._settings.source.slot[:48]}_{secrets.token_hex(6)}"
-        slot = create_slot(self._settings, lambda: self._stop.is_set() or time.monotonic() > bound, name)
-        return slot, self._holds.request(slot.consistent_lsn, action)
-
     def _warn(self, found: Survey) -> None:
         for finding in found.findings:
             if finding.level == "warning" and str(finding) not in self._warned:
@@ -151,30 +116,37 @@ class SyncLoop:
         lost = self._streamed.lost_in(found.mapping) if self._streamed is not None else None
         if lost is not None:
             raise lost  # a restart accepts the new shape; this process goes on once the old one is back
+        if not found.streamable:
+            self._poll(found)
+            return
+        self._board.update(mode_reason=None)
         with connect(self._settings) as connection:
             ensure_publication(self._settings, connection, found.mapping)
             mark = publication_mark(self._settings, connection, found.mapping)
-        shape = f"{found.mapping.fingerprint}/{mark}"
+        shape = f"{found.mapping.fingerprint}/{mark}/{retention_mark(self._settings)}/{identity.timeline}"
         origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         store = self._continue(found, origin)
         if store is None:
             store = self._copy(found, origin)
-        self._stream(store, found)
+        self._stream(store, found, mark)
 
     def _continue(self, found: Survey, origin: Origin) -> Store | None:
         """The live generation, when the slot leads on from exactly where it stands; None when a copy is needed."""
         store = self._cache.live
         if store is None:
             return None
-        reason = self._copy_needed or self._gap(store, origin)
+        return store if self._continuable(store, origin, self._copy_needed or self._gap(store, origin)) else None
+
+    def _continuable(self, store: Store, origin: Origin, reason: str | None) -> bool:
+        """Whether there is no reason for a new copy; says the reason, and takes down what is another database's."""
         if reason is None:
-            return store
+            return True
         log.warning("a new copy of the source is made: %s", reason)
         self._board.update(error=reason, remedy="none needed: a new copy is made beside the live cache")
         before = store.origin()
         if before is None or not same_database(before, origin):
             self._cache.forget()  # another database's rows must not be shown as this one's
-        return None
+        return False
 
     def _gap(self, store: Store, origin: Origin) -> str | None:
         with connect(self._settings) as connection:
@@ -233,7 +205,35 @@ class SyncLoop:
             raise SlotBusyError(f"replication slot {slot.name} is in use (server process {slot.active_pid})")
         connection.execute("SELECT pg_drop_replication_slot(%s)", [slot.name])
 
-    def _stream(self, store: Store, found: Survey) -> None:
+    def _poll(self, found: Survey) -> None:
+        """Continue or copy, then look again and again until a fault or `stop`. Touches neither slot nor publication."""
+        if self._board.current.mode_reason != found.why_not_streaming:
+            reasons = "; ".join(obstacle.message for obstacle in found.obstacles)
+            log.info("the source is polled: %s", reasons or found.why_not_streaming)
+        self._board.update(mode="poll", mode_reason=found.why_not_streaming, retained_wal_bytes=None)
+        origin = polled_origin(found, self._settings)
+        store = self._cache.live
+        if store is None or not self._continuable(store, origin, self._copy_needed or polling_gap(store, origin)):
+            store = copy_for_polling(
+                self._settings, self._cache, found, origin, self._board, self._freshness, self._clock, self._stop.is_set
+            )
+            self._copy_needed = None
+        self._streamed = found.mapping
+        self._sampler.watch(found.mapping)
+
+        def between(lsn: int) -> None:
+            self._recovered()
+            self._holds.run(store, NOW, lsn)
+
+        try:
+            Poller(
+                self._settings, self._cache, store, found, self._board, self._freshness, self._clock, self._stop,
+                lambda: self._sampler.shape_changed, between,
+            ).run()  # fmt: skip
+        finally:
+            self._sampler.watch(None)
+
+    def _stream(self, store: Store, found: Survey, mark: str) -> None:
         """Apply changes as they come until a fault or `stop`."""
         assert found.identity is not None  # noqa: S101 - checked before
         position = store.position()
@@ -245,10 +245,11 @@ class SyncLoop:
             raise _slot_error(error) from error
         applier = Applier(self._cache, store, found.mapping, self._board)
         try:
-            self._recovered()
+            self._board.update(mode="stream", guarantee=EXACT, progress=None)
+            if self._board.current.remedy != DISK:
+                self._streaming()
             self._streamed = found.mapping
-            self._sampler.watch(found.mapping)
-            self._board.update(phase=Phase.STREAMING, mode="stream", guarantee=EXACT, progress=None)
+            self._sampler.watch(found.mapping, mark)
             self._progressed(position.lsn)
             self._apply(stream, applier, store)
         except SourceError as error:
@@ -263,7 +264,7 @@ class SyncLoop:
         batch = Batch()
         housekeeping = Housekeeping(self._settings, self._cache, store, self._clock)
         committed_at = advanced_at = time.monotonic()
-        durable = stream.acknowledged
+        durable = started = stream.acknowledged
         while not self._stop.is_set():
             if self._sampler.shape_changed:
                 raise SourceChangedError("the shape of the source's tables or the publication has changed")
@@ -292,6 +293,8 @@ class SyncLoop:
                 store.advance(stream.processed)
                 durable, advanced_at = stream.processed, now
                 stream.acknowledge(durable)
+            if durable > started and self._board.current.remedy == DISK:
+                self._streaming()
             self._progressed(max(durable, stream.processed))
             if stream.hold_at is not None and (batch.held or stream.processed >= stream.hold_at):
                 self._holds.run(store, stream.hold_at, durable)
@@ -316,6 +319,8 @@ class SyncLoop:
             self._copy_needed = verdict.message
             if not isinstance(error, SlotGoneError):
                 self._cache.forget()
+        if verdict.action is Action.REOPEN and not self._cache.reopen():
+            self._copy_needed = verdict.message
         if isinstance(error, ShapeError):
             self._copy_needed = "the shape of the source had changed"
         if isinstance(error, SlotBusyError):
@@ -332,6 +337,11 @@ class SyncLoop:
         self._pause_seconds = min(2 * self._pause_seconds, self._settings.sync.backoff_max_seconds)
         self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
 
+    def _streaming(self) -> None:
+        # After a disk without room only a commit shows that there is room again: an open stream alone proves nothing.
+        self._recovered()
+        self._board.update(phase=Phase.STREAMING)
+
     def _recovered(self) -> None:
         if self._board.current.error is not None:
             log.info("sync goes on after: %s", server_text(self._board.current.error))
@@ -344,7 +354,10 @@ class SyncLoop:
 def _slot_error(error: SourceError) -> Exception:
     """What the server's refusal to stream means."""
     text = str(error)
-    if "does not exist" in text and "slot" in text:
+    said = text.partition("CONTEXT:")[0]  # the context names our slot, whatever is wrong
+    if "publication" in said and "does not exist" in said:
+        return SourceChangedError(text)
+    if "does not exist" in said and "slot" in said:
         return SlotGoneError(text)
     if "is active for PID" in text:
         return SlotBusyError(text)

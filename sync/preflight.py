@@ -48,10 +48,34 @@ class Survey:
     identity: Identity | None = None
     mapping: Mapping = field(default_factory=lambda: Mapping(()))
     all_organizations: bool = False  # sessions must set the platform's row security setting
+    mode: Literal["auto", "stream", "poll"] = "auto"  # as set; `streamable` says what it comes to
     findings: list[Finding] = field(default_factory=list)
+    obstacles: list[Finding] = field(default_factory=list)  # what the source does not allow, and streaming needs
 
     def add(self, level: Level, subject: str, message: str, remedy: str = "") -> None:
         self.findings.append(Finding(level, subject, message, remedy))
+
+    def prevent_streaming(self, subject: str, message: str, remedy: str) -> None:
+        """The source can be read but not followed: an error for `stream`, an explanation for `auto`, nothing to `poll`."""
+        if self.mode == "poll":
+            return
+        self.obstacles.append(Finding("error", subject, message, remedy))
+        if self.mode == "stream":
+            self.add("error", subject, message, f"{remedy}; or set sync.mode = auto to poll until then")
+        else:
+            self.add("warning", subject, f"{message}, so the source is polled", f"to stream: {remedy}")
+
+    @property
+    def streamable(self) -> bool:
+        """Whether the source is followed by logical replication; otherwise it is polled."""
+        return self.mode != "poll" and not self.obstacles
+
+    @property
+    def why_not_streaming(self) -> str:
+        """Why it is polled, and what would allow streaming; empty where it streams."""
+        if self.mode == "poll":
+            return "sync.mode = poll"
+        return "; ".join(str(finding) for finding in self.obstacles)
 
     @property
     def errors(self) -> list[Finding]:
@@ -66,7 +90,7 @@ class Survey:
 
 def survey(settings: Settings) -> Survey:
     """Examine the source. Raises `psycopg.OperationalError` when it cannot be reached, `SourceError` for a bad DSN."""
-    found = Survey()
+    found = Survey(mode=settings.sync.mode)
     with connect(settings) as connection:
         _server(connection, found)
         found.mapping, problems = read_mapping(connection, settings)
@@ -75,10 +99,14 @@ def survey(settings: Settings) -> Survey:
         role = _role(connection)
         for table in found.mapping.tables:
             _privileges(connection, table, role, found)
-            _replica_identity(table, found)
+            if found.mode != "poll":
+                _replica_identity(table, found)
         _row_security(settings, connection, found, role)
-        _replication(connection, role, found)
-        _publication(settings, connection, role, found)
+        _statistics(connection, role, found)
+        if found.mode != "poll":
+            _replication(settings, connection, role, found)
+            _publication(settings, connection, role, found)
+        _say_mode(found)
     return found
 
 
@@ -151,8 +179,7 @@ def _server(connection: psycopg.Connection, found: Survey) -> None:
         found.add("error", "server", f"is version {version // 10000}", "Postgres 12 or newer is needed")
     found.identity = identify(connection)
     if found.identity.in_recovery and version < 160_000:
-        found.add(
-            "error",
+        found.prevent_streaming(
             "server",
             "is a standby, and logical decoding on a standby needs Postgres 16",
             "point source.dsn at the primary",
@@ -250,24 +277,50 @@ def _true_for_every_row(connection: psycopg.Connection, expression: str) -> bool
         return False  # it names a column, or our role may not evaluate it
 
 
-def _replication(connection: psycopg.Connection, role: _Role, found: Survey) -> None:
+def _replication(settings: Settings, connection: psycopg.Connection, role: _Role, found: Survey) -> None:
     if _text(connection, "SELECT current_setting('wal_level')") != "logical":
-        found.add(
-            "error", "server", "wal_level is not logical", "ALTER SYSTEM SET wal_level = logical, then restart Postgres"
+        found.prevent_streaming(
+            "server", "wal_level is not logical", "ALTER SYSTEM SET wal_level = logical, then restart Postgres"
         )
     if not (role.superuser or role.replication):
-        found.add(
-            "error", "replication", f"the role {role.name} may not replicate", f"ALTER ROLE {role.quoted} REPLICATION"
+        found.prevent_streaming(
+            "replication", f"the role {role.name} may not replicate", f"ALTER ROLE {role.quoted} REPLICATION"
         )
     for setting in ("max_replication_slots", "max_wal_senders"):
         if int(_text(connection, "SELECT current_setting(%s)", setting)) == 0:
-            found.add("error", "server", f"{setting} is 0", f"ALTER SYSTEM SET {setting} = 10, then restart Postgres")
-    if role.server_version >= 130_000 and _text(connection, "SELECT current_setting('max_slot_wal_keep_size')") == "-1":
+            found.prevent_streaming(
+                "server", f"{setting} is 0", f"ALTER SYSTEM SET {setting} = 10, then restart Postgres"
+            )
+    slots = int(_text(connection, "SELECT current_setting('max_replication_slots')"))
+    if slots and _has(
+        connection,
+        "SELECT count(*) >= %s AND NOT coalesce(bool_or(slot_name = %s), false) FROM pg_replication_slots",
+        slots,
+        settings.source.slot,
+    ):
+        found.prevent_streaming(
+            "server", f"all of its {slots} replication slots are taken",
+            "drop one that nobody reads (see pg_replication_slots), "
+            f"or ALTER SYSTEM SET max_replication_slots = {slots + 10}, then restart Postgres",
+        )  # fmt: skip
+    if found.obstacles or role.server_version < 130_000:
+        return
+    if _text(connection, "SELECT current_setting('max_slot_wal_keep_size')") == "-1":
         found.add("warning", "server", "max_slot_wal_keep_size is unlimited: a slot nobody reads can fill the disk",
                   "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; a lost slot is replaced by a new copy")  # fmt: skip
+
+
+def _statistics(connection: psycopg.Connection, role: _Role, found: Survey) -> None:
     if not (role.superuser or _has(connection, "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')")):
         found.add("warning", "statistics", f"the role {role.name} cannot see the state of other sessions; active and idle stay unknown",
                   f"GRANT pg_read_all_stats TO {role.quoted}")  # fmt: skip
+
+
+def _say_mode(found: Survey) -> None:
+    if found.streamable:
+        found.add("ok", "mode", "stream: changes are followed by logical replication")
+    elif found.mode != "stream":
+        found.add("ok", "mode", f"poll: {found.why_not_streaming}")
 
 
 def _publication(settings: Settings, connection: psycopg.Connection, role: _Role, found: Survey) -> None:
@@ -283,8 +336,8 @@ def _publication(settings: Settings, connection: psycopg.Connection, role: _Role
         if settings.source.manage_publication and _may_publish(connection, role, found.mapping):
             found.add("ok", f"publication {name}", "does not exist yet and is created at the start")
         else:
-            found.add("error", f"publication {name}", "does not exist, and the role may not create it",
-                      f"as the tables' owner run: {'; '.join(statements)}")  # fmt: skip
+            found.prevent_streaming(f"publication {name}", "does not exist, and the role may not create it",
+                                    f"as the tables' owner run: {'; '.join(statements)}")  # fmt: skip
         return
     publishes = row
     lacking = [what for what, there in zip(PUBLISHED, publishes, strict=True) if not there]
@@ -353,15 +406,29 @@ def ensure_publication(settings: Settings, connection: psycopg.Connection, mappi
         connection.execute(statement.encode())
 
 
+# A truncated partition gets new storage; the stream tells only of a TRUNCATE of the whole table.
+_PARTITIONS = """
+SELECT md5(coalesce(string_agg(c.oid::text || ':' || c.relfilenode::text, ',' ORDER BY c.oid), ''))
+FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
+
+
 def publication_mark(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> str:
-    """Changes when a table leaves the publication and comes back: what it changed in between was never streamed."""
+    """Changes when a table leaves the publication and comes back, or a partition is attached, detached or emptied on its own.
+
+    None of these sends the rows concerned through the stream.
+    """
     rows = connection.execute(
         "SELECT p.oid::text, coalesce(string_agg(r.oid::text, ',' ORDER BY r.oid), '')"
         " FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = ANY (%s::oid[])"
         " WHERE p.pubname = %s GROUP BY p.oid",
         [[table.oid for table in mapping.tables], settings.source.publication],
     ).fetchall()
-    return "/".join(":".join(row) for row in rows)
+    trees = [
+        connection.execute(_PARTITIONS, [table.oid]).fetchone() or ("",)
+        for table in mapping.tables
+        if table.partitioned
+    ]
+    return "/".join((*(":".join(row) for row in rows), *(tree[0] for tree in trees)))
 
 
 def _has(connection: psycopg.Connection, query: str, *parameters: object) -> bool:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 
@@ -19,10 +19,12 @@ from sync.freshness import Freshness
 from sync.preflight import publication_mark
 from sync.schema import Mapping, read_mapping
 from sync.source import SourceError, connect, server_text, wal_position
+from sync.statements import StatementSampler
 
 log = logging.getLogger(__name__)
 
 WAL_SECONDS = 1.0
+CLOCK_TOLERANCE = timedelta(seconds=1)
 
 _CONNECTIONS = """
 SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state LIKE 'idle%'), count(*),
@@ -42,10 +44,12 @@ class Sampler:
         self, settings: Settings, board: StatusBoard, freshness: Freshness, clock: Callable[[], datetime]
     ) -> None:
         self._settings, self._board, self._freshness, self._clock = settings, board, freshness, clock
+        self._statements = StatementSampler()
         self._stop = threading.Event()
         self._watched: Mapping | None = None
-        self._mark = ""
+        self._mark: str | None = None
         self.shape_changed = False
+        self._clock_zero = clock() - timedelta(seconds=time.monotonic())
         self._thread = threading.Thread(target=self._run, name="owkai-sampler", daemon=True)
 
     def start(self) -> None:
@@ -55,9 +59,12 @@ class Sampler:
         self._stop.set()
         self._thread.join(timeout_seconds)
 
-    def watch(self, mapping: Mapping | None) -> None:
-        """Compare the source with this mapping from now on; None: stop comparing. `shape_changed` tells."""
-        self._mark = ""
+    def watch(self, mapping: Mapping | None, mark: str | None = None) -> None:
+        """Compare the source with this mapping and publication from now on; None: stop comparing. `shape_changed` tells.
+
+        Without a `mark` the publication is not looked at.
+        """
+        self._mark = mark
         self._watched = mapping
         self.shape_changed = False
 
@@ -67,15 +74,16 @@ class Sampler:
         if watched is None:
             return
         mapping, problems = read_mapping(connection, self._settings)
-        mark = publication_mark(self._settings, connection, watched)
+        expected = self._mark
+        mark = None if expected is None else publication_mark(self._settings, connection, watched)
         if self._watched is not watched:
             return
-        changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != (self._mark or mark)
-        self._mark = mark
+        changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != expected
         self.shape_changed = self.shape_changed or changed
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._mind_the_clock()
             try:
                 with connect(self._settings) as connection:
                     self._sample(connection)
@@ -83,9 +91,21 @@ class Sampler:
                 log.debug("sampling the source failed: %s", server_text(str(error)))
             self._stop.wait(WAL_SECONDS)
 
+    def _mind_the_clock(self) -> None:
+        """A clock set back would leave the moment of equality in the future, and old answers would pass for fresh ones.
+
+        A clock set ahead only makes them look older than they are, until the next sample.
+        """
+        zero = self._clock() - timedelta(seconds=time.monotonic())
+        back, self._clock_zero = self._clock_zero - zero, zero
+        if back > CLOCK_TOLERANCE:
+            log.warning("this machine's clock was set back by %.0f s", back.total_seconds())
+            self._board.update(fresh_at=self._freshness.set_back(back))
+
     def _sample(self, connection: psycopg.Connection) -> None:
         due = shape_due = 0.0
         while not self._stop.is_set():
+            self._mind_the_clock()
             at = self._clock()
             source_lsn = wal_position(connection)
             self._board.update(source_lsn=source_lsn, fresh_at=self._freshness.sampled(source_lsn, at))
@@ -93,6 +113,7 @@ class Sampler:
                 due = time.monotonic() + self._settings.sync.sample_seconds
                 self._board.update(
                     connections=sample_connections(connection, at),
+                    statements=self._statements.sample(connection, at),
                     retained_wal_bytes=retained_wal(connection, self._settings.source.slot),
                 )
             if time.monotonic() >= shape_due:

@@ -1,16 +1,19 @@
 """The initial copy: all mapped tables at one exported snapshot, by binary COPY, into a new generation of the cache.
 
-One thread receives rows, the caller's decodes and appends them: the source, the wire and DuckDB work at the same time.
+Three threads pass chunks on, one receives, one decodes, the caller's appends: the source, the wire and DuckDB work at the same time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import psycopg
 from psycopg import sql
@@ -22,10 +25,13 @@ from config.settings import Settings
 from sync import wire
 from sync.copystream import Stopped, Stopping, copy_rows
 from sync.schema import Mapping, SourceTable
+from sync.source import connect
 
 log = logging.getLogger(__name__)
 
-ROWS_PER_CHUNK = 20_000
+Item = TypeVar("Item")
+
+ROWS_PER_CHUNK = 10_000
 BYTES_PER_CHUNK = 16 << 20
 CHUNKS_IN_FLIGHT = 2
 LOG_SECONDS = 5
@@ -54,10 +60,14 @@ def copy_tables(
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
     connection.execute("SET LOCAL statement_timeout = 0")
+    quiet = settings.sync.reply_timeout_seconds
     for table in mapping.tables:
         command = copy_command(table, settings, started).as_string(connection)
-        for chunk in _received(copy_rows(connection, command, stopping)):
-            total += store.append(table.table.name, decode_rows(table, chunk, mapped))
+        chunks = ahead(
+            chunked(copy_rows(connection, command, stopping, quiet, partial(_probe, settings))), "owkai-receive"
+        )
+        for rows in ahead((decode_rows(table, chunk, mapped) for chunk in chunks), "owkai-decode"):
+            total += store.append(table.table.name, rows)
             reporter.report(table, total)
     connection.execute("COMMIT")
     board.add(values_mapped=mapped.values)
@@ -110,6 +120,11 @@ def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Comp
     return sql.SQL(" WHERE {} OR {}").format(recent, pending)
 
 
+def retention_mark(settings: Settings) -> str:
+    """Changes with the rule of what is kept: rows that an earlier rule left behind come only by a new copy."""
+    return f"{settings.cache.keep_days}:{','.join(sorted(settings.meaning.pending_statuses))}"
+
+
 def retention_horizon(settings: Settings, now: datetime) -> datetime:
     """Rows of days before this are not kept."""
     return (now - timedelta(days=settings.cache.keep_days)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -124,47 +139,67 @@ def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
     return sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(sql.Identifier(found.name))
 
 
-def _received(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Chunks of rows, received by a thread of their own; its error is raised here."""
-    chunks: queue.Queue[list[bytes] | BaseException | None] = queue.Queue(CHUNKS_IN_FLIGHT)
+def _probe(settings: Settings) -> None:
+    """Whether the source still answers: a copy may be quiet while it skips old rows, or because its line is half open."""
+    with connect(settings) as connection:
+        connection.execute("SELECT 1")
+
+
+def chunked(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Rows in chunks bounded in number and bytes."""
+    chunk: list[bytes] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += len(row)
+        if len(chunk) >= ROWS_PER_CHUNK or size >= BYTES_PER_CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def ahead(items: Iterator[Item], name: str) -> Iterator[Item]:
+    """The same items, produced by a thread of their own a little ahead of the consumer; its error is raised here.
+
+    Closing the iterator early lets the thread end before this returns.
+    """
+    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(CHUNKS_IN_FLIGHT)
     abandoned = threading.Event()
 
-    def hand_over(item: list[bytes] | BaseException | None) -> None:
+    def hand_over(item: Item | None, error: BaseException | None) -> None:
         while not abandoned.is_set():
-            try:
-                chunks.put(item, timeout=0.2)
-            except queue.Full:
-                continue
-            return
+            with contextlib.suppress(queue.Full):
+                made.put((item, error), timeout=0.2)
+                return
 
-    def receive() -> None:
+    def produce() -> None:
         try:
-            chunk: list[bytes] = []
-            size = 0
-            for row in rows:
-                chunk.append(row)
-                size += len(row)
-                if len(chunk) >= ROWS_PER_CHUNK or size >= BYTES_PER_CHUNK:
-                    hand_over(chunk)
-                    chunk, size = [], 0
-                    if abandoned.is_set():
-                        return
-            if chunk:
-                hand_over(chunk)
-            hand_over(None)
+            for item in items:
+                hand_over(item, None)
+                if abandoned.is_set():
+                    return
+            hand_over(None, None)
         except BaseException as error:  # noqa: BLE001 - raised again by the consumer
-            hand_over(error)
+            hand_over(None, error)
+        finally:
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
 
-    receiver = threading.Thread(target=receive, name="owkai-copy", daemon=True)
-    receiver.start()
+    producer = threading.Thread(target=produce, name=name, daemon=True)
+    producer.start()
     try:
-        while (item := chunks.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
             yield item
     finally:
         abandoned.set()
-        receiver.join()
+        producer.join()
 
 
 class _Reporter:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import conninfo, pq, sql
@@ -35,6 +36,40 @@ SESSION = {
 }
 
 
+T = TypeVar("T")
+LOOK_SECONDS = 0.2
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """A session whose every answer is awaited for `bound_seconds` at most: a half-open line never answers.
+
+    The server's own statement_timeout cannot end a wait for a server that is out of reach.
+    """
+
+    bound_seconds: float | None = None
+
+    def wait(self, gen: Generator[Any, Any, T], interval: float = LOOK_SECONDS, *more: Any, **named: Any) -> T:
+        if self.bound_seconds is None:
+            return super().wait(gen, interval, *more, **named)
+        return super().wait(_bounded(gen, self.bound_seconds), interval, *more, **named)
+
+
+def _bounded(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+    """`gen`, given up when nothing it waits for came within `seconds`. Raises `psycopg.OperationalError`."""
+    deadline = time.monotonic() + seconds
+    try:
+        waited_for = next(gen)
+        while True:
+            ready = yield waited_for
+            if not ready and time.monotonic() > deadline:
+                gen.close()
+                raise psycopg.OperationalError(f"the source has not answered for {seconds:g} s")
+            waited_for = gen.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
 class SourceError(RuntimeError):
     """The source cannot be used as it is. `remedy` tells the operator what to do."""
 
@@ -51,6 +86,7 @@ class Identity:
     database: str
     version: int  # server_version_num
     in_recovery: bool
+    timeline: int  # changes with a failover and a restore: what the old one had past the fork no longer happened
 
 
 def connection_string(settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True) -> str:
@@ -104,8 +140,9 @@ def connect(
 ) -> Iterator[psycopg.Connection]:
     """An ordinary autocommit session, closed at the end. Raises `psycopg.OperationalError` when the source is out of reach."""
     text = connection_string(settings, all_organizations=all_organizations, statement_timeout=statement_timeout)
-    connection = psycopg.connect(text, autocommit=True)
+    connection = BoundedConnection.connect(text, autocommit=True)
     connection.prepare_threshold = None
+    connection.bound_seconds = settings.source.statement_timeout_seconds + settings.sync.reply_timeout_seconds
     try:
         yield connection
     finally:
@@ -147,8 +184,11 @@ def server_text(message: bytes | str | None) -> str:
 
 def identify(connection: psycopg.Connection) -> Identity:
     row = connection.execute(
-        "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery()"
-        " FROM pg_control_system() s"
+        "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),"
+        # The control file learns of a promotion only with the next checkpoint.
+        " CASE WHEN pg_is_in_recovery() THEN c.timeline_id"
+        "      ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END"
+        " FROM pg_control_system() s, pg_control_checkpoint() c"
     ).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
     return Identity(*row)

@@ -85,7 +85,7 @@ class Buffer:
     """Bytes of many messages end to end, readable as integers at any position."""
 
     def __init__(self, chunks: Sequence[bytes]) -> None:
-        lengths = np.fromiter((len(chunk) for chunk in chunks), dtype=np.int64, count=len(chunks))
+        lengths = np.fromiter(map(len, chunks), dtype=np.int64, count=len(chunks))
         self.size = int(lengths.sum())
         self.starts = np.cumsum(lengths) - lengths
         self.ends = self.starts + lengths
@@ -104,7 +104,7 @@ class Buffer:
     def extend(self, values: Sequence[bytes]) -> Positions:
         """Append values behind the messages; returns where each begins."""
         first = len(self._raw) - len(PADDING)
-        lengths = np.fromiter((len(value) for value in values), dtype=np.int64, count=len(values))
+        lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
         self._raw = b"".join((self._raw[:first], *values, PADDING))
         self._view()
         return np.asarray(first + np.cumsum(lengths) - lengths, dtype=np.int64)
@@ -208,8 +208,9 @@ def integers(buffer: Buffer, field: Field, type_oid: int) -> npt.NDArray[np.int6
     if field.binary and type_oid in views:
         view, width = views[type_oid]
         return _fixed(field, view, width).astype(np.int64)
-    parse: Callable[[bytes], int] = (lambda raw: int(_numeric(raw))) if field.binary else int
-    return _each(buffer, field, parse, np.int64, "whole number")
+    spell: Callable[[bytes], str] = numeric_text if field.binary else bytes.decode
+    # By its digits, not by way of a double: a numeric id may have more than 53 bits.
+    return _each(buffer, field, lambda raw: int(spell(raw).partition(".")[0]), np.int64, "whole number")
 
 
 def _floats(buffer: Buffer, field: Field, type_oid: int) -> npt.NDArray[np.float64]:

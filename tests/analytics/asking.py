@@ -12,6 +12,7 @@ from analytics.cache import Cache
 from analytics.question import Question
 from analytics.responses import encode
 from analytics.status import StatusBoard
+from analytics.telemetry import OFF, TelemetryStatus
 from analytics.views import ViewKey, answer
 from config.settings import Settings
 from tests.analytics.rows import NOW, filled_cache, fresh_board
@@ -22,11 +23,13 @@ class Asker:
 
     def __init__(self, cache: Cache, given: Settings, now: datetime, board: StatusBoard) -> None:
         self.cache, self.settings, self.now, self.board = cache, given, now, board
+        self.telemetry: TelemetryStatus = OFF
 
     def body(self, view: str, org: int = 1, **options: Any) -> bytes:
         key = ViewKey(view, org, tuple(sorted(options.items())))
         with self.cache.read(30) as snapshot:
-            return encode(answer(key, snapshot, Question(org, self.now, self.board.current, self.settings)))
+            question = Question(org, self.now, self.board.current, self.settings, self.telemetry)
+            return encode(answer(key, snapshot, question))
 
     def __call__(self, view: str, org: int = 1, **options: Any) -> Any:
         return json.loads(self.body(view, org, **options))

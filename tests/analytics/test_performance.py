@@ -68,6 +68,7 @@ def test_slow_are_the_hours_actions_that_wait_longer_than_five_minutes(given: Se
             "slow_queries_estimate": 2,
             "status": "degraded",
             "source": "agent_actions_table",
+            "average_duration": None,
         }
 
 

@@ -166,9 +166,9 @@ def test_cfg_01_all_problems_come_at_once_with_file_line_key_and_remedy(tmp_path
             "leave it out for the default, []",
             f"{file}:14: sync.sample_seconds: must be a number, not a date or time; leave it out for the default, 5",
             f"{file}:15: sync.stale_after_seconds: must be a finite number, not inf; leave it out for the default, 30",
-            f'{file}:16: sync.mode: must be "auto" or "stream", not "strem"; leave it out for the default, "auto"',
+            f'{file}:16: sync.mode: must be "auto", "stream" or "poll", not "strem"; leave it out for the default, "auto"',
             f'{file}:18: cache.memory_limit: must be a size with its unit, e.g. "512MiB", not "5 apples"; '
-            'leave it out for the default, "1GiB"',
+            'leave it out for the default, "512MiB"',
             "OWKAI_WEBSOCKET_PING_SECONDS: websocket.ping_seconds: must be greater than 0, not -1; "
             "leave it out for the default, 30",
             '--set server.prt: is not a setting; did you mean "server.port"?',

@@ -23,7 +23,9 @@ NULLABLE: dict[str, frozenset[str]] = {
     "debug": frozenset(
         {"[].risk_level", "[].mitre_tactic", "[].nist_control", "[].recommendation", "[].summary"},
     ),
-    "realtime_metrics_cloudwatch": frozenset({"real_time_overview.status.data_age_minutes"}),
+    "realtime_metrics_cloudwatch": frozenset(
+        {"real_time_overview.status.data_age_minutes", "system_health.network_latency", "system_health.disk_usage"}
+    ),
     "performance": frozenset(
         {
             "system_metrics.cpu.current",

@@ -40,7 +40,7 @@ MATRIX: dict[str, dict[str, int]] = {
         for path in VIEWS
     },
     f"{API}/executive/dashboard": {
-        "nobody": 401, "user 1": 403, "admin 1": 501, "user 2": 403, "admin 2": 501, "staff": 403,
+        "nobody": 401, "user 1": 403, "admin 1": 200, "user 2": 403, "admin 2": 200, "staff": 403,
     },
     API + LIVE: {"nobody": 401, "user 1": 426, "admin 1": 426, "user 2": 426, "admin 2": 426, "staff": 403},
     "/healthz": dict.fromkeys(("nobody", *PRINCIPALS), 200),

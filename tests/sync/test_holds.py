@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from analytics.store import Store
 from sync.holds import NOW, PassedError
+from sync.moment import shared_moment
 from tests.faults.writing import WritingLoad
 from tests.postgres import Database
 from tests.sync.running import running_sync
@@ -19,16 +21,14 @@ def seen(store: Store) -> list[tuple[object, ...]]:
         return snapshot._connection.execute("select id, status from agent_actions order by id").fetchall()
 
 
-def test_an_action_sees_exactly_what_a_slots_snapshot_shows(database: Database, tmp_path: Path) -> None:
+def test_an_action_sees_exactly_what_the_moments_snapshot_shows(database: Database, tmp_path: Path) -> None:
     with running_sync(database, tmp_path) as sync:
         sync.streaming()
         with WritingLoad(database, largest=50):
             for _ in range(12):
-                with sync.loop.exported_snapshot(seen) as (slot, cached), database.connect(autocommit=False) as reader:
-                    reader.execute("set transaction isolation level repeatable read")
-                    reader.execute(f"set transaction snapshot '{slot.snapshot}'")
-                    source = reader.execute("select id, status from agent_actions order by id").fetchall()
-                assert cached == source
+                with shared_moment(sync.settings, sync.loop, lambda store, _: seen(store), lambda: False) as moment:
+                    source = moment.source.execute("select id, status from public.agent_actions order by id").fetchall()
+                assert moment.result == source
         assert len(source) > 0
 
 
@@ -60,13 +60,19 @@ def test_a_transaction_open_on_the_source_does_not_hold_sync_up(database: Databa
     with running_sync(database, tmp_path) as sync, database.connect(autocommit=False) as old:
         sync.streaming()
         old.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
-        with (
-            pytest.raises(TimeoutError, match="transaction open on the source"),
-            sync.loop.exported_snapshot(seen, 1.0),
-        ):
-            pass
-        database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('b', 'x', 1)")
-        sync.caught_up(database)
-        old.rollback()
-        with sync.loop.exported_snapshot(seen) as (_, cached):
-            assert len(cached) == 1
+        waited = threading.Event()
+
+        def look() -> int:
+            with shared_moment(sync.settings, sync.loop, lambda store, _: len(seen(store)), waited.is_set) as moment:
+                return moment.result
+
+        with ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(look)
+            for _ in range(3):
+                database.execute(
+                    "insert into agent_actions (agent_id, action_type, organization_id) values ('b', 'x', 1)"
+                )
+                sync.caught_up(database)
+            assert not looking.done()
+            old.rollback()
+            assert looking.result(20) == 3

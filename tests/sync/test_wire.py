@@ -152,6 +152,7 @@ def test_rep_03_changes_out_of_order_are_refused() -> None:
     def stream() -> ChangeStream:
         fresh = ChangeStream.__new__(ChangeStream)
         fresh.relations, fresh.processed, fresh._skip_until, fresh._skipping = {7: RELATION}, 0, 100, False
+        fresh.hold_at = None
         return fresh
 
     begin = HEADER + b"B" + struct.pack(">QQI", 500, 0, 1)

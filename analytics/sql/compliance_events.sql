@@ -1,0 +1,11 @@
+-- audit events that record a compliance decision
+-- result: one row, bigint: events (action approve, deny or review, in any case)
+-- window: [$start, $end), naive utc
+-- scope: one organization, $org
+select count(*) as events
+from audit_logs
+where
+    organization_id = $org
+    and created_at >= $start
+    and created_at < $end
+    and lower(trim(action)) in ('approve', 'deny', 'review')

@@ -1,0 +1,86 @@
+"""The thread that collects telemetry: once per period, one collection at a time, whatever the source does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from analytics.telemetry import Part, RequestTotals, TelemetryBoard
+from config.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Origin(Protocol):
+    """Where telemetry comes from. `collect` returns the parts system and application, and never raises for its source."""
+
+    warm_up_seconds: float
+
+    def collect(self, now: datetime) -> tuple[Part, Part]: ...
+
+
+class Collector:
+    """Collects every `telemetry.period_seconds` until `stop`; does nothing where telemetry.source is "none".
+
+    A collection that takes longer than the period delays the next one; samples then grow old, which their age says.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        board: TelemetryBoard,
+        totals: Callable[[], RequestTotals],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings, self._board, self._totals, self._clock = settings, board, totals, clock
+        self._stopping = threading.Event()
+        self._told: dict[str, str | None] = {}
+        self._thread = threading.Thread(target=self._run, name="owkai-telemetry", daemon=True)
+
+    def start(self) -> None:
+        if self._settings.telemetry.source != "none":
+            self._thread.start()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Ask for the end and wait for it that long: a call of AWS under way ends by its own bound. Idempotent."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _origin(self) -> Origin:
+        telemetry = self._settings.telemetry
+        if telemetry.source == "cloudwatch":
+            # botocore takes a while to load; here it loads beside the first answers, not before them.
+            from sync.telemetry.cloudwatch import CloudWatch
+
+            return CloudWatch(telemetry, self._stopping)
+        from sync.telemetry.host import Host
+
+        return Host(self._settings.cache.directory, telemetry.period_seconds, self._totals)
+
+    def _run(self) -> None:
+        origin = self._origin()
+        pause = origin.warm_up_seconds
+        while not self._stopping.wait(pause):
+            begun = time.monotonic()
+            system, application = origin.collect(self._clock())
+            if self._stopping.is_set():
+                return
+            self._board.collected(system, application)
+            self._tell("system", system)
+            self._tell("application", application)
+            pause = max(0.0, self._settings.telemetry.period_seconds - (time.monotonic() - begun))
+
+    def _tell(self, name: str, part: Part) -> None:
+        """One line when a failure begins, changes or ends."""
+        before, self._told[name] = self._told.get(name), part.failure
+        if part.failure == before:
+            return
+        if part.failure is None:
+            log.info("%s metrics are collected again", name)
+        else:
+            log.warning("%s metrics could not be collected: %s", name, part.failure)

@@ -1,0 +1,196 @@
+"""Whatever the counts are: figures within bounds, sentences that print the figures' numbers, no category praised and blamed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analytics.executive import (
+    Outcomes,
+    Users,
+    compliance_status,
+    operational_efficiency,
+    overall_health,
+    platform_health,
+    security_posture,
+    user_growth,
+)
+from analytics.executive_responses import BusinessMetrics, ExecutiveKpis, SystemUtilization
+from analytics.executive_rules import (
+    ACHIEVEMENTS,
+    FOCUS,
+    INSIGHTS,
+    NO_FOCUS,
+    Figures,
+    achievements,
+    faulted,
+    focus,
+    insights,
+)
+
+COUNT = st.integers(0, 30) | st.integers(0, 100_000)
+
+
+@st.composite
+def outcomes(draw: st.DrawFn) -> Outcomes:
+    total = draw(COUNT)
+
+    def part(whole: int) -> int:
+        return draw(st.sampled_from([0, whole]) | st.integers(0, whole) | st.integers(max(0, whole - 3), whole))
+
+    assessed = part(total)
+    critical = part(assessed)
+    high = part(assessed - critical)
+    succeeded, decided, due = part(total), part(total), part(assessed)
+    return Outcomes(
+        total, assessed, succeeded, part(total - succeeded), critical, high, part(assessed - critical - high),
+        decided, part(decided), due, part(due),
+    )  # fmt: skip
+
+
+@st.composite
+def users(draw: st.DrawFn) -> Users:
+    current = draw(COUNT)
+    return Users(current, draw(COUNT), draw(st.integers(0, current)), draw(st.integers(0, current)))
+
+
+@st.composite
+def figures(draw: st.DrawFn) -> tuple[Figures, Outcomes]:
+    current, before = draw(outcomes()), draw(outcomes())
+    pending, measured, days = draw(COUNT), draw(st.booleans()), draw(st.sampled_from([7, 30, 90, 365]))
+    kpis = ExecutiveKpis(
+        platform_health(current, before),
+        security_posture(current, before),
+        operational_efficiency(current, pending, measured=measured),
+        compliance_status(current, pending, draw(COUNT)),
+    )
+    rate = kpis.operational_efficiency.automation_rate
+    use = SystemUtilization(round(current.total / days, 1), current.total, rate, current.total)
+    found = Figures(
+        kpis,
+        BusinessMetrics(user_growth(draw(users())), use),
+        days,
+        has_activity=current.total > 0,
+        automation_measured=current.decided > 0 and measured,
+        risk_measured=current.assessed > 0,
+        reviews_due=current.due,
+    )
+    return found, current
+
+
+@settings(max_examples=400)
+@given(figures())
+def test_figures_are_within_their_bounds(drawn: tuple[Figures, Outcomes]) -> None:
+    found, current = drawn
+    kpis, growth = found.kpis, found.business.user_growth
+    assert 0 <= kpis.operational_efficiency.automation_rate <= 1
+    for score in (
+        kpis.platform_health.score,
+        kpis.security_posture.score,
+        kpis.operational_efficiency.score,
+        kpis.compliance_status.score,
+    ):
+        assert 0 <= score <= 100
+    # Perfect only without an exception beside it.
+    assert (kpis.compliance_status.score == 100) == (kpis.compliance_status.violations == 0)
+    assert kpis.security_posture.score < 100 or current.elevated == 0
+    if found.success_measured:
+        assert (kpis.platform_health.score == 100) == (current.failed == 0)
+    if found.automation_measured:
+        assert (kpis.operational_efficiency.automation_rate == 1) == (
+            kpis.operational_efficiency.manual_interventions == 0
+        )
+    assert growth.active_users <= growth.current_users
+    sign = (growth.growth_rate > 0) - (growth.growth_rate < 0)
+    assert growth.trend == {1: "positive", 0: "stable", -1: "negative"}[sign]
+    assert overall_health(kpis, current) in ("excellent", "good", "fair", "poor", "no_data")
+    if current.critical:
+        assert overall_health(kpis, current) != "excellent"
+
+
+@settings(max_examples=400)
+@given(figures())
+def test_every_number_in_a_sentence_is_one_of_the_figures(drawn: tuple[Figures, Outcomes]) -> None:
+    found, _ = drawn
+    known = {
+        str(value)
+        for value in (
+            found.days, found.success, found.automation_percent, found.critical, found.high, found.security,
+            found.violations, found.compliance, found.pending, round(100 * found.growth), round(-100 * found.growth),
+        )
+    }  # fmt: skip
+    texts = [*achievements(found), *focus(found), *(insight.insight for insight in insights(found))]
+    for text in texts:
+        for number in re.findall(r"\d+(?:\.\d+)?", text):
+            assert number in known, text
+
+
+@settings(max_examples=400)
+@given(figures())
+def test_no_category_is_praised_and_blamed(drawn: tuple[Figures, Outcomes]) -> None:
+    found, _ = drawn
+    said = set(achievements(found))
+    praised = {rule.category for rule in ACHIEVEMENTS if rule.condition(found) and rule.sentence(found) in said}
+    shown = {(insight.category, insight.insight) for insight in insights(found)}
+    praised |= {
+        rule.category
+        for rule in INSIGHTS
+        if rule.tone == "praise" and rule.condition(found) and (rule.category, rule.insight(found)) in shown
+    }
+    blamed = {rule.category for rule in FOCUS if rule.condition(found)}
+    blamed |= {rule.category for rule in INSIGHTS if rule.tone == "blame" and rule.condition(found)}
+    assert not praised & blamed
+    assert blamed == faulted(found)
+
+
+@settings(max_examples=400)
+@given(figures())
+def test_sentences_hold_what_they_say(drawn: tuple[Figures, Outcomes]) -> None:
+    found, current = drawn
+    good, work, seen = " / ".join(achievements(found)), " / ".join(focus(found)), insights(found)
+    assert "Zero critical" not in good or (current.critical == 0 and current.assessed > 0)
+    assert "reliability" not in good or current.succeeded / (current.succeeded + current.failed) >= 0.949
+    assert "automation" not in good or (current.decided - current.by_human) / current.decided >= 0.745
+    assert "Every review" not in good or (current.due > 0 and current.violations == 0 and found.pending == 0)
+    assert good
+    assert work
+    assert seen
+    assert len({insight.category for insight in seen}) == len(seen)
+    # "Go on as before" is never said beside something urgent.
+    if work == NO_FOCUS:
+        assert not faulted(found)
+        assert all(insight.priority in ("low", "medium") for insight in seen)
+    if not current.total:
+        assert good.startswith("No agent activity")
+
+
+def test_a_period_without_anything_says_so_and_praises_nothing() -> None:
+    nothing = Outcomes(*[0] * 11)
+    kpis = ExecutiveKpis(
+        platform_health(nothing, nothing),
+        security_posture(nothing, nothing),
+        operational_efficiency(nothing, 0, measured=True),
+        compliance_status(nothing, 0, 0),
+    )
+    business = BusinessMetrics(user_growth(Users(0, 0, 0, 0)), SystemUtilization(0.0, 0, 0.0, 0))
+    found = Figures(kpis, business, 30, False, False, False, 0)
+    assert achievements(found) == ("No agent activity this month",)
+    assert focus(found) == ("Check that agents are connected to the platform",)
+    assert [insight.category for insight in insights(found)] == ["status"]
+    assert "in the last 7 days" in achievements(replace(found, days=7))[0]
+    assert overall_health(kpis, nothing) == "no_data"
+
+
+@pytest.mark.parametrize(
+    ("now", "earlier", "rate", "trend"),
+    [(125, 109, 0.15, "positive"), (100, 100, 0.0, "stable"), (90, 100, -0.1, "negative"), (5, 0, 0.0, "stable"),
+     (999, 1000, 0.0, "stable")],
+)  # fmt: skip
+def test_growth_is_relative_to_the_periods_beginning(now: int, earlier: int, rate: float, trend: str) -> None:
+    found = user_growth(Users(now, earlier, 0, 0))
+    assert (found.growth_rate, found.trend) == (rate, trend)
+    assert str(found.growth_rate) != "-0.0"
