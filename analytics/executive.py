@@ -179,7 +179,6 @@ def period_outcomes(snapshot: Snapshot, question: Question, start: datetime, end
         success_statuses=list(meaning.success_statuses),
         failure_statuses=list(meaning.failure_statuses),
         decided_statuses=list(DECIDED_STATUSES),
-        pending_statuses=list(meaning.pending_statuses),
     )
 
 

@@ -116,7 +116,7 @@ FIGURES: tuple[Figure, ...] = (
         COMPLIANCE, "compliance_actions", "Review events", "events", "audit events APPROVE, DENY, REVIEW of the period"
     ),
     Figure(USERS, "current_users", "Users", "users", "users that are not switched off"),
-    Figure(USERS, "active_users", "Active users", "users", "of these, with a login or an audit event in the period"),
+    Figure(USERS, "active_users", "Active users", "users", "users with a login or an audit event in the period"),
     Figure(
         USERS,
         "growth_rate",

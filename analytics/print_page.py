@@ -19,7 +19,7 @@ Gray = float  # 0 black – 1 white
 
 WIDTH, HEIGHT = 595.28, 841.89  # A4
 MARGIN = 42.0
-FOOTER = 40.0
+FOOTER = 8.0
 BLACK, DARK, MIDDLE, LIGHT, PALE, WHITE = 0.0, 0.22, 0.45, 0.78, 0.94, 1.0
 REGULAR, BOLD = "OwkaiRegular", "OwkaiBold"
 LACKING = "?"
@@ -106,7 +106,7 @@ class Page:
 
     def need(self, height: float) -> None:
         """Go on to a new page where less than `height` is left."""
-        if self.y - height < MARGIN + FOOTER / 2:
+        if self.y - height < MARGIN + FOOTER:
             self._end()
             self.canvas.showPage()
             self._number += 1

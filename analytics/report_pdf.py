@@ -301,7 +301,7 @@ def caveats(page: Page, found: tuple[str, ...]) -> None:
 
 def formulas(page: Page) -> None:
     """Small print: how each number is computed."""
-    size, pitch = 6.3, 7.8
+    size, pitch = 6.2, 7.5
     width = (page.width - 2 * GAP) / 2
     blocks = [("Overall health", [wrapped(f"{OVERALL_HEALTH}.", width, size)])]
     for section, name in SECTION_TITLES.items():

@@ -72,7 +72,7 @@ class ViewKey:
     @property
     def is_document(self) -> bool:
         """Whether the answer is a file to make rather than JSON."""
-        return dict(self.options).get("format", "json") != "json"
+        return any(name == "format" and value != "json" for name, value in self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class Publisher:
     """Answers by key. `cached`, `get` belong to one event loop; sync may commit in another thread meanwhile.
 
     An answer is valid while the cache version and the wall-clock second are those of its computation. Bounded by
-    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute. Documents are made one at a time in a thread of their
-    own, so that however many are asked for, other answers do not queue behind them.
+    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute.
+    Documents are made one at a time in a thread of their own: other answers never queue behind them.
     """
 
     def __init__(

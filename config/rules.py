@@ -139,7 +139,7 @@ def _timing(settings: Settings) -> Iterator[Problem]:
             ("sync", "batch_milliseconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g})",
             "lower it",
         )  # fmt: skip
-    if sync.mode != "stream" and sync.poll_seconds >= sync.stale_after_seconds:
+    if sync.mode == "poll" and sync.poll_seconds >= sync.stale_after_seconds:
         yield Problem(
             ("sync", "poll_seconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g}), so that "
             "answers would be called stale between two looks", "lower it or raise sync.stale_after_seconds",

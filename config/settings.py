@@ -95,7 +95,7 @@ class Sync(Section):
         5, description="Interval of samples of the source: connections, lag, retained WAL."
     )
     survey_seconds: Positive = Field(
-        30, description="Interval of looks at the shape of the source's tables and the publication."
+        10, description="Interval of looks at the shape of the source's tables and the publication."
     )
     verify_seconds: float = Field(
         900, ge=0, description="Interval of light checks of cache against source (the last two days); 0: none."
@@ -215,7 +215,9 @@ class Telemetry(Section):
         description="none: the documented answers without telemetry; host: this machine and this server's own requests; "
         "cloudwatch: an ECS service and its logs, with credentials from the AWS default chain.",
     )
-    period_seconds: Positive = Field(60, description="Interval of collections; they run in the background.")
+    period_seconds: float = Field(
+        60, ge=0.1, le=3600, description="Interval of collections; they run in the background."
+    )
     max_age_seconds: Positive = Field(
         300, description="Oldest sample shown when collecting fails; after that /performance answers 503."
     )

@@ -1,6 +1,6 @@
 -- what became of the actions of a period, and how risky they were
 -- result: one row of bigint: total, assessed, succeeded, failed, critical, high, medium, decided, by_human, due, violations
--- assessed: of a known risk level; decided: a terminal decision, and not pending again; by_human: decided with a reviewer
+-- assessed: of a known risk level; decided: a terminal decision, a verdict or a review; by_human: decided with a reviewer
 -- recorded (a blank name is none); due: elevated risk, older than $review_before, no false positive; violations: due, not decided
 -- window: [$start, $end), naive utc; risk counts leave out false positives unless $count_false_positives
 -- scope: one organization, $org
@@ -16,7 +16,6 @@ with actions as (
             and event_at < $review_before,
             false
         ) as due,
-        coalesce(status in (select unnest($pending_statuses)), false) as pending,
         coalesce(status in (select unnest($decided_statuses)), false)
         or approved is not null
         or reviewed_at is not null as decision,
@@ -36,8 +35,8 @@ select
     count(*) filter (counted_risk = 'critical') as critical,
     count(*) filter (counted_risk = 'high') as high,
     count(*) filter (counted_risk = 'medium') as medium,
-    count(*) filter (decision and not pending) as decided,
-    count(*) filter (decision and not pending and reviewed) as by_human,
+    count(*) filter (decision) as decided,
+    count(*) filter (decision and reviewed) as by_human,
     count(*) filter (due) as due,
-    count(*) filter (due and (pending or not decision)) as violations
+    count(*) filter (due and not decision) as violations
 from actions

@@ -1,6 +1,6 @@
 -- users of an organization: how many there are, were, are new, were active in the period
--- result: one row of bigint, all but earlier_users with the active flag not false: current_users, earlier_users, new_users
--- (created since $week_start), active_users (login, or audit event under this organization, in [$start, $end))
+-- result: one row of bigint: current_users (active flag not false), earlier_users, new_users (active flag not false, created
+-- since $week_start), active_users (any flag; login, or audit event under this organization, in [$start, $end))
 -- earlier_users: created before $start and still there, or switched off since (a login at or after $start shows that); a user
 -- without a creation time counts as an earlier one; times naive utc
 -- scope: one organization, $org
@@ -20,14 +20,11 @@ select
     count(*) filter ((created_at is null or created_at < $start) and (current or seen_since)) as earlier_users,
     count(*) filter (current and created_at >= $week_start and created_at < $end) as new_users,
     count(*) filter (
-        current
-        and (
-            login
-            or id in (
-                select user_id
-                from audit_logs
-                where organization_id = $org and created_at >= $start and created_at < $end
-            )
+        login
+        or id in (
+            select user_id
+            from audit_logs
+            where organization_id = $org and created_at >= $start and created_at < $end
         )
     ) as active_users
 from people

@@ -18,6 +18,7 @@ from typing import Any
 
 from analytics.telemetry import Part, TelemetrySample
 from config.settings import Telemetry
+from sync.telemetry.bounded import bound_answers
 from sync.telemetry.faults import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectError, in_words
 from sync.telemetry.logquery import insights_query, number, read_row
 
@@ -324,7 +325,7 @@ def make_client(service: str, settings: Telemetry) -> Any:
     from botocore.config import Config
 
     address = settings.logs_endpoint_url or settings.endpoint_url if service == "logs" else settings.endpoint_url
-    return boto3.Session(region_name=settings.region).client(
+    client = boto3.Session(region_name=settings.region).client(
         service,
         endpoint_url=address or None,
         config=Config(
@@ -335,6 +336,8 @@ def make_client(service: str, settings: Telemetry) -> Any:
             ignore_configured_endpoint_urls=True,
         ),
     )
+    bound_answers(client, settings.timeout_seconds)
+    return client
 
 
 def _floor(moment: datetime, seconds: int) -> datetime:

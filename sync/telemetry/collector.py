@@ -15,6 +15,9 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 
+FAULT = "The collector failed; the log says why"
+
+
 class Origin(Protocol):
     """Where telemetry comes from. `collect` returns the parts system and application, and never raises for its source."""
 
@@ -67,13 +70,22 @@ class Collector:
         pause = origin.warm_up_seconds
         while not self._stopping.wait(pause):
             begun = time.monotonic()
-            system, application = origin.collect(self._clock())
+            system, application = self._collect(origin)
             if self._stopping.is_set():
                 return
             self._board.collected(system, application)
             self._tell("system", system)
             self._tell("application", application)
             pause = max(0.0, self._settings.telemetry.period_seconds - (time.monotonic() - begun))
+
+    def _collect(self, origin: Origin) -> tuple[Part, Part]:
+        try:
+            return origin.collect(self._clock())
+        except Exception:
+            # A fault of ours must not end the thread, and must be seen.
+            log.exception("collecting telemetry failed")
+            before = self._board.current
+            return tuple(Part(part.source, failure=FAULT) for part in (before.system, before.application))  # type: ignore[return-value]
 
     def _tell(self, name: str, part: Part) -> None:
         """One line when a failure begins, changes or ends."""

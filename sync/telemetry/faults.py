@@ -48,6 +48,8 @@ def in_words(error: BaseException) -> str:
         | aws.MetadataRetrievalError,
     ):
         return NO_CREDENTIALS
+    if isinstance(error, aws.InvalidRegionError | aws.NoRegionError | aws.ParamValidationError | aws.ConfigParseError):
+        return "The settings of AWS are not valid: telemetry.region, the names, or this machine's AWS configuration"
     if isinstance(error, aws.ConnectTimeoutError | aws.ReadTimeoutError):
         return "CloudWatch did not answer in time"
     if isinstance(error, aws.SSLError):

@@ -16,7 +16,7 @@ from tests.analytics.asking import Asker, asking
 from tests.analytics.rows import NOW, Row
 from tests.analytics.rows import settings as server_settings
 
-VIEWS = ("trends", "realtime", "performance", "predictive", "debug", "metrics_update")
+VIEWS = ("trends", "realtime", "performance", "predictive", "executive", "debug", "metrics_update")
 ORGANIZATIONS = (1, 2, 3)
 
 # Mostly near the edges of windows, some anywhere, a few ahead of the clock.

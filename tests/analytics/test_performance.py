@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.status import Connections
+from analytics.status import Connections, Statements
 from config.settings import Settings
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, fresh_board
@@ -69,6 +69,22 @@ def test_slow_are_the_hours_actions_that_wait_longer_than_five_minutes(given: Se
             "status": "degraded",
             "source": "agent_actions_table",
             "average_duration": None,
+        }
+
+
+@pytest.mark.parametrize(("slow", "status"), [(10, "optimal"), (11, "degraded")])
+def test_queries_are_the_sources_own_statistics_where_sync_could_read_them(
+    given: Settings, slow: int, status: str
+) -> None:
+    board = fresh_board()
+    board.update(statements=Statements(200, slow, 2469.0, 100.0, NOW - timedelta(hours=1), NOW))
+    with asking(given, board=board, agent_actions=[action(1)]) as ask:
+        assert ask("performance")["database_metrics"]["query_performance"] == {
+            "recent_queries": 200,
+            "slow_queries_estimate": slow,
+            "status": status,
+            "source": "pg_stat_statements",
+            "average_duration": pytest.approx(12.35, abs=0.01),
         }
 
 

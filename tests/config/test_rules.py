@@ -52,6 +52,45 @@ def test_proxies_are_addresses_and_networks() -> None:
     assert accepted(SERVER_TRUSTED_PROXIES="10.0.0.7, 10.1.0.0/16, ::1, fd00::/8") == []
 
 
+def test_cfg_03_cloudwatch_needs_region_cluster_and_service_and_all_are_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, {"OWKAI_TELEMETRY_SOURCE": "cloudwatch"}, {})
+    assert [line.partition(":")[0] for line in caught.value.lines] == [
+        "telemetry.region",
+        "telemetry.cluster",
+        "telemetry.service",
+    ]
+    named = {f"TELEMETRY_{name}": "x" for name in ("REGION", "CLUSTER", "SERVICE")}
+    assert accepted(TELEMETRY_SOURCE="cloudwatch", **named) == []
+    assert accepted(TELEMETRY_SOURCE="host") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("period_seconds", "300"),
+        ("metric_period_seconds", "90"),
+        ("endpoint_url", "monitoring.example.com"),
+        ("endpoint_url", "http://monitoring.example.com"),
+        ("endpoint_url", "https://key:secret@monitoring.example.com"),
+        ("logs_endpoint_url", "https://a:b"),
+        ("log_status_pattern", "(?<status>"),
+        ("log_status_pattern", "(?<code>[0-9]+)"),
+        ("log_duration_pattern", "[0-9]+ms"),
+    ],
+)
+def test_telemetry_that_cannot_work_is_refused(name: str, value: str) -> None:
+    (line,) = problems(**{f"TELEMETRY_{name.upper()}": value})
+    assert line.startswith(f"telemetry.{name}: ")
+    assert "secret@" not in line
+
+
+def test_telemetry_patterns_may_be_written_as_python_or_as_the_logs_query_has_them() -> None:
+    for pattern in ("code=(?<status>[0-9]+)", "code=(?P<status>[0-9]+)"):
+        assert accepted(TELEMETRY_LOG_STATUS_PATTERN=pattern) == []
+    assert accepted(TELEMETRY_ENDPOINT_URL="http://127.0.0.1:5000") == []
+
+
 @pytest.mark.parametrize("host", ["http://a", "a:80", "*", "a b", "-a"])
 def test_an_allowed_host_is_a_name_alone(host: str) -> None:
     (line,) = problems(SERVER_ALLOWED_HOSTS=host)

@@ -58,8 +58,8 @@ UTC_CREATED, UTC_LOGIN = "(created_at at time zone 'UTC')", "(last_login at time
 RISK = "coalesce(lower(trim(risk_level)), '')"
 REAL = "is_false_positive is not true"
 PENDING = "coalesce(status, '') = 'pending_approval'"
-DECIDED = f"""(not {PENDING} and (approved is not null or reviewed_at is not null or coalesce(status, '') in ('approved',
-    'auto_approved', 'conditional_approved', 'emergency_approved', 'denied', 'rejected', 'blocked', 'false_positive')))"""
+DECIDED = """(approved is not null or reviewed_at is not null or coalesce(status, '') in ('approved',
+    'auto_approved', 'conditional_approved', 'emergency_approved', 'denied', 'rejected', 'blocked', 'false_positive'))"""
 BY_HUMAN = f"({DECIDED} and (trim(reviewed_by) > '' or trim(approved_by) > '' or reviewed_at is not null))"
 DUE = f"({RISK} in ('medium', 'high', 'critical') and {REAL} and {EVENT} < %(now)s - interval '24 hours')"
 
@@ -222,7 +222,7 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
             **values,
         )
         active = road.one(
-            f"select count(*) {people} and is_active is not false and (last_login >= %(naive_start)s and last_login < %(naive_now)s"
+            f"select count(*) {people} and (last_login >= %(naive_start)s and last_login < %(naive_now)s"
             " or exists (select from audit_logs a where a.user_id = users.id and a.organization_id = %(org)s"
             " and a.created_at >= %(naive_start)s and a.created_at < %(naive_now)s))",
             **values,

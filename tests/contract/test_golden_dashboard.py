@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pypdf import PdfReader
+
+from analytics.document import Document
 from analytics.executive import executive
+from analytics.executive_report import executive_report
 from analytics.question import Question
 from analytics.responses import encode
 from tests.contract.structure import example
@@ -104,3 +109,11 @@ def test_the_documented_dashboard_follows_from_one_data_set(database: Database, 
         documented = example("executive_dashboard")
         assert documented_part(documented, answer) == documented
         assert answer["meta"]["caveats"] == []
+        with sync.cache.read() as snapshot:
+            page = executive_report(snapshot, Question(1, NOW, sync.board.current, sync.settings), format="pdf")
+        assert isinstance(page, Document)
+        (only,) = PdfReader(io.BytesIO(page.body)).pages  # a page to print, the formulas included
+        text = " ".join(only.extract_text().split())
+        for shown in ("98.5", "94.2", "82.0", "96.5", "4,520", "150.7", "312", "+15 %", "stable", "improving", "Excellent",
+                      "12 high", "2 of 57 reviews overdue", "234 review events", "CVSS v3.1"):  # fmt: skip
+            assert shown in text, shown

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -279,6 +282,53 @@ def test_a_server_that_does_not_answer_is_given_up_within_its_bound() -> None:
         released.set()
     assert system.failure == "CloudWatch did not answer in time"
     assert took < 5
+
+
+def endless(pieces: Iterator[bytes], pause: float) -> Any:
+    """A server whose answer does not end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+                while not over.wait(pause):
+                    connection.sendall(next(pieces))
+
+    @contextlib.contextmanager
+    def running() -> Iterator[str]:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            over.set()
+            with contextlib.suppress(OSError):
+                socket.create_connection(listener.getsockname()).close()
+            thread.join(5)
+            assert not thread.is_alive()
+            listener.close()
+
+    return running()
+
+
+def test_rep_13_an_answer_of_a_gigabyte_is_given_up_early() -> None:
+    with endless(itertools.repeat(b" " * 2**20), 0) as url:
+        begun = time.monotonic()
+        system, _ = collector(url).collect(now())
+        assert system.failure == "CloudWatch gave an answer of more than 8192 kB"
+        assert time.monotonic() - begun < 5
+
+
+def test_rep_13_an_answer_in_drops_is_given_up_within_its_bound() -> None:
+    with endless(itertools.repeat(b" "), 0.05) as url:
+        begun = time.monotonic()
+        system, _ = collector(url, timeout_seconds=0.3).collect(now())
+        assert system.failure == "CloudWatch did not answer in time"
+        assert time.monotonic() - begun < 5
 
 
 def test_nobody_listening_is_out_of_reach_and_mends_with_the_next_collection(aws: Aws) -> None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from analytics.status import utc_now
-from analytics.telemetry import RequestTotals, TelemetryBoard
+from analytics.telemetry import Part, RequestTotals, TelemetryBoard
 from handlers.measures import BUCKETS_SECONDS, Measures
 from sync.telemetry.collector import Collector
 from sync.telemetry.host import Host, cpu_reading, disk_percent, percent_between
@@ -98,7 +98,7 @@ def test_requests_of_the_api_count_and_the_operators_own_do_not() -> None:
 
 
 def test_the_thread_collects_and_ends(tmp_path: Path) -> None:
-    given = settings(tmp_path, telemetry={"source": "host", "period_seconds": 0.05})
+    given = settings(tmp_path, telemetry={"source": "host", "period_seconds": 0.1})
     board = TelemetryBoard("host")
     collector = Collector(given, board, lambda: NONE_YET, utc_now)
     collector.start()
@@ -107,6 +107,22 @@ def test_the_thread_collects_and_ends(tmp_path: Path) -> None:
     collector.stop(5)
     collector.stop(5)
     assert "owkai-telemetry" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_fault_of_ours_is_logged_and_does_not_end_the_thread(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = settings(tmp_path, telemetry={"source": "host", "period_seconds": 0.1})
+    board = TelemetryBoard("host")
+    monkeypatch.setattr(Host, "collect", lambda self, now: 1 / 0)
+    collector = Collector(given, board, lambda: NONE_YET, utc_now)
+    collector.start()
+    until(lambda: board.current.failures >= 2)
+    assert board.current.system == Part("host", failure="The collector failed; the log says why")
+    monkeypatch.undo()
+    until(lambda: board.current.system.sample is not None)
+    collector.stop(5)
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_without_telemetry_there_is_no_thread(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""A bound on the whole of one answer of AWS: botocore's own time-out is between two reads, and it has none on size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import HTTPClientError, ReadTimeoutError
+from urllib3.exceptions import HTTPError
+from urllib3.exceptions import ReadTimeoutError as SilentError
+
+from sync.telemetry.faults import CollectError
+
+LARGEST_BYTES = 8 * 1024 * 1024  # an hour of nine metrics is some 100 kB
+READ_BYTES = 65536
+
+
+class Whole:
+    """A body that has been read, as an `AWSResponse` takes it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._body
+
+
+def bound_answers(client: Any, seconds: float, largest_bytes: int = LARGEST_BYTES) -> None:
+    """Make `client` give up an answer that takes longer than `seconds` in all, or is larger than `largest_bytes`."""
+    client.meta.events.register("before-send", _sender(client._endpoint.http_session, seconds, largest_bytes))
+
+
+def _sender(session: Any, seconds: float, largest_bytes: int) -> Callable[..., AWSResponse]:
+    def send(request: Any, **_: Any) -> AWSResponse:
+        deadline = time.monotonic() + seconds
+        request.stream_output = True
+        answer = session.send(request)
+        try:
+            body = _read(answer.raw, deadline, largest_bytes)
+        except BaseException:
+            answer.raw.close()
+            raise
+        return AWSResponse(answer.url, answer.status_code, answer.headers, Whole(body))
+
+    return send
+
+
+def _read(raw: Any, deadline: float, largest_bytes: int) -> bytes:
+    body = bytearray()
+    try:
+        while piece := raw.read1(READ_BYTES):
+            body += piece
+            if len(body) > largest_bytes:
+                raise CollectError(f"CloudWatch gave an answer of more than {largest_bytes // 1024} kB")
+            if time.monotonic() > deadline:
+                raise ReadTimeoutError(endpoint_url="CloudWatch")
+    except (ReadTimeoutError, SilentError) as error:
+        raise ReadTimeoutError(endpoint_url="CloudWatch") from error
+    except (HTTPError, OSError) as error:
+        raise HTTPClientError(error=type(error).__name__) from error
+    return bytes(body)
