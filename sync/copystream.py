@@ -11,6 +11,9 @@ from psycopg import pq
 
 from sync.source import SourceError, server_text
 
+END_SECONDS = 5.0  # how long the end of a command may take after its data
+GOING_AWAY = (b"57P",)  # SQLSTATE of a server that shuts down, crashes or ends our session
+COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)  # our side of the copy is still open
 POLL_SECONDS = 0.2  # how soon a stop is noticed
 
 
@@ -45,10 +48,29 @@ def await_result(connection: psycopg.Connection, command: str, stopping: Stoppin
 
 
 def drain_results(connection: psycopg.Connection) -> None:
-    """Read the results that end a command. Raises `SourceError` when one of them is an error."""
-    while (result := connection.pgconn.get_result()) is not None:
+    """Read the results that end a command, for `END_SECONDS` at most.
+
+    Never by a blocking call of libpq: that would hold the interpreter, and with it the whole server, until the source answers. Raises
+    `SourceError` when a result is an error, `psycopg.OperationalError` when the source is going away or does not end the command.
+    """
+    pgconn = connection.pgconn
+    deadline = time.monotonic() + END_SECONDS
+    while True:
+        while pgconn.is_busy():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise psycopg.OperationalError("the source did not end the command it was given")
+            if readable(pgconn, min(remaining, POLL_SECONDS)):
+                pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None or result.status in COPYING:
+            return
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise SourceError(server_text(result.error_message))
+            state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
+            message = server_text(result.error_message)
+            if state[:3] in GOING_AWAY or state[:2] == b"08":
+                raise psycopg.OperationalError(message)
+            raise SourceError(message)
 
 
 def readable(pgconn: pq.abc.PGconn, timeout_seconds: float) -> bool:

@@ -125,6 +125,8 @@ class ChangeStream:
         )
         try:
             await_result(self._connection, command, stopping)
+            # A status update to a peer that does not read must never block: it would hold the interpreter.
+            self._connection.pgconn.nonblocking = 1
         except BaseException:
             self._connection.close()
             raise

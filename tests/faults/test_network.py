@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import threading
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from analytics.status import Phase, utc_now
+from sync.copystream import drain_results
 from sync.source import connect
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, quick
@@ -192,3 +196,44 @@ def test_a_changed_password_is_said_and_sync_goes_on_once_it_is_right_again(
         assert assert_equal(sync, database) == 30
     database.execute("drop owned by owkai_changed_password cascade")
     database.execute("drop role owkai_changed_password")
+
+
+def test_a_session_ended_by_the_source_is_an_interruption_not_a_case_for_a_person(
+    database: Database, tmp_path: Path
+) -> None:
+    with running_sync(database, tmp_path, sync={"backoff_max_seconds": 30}) as sync:
+        sync.streaming()
+        for _ in range(3):
+            database.execute(
+                "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s",
+                [sync.settings.source.slot],
+            )
+            insert(database, 10)
+            assert_equal(sync, database)  # within 20 s, where a pause would take up to 30
+        assert sync.board.current.copies == 1
+
+
+def test_a_peer_that_says_nothing_after_the_end_of_the_stream_freezes_nobody(
+    database: Database, tmp_path: Path
+) -> None:
+    """A blocking call of libpq would hold the interpreter, and with it every thread of the server."""
+    with (
+        Proxy(database.server.port) as line,
+        running_sync(database, tmp_path, dsn=line.dsn(database.dsn), **quick()) as sync,
+    ):
+        sync.streaming()
+        connection = psycopg.connect(line.dsn(database.dsn), autocommit=True)
+        connection.pgconn.send_query(b"select pg_sleep(600)")
+        line.stall()
+        ticks = []
+        ticking = threading.Thread(
+            target=lambda: [ticks.append(time.monotonic()) or time.sleep(0.05) for _ in range(20)]
+        )
+        ticking.start()
+        with pytest.raises(psycopg.OperationalError, match="did not end the command"):
+            drain_results(connection)
+        ticking.join()
+        connection.close()
+        assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 1
+        line.mend()
+        sync.streaming()
