@@ -255,6 +255,8 @@ class SyncLoop:
         except SourceError as error:
             raise _slot_error(error) from error
         finally:
+            # Without a stream nothing says that the cache still equals the source, even where the WAL stands still.
+            self._freshness.reset()
             self._sampler.watch(None)
             applier.abandon()
             stream.close()

@@ -104,6 +104,7 @@ def moto_aws() -> Iterator[Aws]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moto.logs.models, "execute_query", evaluate)
         aws = Aws()
+        aws.reset()  # moto keeps one account a process: what another test put must not be averaged in
         try:
             yield aws
         finally:
