@@ -165,7 +165,7 @@ def recovered(server: Server, database: Database) -> None:
 
     wait_for(lambda: server.get("/readyz")[1]["state"] == "streaming", f"streaming; {server.messages()[-1500:]}")
     caught_up(server, database)
-    assert not server.get("/readyz")[1]["stale"]
+    wait_for(lambda: not server.get("/readyz")[1]["stale"], f"freshness; {server.messages()[-1500:]}")
 
 
 def test_a_full_disk_stops_changes_but_not_answers_and_ends_when_there_is_room(
