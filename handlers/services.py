@@ -11,6 +11,8 @@ from zoneinfo import available_timezones
 
 from analytics.cache import Cache
 from analytics.directory import Directory
+from analytics.predictive.ledger import Ledger
+from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
@@ -35,6 +37,7 @@ class Services:
     board: StatusBoard
     telemetry: TelemetryBoard
     publisher: Publisher
+    forecasting: Forecasting
     directory: Directory
     keys: KeyStore
     audit: AuditLog
@@ -48,6 +51,7 @@ class Services:
 
     def close(self) -> None:
         """Stop the workers and write the rest of the audit record. The cache belongs to the caller. Idempotent."""
+        self.forecasting.close()
         self.publisher.close()
         self.audit.close()
 
@@ -66,7 +70,9 @@ def make_services(
     keys.load()
     audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
     telemetry = telemetry or TelemetryBoard()
-    publisher = Publisher(cache, board, settings, clock, telemetry)
+    ledger = Ledger(None if settings.cache.in_memory else settings.cache.directory)
+    forecasting = Forecasting(cache, settings, clock, ledger)
+    publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.workers)
     return Services(
         settings=settings,
@@ -74,6 +80,7 @@ def make_services(
         board=board,
         telemetry=telemetry,
         publisher=publisher,
+        forecasting=forecasting,
         directory=directory,
         keys=keys,
         audit=audit,
