@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 
 from analytics.cache import Cache
 from analytics.directory import Directory
-from analytics.predictive.ledger import Ledger
+from analytics.predictive.ledger import open_ledger
 from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
@@ -70,7 +70,7 @@ def make_services(
     keys.load()
     audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
     telemetry = telemetry or TelemetryBoard()
-    ledger = Ledger(None if settings.cache.in_memory else settings.cache.directory)
+    ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
     forecasting = Forecasting(cache, settings, clock, ledger)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.workers)
