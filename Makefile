@@ -12,13 +12,15 @@ WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types bench lock docs clean
+.PHONY: help demo test lint format types bench lock docs binary test-binary clean
 
 help:
 	@echo 'make demo     set up and run the demo on http://127.0.0.1:$(PORT) (PORT=, STATE=)'
 	@echo 'make test     set up and run the tests (ARGS= for pytest, WORKERS= processes, most of them waiting)'
 	@echo 'make lint     style and import rules        make types   strict types'
 	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
+	@echo 'make binary   one executable file and a Debian package in dist/ (docs/install.md says what that needs)'
+	@echo 'make test-binary   its tests, as root on Debian, with debootstrap'
 	@echo 'make lock     dependency locks, needs uv    make clean   remove what make made'
 
 demo: $(VENV)/.demo
@@ -45,6 +47,12 @@ bench: $(VENV)/.test
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
 	$(BIN)/owkai config reference > docs/settings.md
+
+binary: $(VENV)/.demo
+	$(BIN)/python -m owkai.build
+
+test-binary: $(VENV)/.test
+	$(BIN)/python -m pytest -m binary $(ARGS) tests/binary
 
 $(VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with PYTHON=…' >&2; exit 1; }

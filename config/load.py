@@ -25,8 +25,8 @@ from config.tree import ENVIRONMENT_PREFIX, Branch, Kind, Leaf, branches, leaves
 __all__ = ["DEFAULT_FILES", "Loaded", "SettingsError", "default_file", "load_settings"]
 
 DEFAULT_FILES = (Path("owkai.toml"), Path("/etc/owkai/owkai.toml"))
-# Names of the family that are no settings: the settings file itself, and what the shell completion of click uses.
-OTHER_VARIABLES = frozenset({"OWKAI_CONFIG"})
+# Names of the family that are no settings: the settings file itself, and where the one file unpacks.
+OTHER_VARIABLES = frozenset({"OWKAI_CONFIG", "OWKAI_RUNTIME_DIR"})
 TRUE, FALSE = frozenset({"true", "yes", "on", "1"}), frozenset({"false", "no", "off", "0"})
 
 Key = tuple[str, ...]

@@ -26,6 +26,7 @@ from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
 from owkai.progress import show_copies
+from owkai.supervisor import supervisor
 from sync.lightcheck import LightCheck
 from sync.loop import SyncLoop
 from sync.telemetry.collector import Collector
@@ -94,12 +95,15 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
     watch = asyncio.create_task(_watch(sync, lifecycle))
     bar = asyncio.create_task(show_copies(board, sys.stderr))
+    manager = supervisor()
+    telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
     try:
         sync.start()
         check.start()
         collector.start()
         services.forecasting.start()
         await _listen_to_operator(control)
+        manager.ready(_status_line(board, cache))
         if on_ready is not None:
             on_ready(port)
         await lifecycle.wait()
@@ -107,10 +111,12 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
         watch.cancel()
         bar.cancel()
         lifecycle.stage = Stage.DRAINING
+        manager.stopping(f"stopping ({lifecycle.reason or 'error'})")
         await control.stop()
         await asyncio.to_thread(check.stop, SYNC_STOP_SECONDS)
         await asyncio.to_thread(collector.stop, COLLECTOR_STOP_SECONDS)
         await _drain(lifecycle, services, server, sync)
+        telling.cancel()
         lifecycle.stage = Stage.STOPPED
         log.info("stopped, exit code %d", lifecycle.exit)
     return lifecycle.exit

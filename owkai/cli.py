@@ -277,9 +277,28 @@ def demo(port: int, state: Path | None) -> None:
 
 
 @main.command()
-def version() -> None:
-    """Print the version."""
-    click.echo(f"owkai {installed_version(DISTRIBUTION)}")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+@click.option(
+    "--check", "checked", is_flag=True, help="Compare every unpacked file with the SHA-256 it was built with."
+)
+def version(as_json: bool, checked: bool) -> None:
+    """Print the version and what this build was made of."""
+    from owkai.buildfacts import altered_files, gathered, lines
+
+    facts = gathered(installed_version(DISTRIBUTION))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo("\n".join(lines(facts)))
+    if checked:
+        altered = altered_files()
+        if altered is None:
+            fail(Exit.SETTINGS, "--check is for the packed program; this one runs from an environment of Python")
+        if altered:
+            fail(Exit.FAILED, "\n".join(["not as built:", *altered]))
+        click.echo("every file is as built", err=as_json)
 
 
 def load(

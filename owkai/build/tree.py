@@ -1,0 +1,253 @@
+"""One folder with all that runs on the target: interpreter, standard library, packages, rooms, libraries, texts.
+
+bin/owkai                   CPython that runs our command line (native/interpreter.c)
+lib/*.so                    libraries of the building machine that the bundle must not look for on the target
+lib/fallback/*.so           the compiler's run-time libraries, for targets without them
+lib/python/                 the standard library, byte code alone
+packages/                   the locked packages
+app/                        our rooms
+share/                      licence, licences of all parts, bill of materials, sample settings, service unit
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+
+from owkai.build import elf, selection
+from owkai.build.distributions import OURS, ROOMS, imported_modules, module_files
+from owkai.build.libraries import Library, bring_in
+
+NATIVE = Path(__file__).with_name("native")
+CUT = frozenset({"scipy"})  # packages of which our imports load a small part
+LAID_FOLDERS = ("app", "bin", "lib/fallback", "lib/python/lib-dynload", "packages", "share/licences")
+STRIP_FROM_BYTES = 64 * 1024
+
+
+class TreeError(RuntimeError):
+    """The folder cannot be made; the text says what is missing on this machine."""
+
+
+def lay(root: Path, tree: Path, distributions: Iterable[metadata.Distribution]) -> list[Library]:
+    """Fill the empty folder `tree` from the project at `root`; returns the machine's libraries that went in."""
+    distributions = list(distributions)
+    tree.mkdir()
+    for folder in LAID_FOLDERS:
+        (tree / folder).mkdir(parents=True)
+    sources = _lay_stdlib(tree) + _lay_packages(tree, distributions, root) + _lay_rooms(root, tree)
+    _compile(sources)
+    _lay_interpreter(tree)
+    for path in sorted(tree.rglob("*")):
+        if _is_program(path):
+            _mend_search_paths(path)
+            _strip(path)
+    brought = bring_in(tree)
+    for library in brought:
+        if library.licence is not None:
+            shutil.copyfile(library.licence, tree / "share" / "licences" / f"{library.package}.txt")
+    _lay_texts(root, tree)
+    return brought
+
+
+# -- Python --------------------------------------------------------------------------------------------------------
+
+Source = tuple[Path, str, Path]
+
+
+def _lay_stdlib(tree: Path) -> list[Source]:
+    stdlib, target = Path(sysconfig.get_path("stdlib")), tree / "lib" / "python"
+    sources: list[Source] = []
+    for path in sorted(stdlib.rglob("*")):
+        inside = PurePosixPath(path.relative_to(stdlib).as_posix())
+        if path.is_file() and selection.stdlib_is_kept(inside):
+            if path.name.startswith("_sysconfigdata"):
+                sources.append(
+                    (_neutral_sysconfig(tree, path), f"lib/python/{inside}", (target / inside).with_suffix(".pyc"))
+                )
+            else:
+                sources += _lay_file(path, target / inside, f"lib/python/{inside}")
+    return sources
+
+
+def _neutral_sysconfig(tree: Path, path: Path) -> Path:
+    """How the interpreter was built, without the folders it was built in, which mean nothing on the target."""
+    text = path.read_text(encoding="utf-8").replace(sys.base_prefix, "/usr")
+    copy = tree / "lib" / path.name
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+def _lay_packages(tree: Path, distributions: list[metadata.Distribution], root: Path) -> list[Source]:
+    needed = _loaded_parts(root)
+    sources: list[Source] = []
+    for distribution in distributions:
+        name = distribution.metadata["Name"]
+        for inside, path in module_files(distribution):
+            if inside.parts[0].endswith(".dist-info") and selection.is_licence(inside):
+                licence = tree / "share" / "licences" / name / inside.name
+                licence.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, licence)
+            elif selection.package_is_kept(inside, CUT, needed):
+                sources += _lay_file(path, tree / "packages" / inside, f"packages/{inside}")
+                if inside.as_posix() in selection.READ_AS_SOURCE:
+                    shutil.copyfile(path, tree / "packages" / inside)
+    return sources
+
+
+def _loaded_parts(root: Path) -> set[str]:
+    """Sub-packages of `CUT` that our imports load, found by loading them in a process of its own."""
+    wanted = sorted(name for name in imported_modules(root) if name.partition(".")[0] in CUT)
+    program = (
+        "import importlib, json, sys\n"
+        "for name in json.loads(sys.argv[1]):\n"
+        "    try:\n        importlib.import_module(name)\n"
+        "    except ModuleNotFoundError:\n        getattr(importlib.import_module(name.rpartition('.')[0]), name.rpartition('.')[2])\n"
+        "print(json.dumps(sorted({'.'.join(name.split('.')[:2]) for name in sys.modules})))"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program, json.dumps(wanted)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise TreeError(f"our imports of {', '.join(sorted(CUT))} cannot be loaded here:\n{done.stderr}")
+    return set(json.loads(done.stdout))
+
+
+def _lay_rooms(root: Path, tree: Path) -> list[Source]:
+    sources: list[Source] = []
+    for room in ROOMS:
+        for path in sorted((root / room).rglob("*")):
+            inside = path.relative_to(root)
+            if path.is_file() and "__pycache__" not in inside.parts and inside.parts[:2] != ("owkai", "build"):
+                sources += _lay_file(path, tree / "app" / inside, f"app/{inside}")
+    described = metadata.distribution(OURS)
+    folder = tree / "app" / f"owkai_analytics-{described.version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {OURS}\nVersion: {described.version}\n")
+    return sources
+
+
+def _lay_file(path: Path, target: Path, name: str) -> list[Source]:
+    """Copy a file; of a module only what is to be compiled is noted."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".py":
+        return [(path, name, target.with_suffix(".pyc"))]
+    shutil.copyfile(path, target)
+    shutil.copymode(path, target)
+    return []
+
+
+def _compile(sources: list[Source]) -> None:
+    lines = "".join(f"{source}\t{name}\t{target}\n" for source, name, target in sorted(sources, key=lambda one: one[1]))
+    command = [sys.executable, "-s", "-P", "-S", str(Path(__file__).with_name("bytecode.py"))]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, input=lines, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise TreeError(f"a module does not compile:\n{done.stderr}")
+    for source, _, _ in sources:
+        if source.name.startswith("_sysconfigdata"):
+            source.unlink()
+
+
+# -- programs ------------------------------------------------------------------------------------------------------
+
+
+def compile_c(sources: list[Path], target: Path, *options: str) -> None:
+    """Build one of our C programs; raises TreeError with the compiler's words."""
+    maps = [f"-ffile-prefix-map={NATIVE}=.", "-Wl,--build-id=none"]
+    hardening = ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-Wl,-z,relro,-z,now"]
+    command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-s", *maps, *hardening, "-o", str(target)]
+    try:
+        done = subprocess.run([*command, *map(str, sources), *options], capture_output=True, text=True, check=False)  # noqa: S603
+    except FileNotFoundError as error:
+        raise TreeError("no C compiler: install gcc (Debian: gcc libc6-dev libzstd-dev)") from error
+    if done.returncode:
+        raise TreeError(
+            f"{sources[0].name} cannot be compiled; installed must be gcc, libc6-dev, libzstd-dev:\n{done.stderr}"
+        )
+
+
+def _lay_interpreter(tree: Path) -> None:
+    compile_interpreter(tree, tree / "bin" / "owkai", lay_library=True)
+
+
+def compile_interpreter(tree: Path, program: Path, *defines: str, lay_library: bool = False) -> None:
+    """Build native/interpreter.c as `program`, which must lie in `tree`/bin to find its home."""
+    configuration = sysconfig.get_config_vars()
+    library = Path(configuration["LIBDIR"]) / configuration["INSTSONAME"]
+    if not configuration.get("Py_ENABLE_SHARED") or not library.is_file():
+        raise TreeError(
+            "this Python has no shared library (libpython); build with one that was configured --enable-shared"
+        )
+    target = tree / "lib" / library.name
+    if lay_library:
+        shutil.copyfile(library, target)
+    # The old kind of search path holds for what the modules load too, and stands before LD_LIBRARY_PATH.
+    options = [
+        f"-I{sysconfig.get_path('include')}",
+        str(target),
+        "-Wl,-rpath,$ORIGIN/../lib,--disable-new-dtags",
+        "-ldl",
+    ]
+    compile_c([NATIVE / "interpreter.c"], program, *options, *defines)
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size > 4 and elf.is_elf(path)
+
+
+def _mend_search_paths(path: Path) -> None:
+    """A search path may only lead to places beside the file; one of the building machine is emptied."""
+    for tag, (text, _) in elf.read(path).paths.items():
+        kept = [part for part in text.split(":") if part.startswith("$ORIGIN")]
+        if ":".join(kept) != text:
+            elf.replace_search_path(path, tag, ":".join(kept))
+
+
+def _strip(path: Path) -> None:
+    # Libraries that a wheel brought beside its modules were edited after linking, and are stripped already.
+    if path.stat().st_size < STRIP_FROM_BYTES or any(part.endswith(".libs") for part in path.parts):
+        return
+    slim = path.with_name(path.name + ".slim")
+    done = subprocess.run(["strip", "--strip-unneeded", "-o", str(slim), str(path)], capture_output=True, check=False)  # noqa: S603, S607
+    if done.returncode == 0 and slim.stat().st_size < path.stat().st_size:
+        slim.chmod(path.stat().st_mode)
+        slim.replace(path)
+    slim.unlink(missing_ok=True)
+
+
+# -- texts and modes -----------------------------------------------------------------------------------------------
+
+
+def _lay_texts(root: Path, tree: Path) -> None:
+    share = tree / "share"
+    shutil.copyfile(root / "LICENSE", share / "LICENSE")
+    for name in ("owkai.toml", "owkai.service"):
+        shutil.copyfile(root / "config" / name, share / name)
+    for name in ("LICENSE.txt", "LICENSE"):
+        found = next(
+            (
+                place
+                for place in (Path(sysconfig.get_path("stdlib")) / name, Path(sys.base_prefix) / name)
+                if place.is_file()
+            ),
+            None,
+        )
+        if found is not None:
+            shutil.copyfile(found, share / "licences" / "Python.txt")
+            break
+
+
+def set_modes(tree: Path) -> None:
+    """Folders and programs 0755, everything else 0644, whatever the machine that built it used."""
+    for path in sorted(tree.rglob("*")):
+        if path.is_symlink():
+            continue
+        runs = path.is_dir() or (_is_program(path) and path.parent.name == "bin")
+        path.chmod(0o755 if runs else 0o644)
