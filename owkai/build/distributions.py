@@ -6,10 +6,10 @@ import ast
 import base64
 import hashlib
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 OURS = "owkai-analytics"
 ROOMS = ("owkai", "handlers", "analytics", "sync", "config")
@@ -49,22 +49,45 @@ def imported_modules(root: Path) -> set[str]:
     return found
 
 
+class Requirement(NamedTuple):
+    """One package that another one asks for: with which of its extras, and for which extra of the asking one, if any."""
+
+    name: str
+    extras: frozenset[str] = frozenset()
+    asked_for: str = ""
+
+
+def requirement(entry: str) -> Requirement:
+    """Of a Requires-Dist line such as `psycopg[binary]>=3.3; extra == "x"`. Other markers count as true."""
+    text, _, marker = entry.partition(";")
+    name = re.split(r"[^A-Za-z0-9_.-]", text.strip())[0]
+    extras = re.search(r"\[([^]]*)\]", text)
+    asked_for = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
+    wanted = frozenset(canonical(part.strip()) for part in extras[1].split(",")) if extras else frozenset[str]()
+    return Requirement(canonical(name), wanted, canonical(asked_for[1]) if asked_for else "")
+
+
 def needed(
-    direct: Iterable[str], requires: Mapping[str, Iterable[str]], provides: Mapping[str, set[str]], imports: set[str]
+    direct: Iterable[Requirement],
+    requires: Mapping[str, Iterable[Requirement]],
+    provides: Mapping[str, set[str]],
+    imports: set[str],
 ) -> tuple[set[str], set[str]]:
     """Packages to ship and direct ones to leave out, because no line of ours imports them.
 
-    `requires` maps a package to the packages it asks for, `provides` to its top-level modules.
+    `requires` maps a package to what it asks for, `provides` to its top-level modules.
     """
     tops = {name.partition(".")[0] for name in imports}
-    left_out = {name for name in direct if name not in DATA_ONLY and not provides.get(name, set()) & tops}
-    shipped: set[str] = set()
-    waiting = [name for name in direct if name not in left_out]
+    direct = list(direct)
+    left_out = {one.name for one in direct if one.name not in DATA_ONLY and not provides.get(one.name, set()) & tops}
+    waiting = [one for one in direct if one.name not in left_out]
+    seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
-        name = waiting.pop()
-        if name not in shipped:
-            shipped.add(name)
-            waiting += [other for other in requires.get(name, ()) if other in requires]
+        one = waiting.pop()
+        if one.name in requires and (one.name, one.extras) not in seen:
+            seen.add((one.name, one.extras))
+            waiting += [other for other in requires[one.name] if not other.asked_for or other.asked_for in one.extras]
+    shipped = {name for name, _ in seen}
     return shipped, left_out - shipped
 
 
@@ -78,22 +101,17 @@ def to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set
     for distribution in metadata.distributions():
         installed.setdefault(canonical(distribution.metadata["Name"]), distribution)
     if OURS not in installed:
-        raise DistributionError(f"{OURS} is not installed here; run `make .venv/.test` and build with .venv/bin/python")
-    requires = {
-        name: {canonical(re.split(r"[^A-Za-z0-9_.-]", entry)[0]) for entry in installed[name].requires or ()}
+        raise DistributionError(f"{OURS} is not installed here; run `make .venv/.demo` and build with .venv/bin/python")
+    asked = {
+        name: [requirement(entry) for entry in installed[name].requires or ()] if name in installed else []
         for name in [*locked, OURS]
-        if name in installed
     }
-    direct = {
-        canonical(re.split(r"[^A-Za-z0-9_.-]", entry)[0])
-        for entry in installed[OURS].requires or ()
-        if "extra ==" not in entry or (demo and canonical(entry).startswith(DEMO))
-    }
+    direct = [one for one in asked[OURS] if not one.asked_for or (demo and one.name == DEMO)]
     provides: dict[str, set[str]] = {}
     for module, names in metadata.packages_distributions().items():
         for name in names:
             provides.setdefault(canonical(name), set()).add(module)
-    shipped, left_out = needed(direct, requires, provides, imported_modules(root))
+    shipped, left_out = needed(direct, asked, provides, imported_modules(root))
     wrong = []
     for name in sorted(shipped):
         found, allowed = installed[name].version if name in installed else "not installed", locked.get(name, set())
@@ -125,7 +143,3 @@ def module_files(distribution: metadata.Distribution) -> list[tuple[PurePosixPat
         if ".." not in inside.parts and not inside.is_absolute() and "__pycache__" not in inside.parts:
             found.append((inside, Path(str(file.locate()))))
     return sorted(found)
-
-
-def interpreter() -> str:
-    return ".".join(map(str, sys.version_info[:3]))

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FROM_THE_ENVIRONMENT = (sys.executable, "-m", "owkai")
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
 NOBODY_LISTENS = "postgresql://owkai@127.0.0.1:1/platform"
 PATIENCE_SECONDS = 30.0
@@ -34,20 +35,24 @@ def owkai(*arguments: str, cwd: Path, env: dict[str, str] | None = None) -> subp
     )  # fmt: skip
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_for(condition: Callable[[], bool], what: str, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    deadline = time.monotonic() + patience_seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_seconds:g} s for {what}"
         time.sleep(0.02)
 
 
 class Server:
     """A running server; `log` are its records so far."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], log_path: Path, *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.process = process
         self.log_path = log_path
-        wait_for(lambda: self.process.poll() is not None or self.port != 0, "the server to listen")
+        wait_for(
+            lambda: self.process.poll() is not None or self.port != 0, "the server to listen", patience_seconds
+        )  # fmt: skip
 
     @property
     def log(self) -> list[dict[str, Any]]:
@@ -79,8 +84,13 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Server]:
-    """`owkai serve` on a free port with its working folder and cache in `folder`; killed at the end if it still runs."""
+def serving(
+    folder: Path, *arguments: str, program: Sequence[str] = FROM_THE_ENVIRONMENT, **variables: str
+) -> Iterator[Server]:
+    """`owkai serve` on a free port with its working folder and cache in `folder`; killed at the end if it still runs.
+
+    `program` is what stands for `owkai`.
+    """
     settings = {
         "SOURCE_DSN": NOBODY_LISTENS,
         "AUTH_JWT_SECRET": SECRET,
@@ -93,7 +103,7 @@ def serving(folder: Path, *arguments: str, **variables: str) -> Iterator[Server]
     log_path = folder / f"server-{time.monotonic_ns()}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "owkai", "serve", *arguments],
+            [*program, "serve", *arguments],
             cwd=folder, env=environment(**settings), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     try:

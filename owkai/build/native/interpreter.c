@@ -11,21 +11,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <unistd.h>
 
 #ifndef START /* the build tries the bundle out with another one */
 #define START "from owkai.cli import main; main(prog_name='owkai')"
 #endif
 
-/* The folder above bin/. /proc may be missing in a bare chroot; then what the kernel was asked to run tells it. */
+/* The folder above bin/. */
 static int find_home(char home[PATH_MAX]) {
-    const char *asked = (const char *)getauxval(AT_EXECFN);
     ssize_t length = readlink("/proc/self/exe", home, PATH_MAX - 1);
-    if (length > 0)
-        home[length] = 0;
-    else if (asked == NULL || realpath(asked, home) == NULL)
-        return -1;
+    if (length <= 0) return -1;
+    home[length] = 0;
     for (int level = 0; level < 2; level++) {
         char *slash = strrchr(home, '/');
         if (slash == NULL) return -1;
@@ -69,7 +65,7 @@ int main(int argc, char **argv) {
     PyStatus status;
 
     if (find_home(home) != 0) {
-        fputs("owkai: cannot tell where this program lies; mount /proc or start it by its full path\n", stderr);
+        fputs("owkai: cannot tell where this program lies; /proc must be mounted\n", stderr);
         return 2;
     }
     load_compiler_libraries(home);

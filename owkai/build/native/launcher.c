@@ -7,7 +7,9 @@
  * The manifest, first in the bundle and a file of the unpacked folder too, has a line for every entry in the order of
  * their contents: "d PATH", "l TARGET<TAB>PATH", "f SIZE SHA256 PATH" or "x SIZE SHA256 PATH" (executable). The trailer
  * holds its SHA-256. A start compares that, and type, size, time, owner and mode of every entry; a folder's time tells
- * of added and missing ones. `owkai version --check` reads every byte.
+ * of added and missing ones. `owkai version --check` reads every byte. The file SETTLED says that all of it reached the
+ * disk, which may take a busy machine long: a process of its own waits for that, holding the lock meanwhile, so that a
+ * folder that is neither settled nor waited for is known to come from before a crash.
  *
  * Linked statically, so that it can say on any Linux what is missing there.
  */
@@ -21,11 +23,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -37,6 +39,7 @@
 #define OURS_ALONE 0700
 #define PRIVATE_PREFIX ".new-"
 #define LOOSE_PREFIX ".old-"
+#define SETTLED "SETTLED"
 #define BLOCK (1 << 20)
 
 struct trailer { /* the last bytes of the file, little endian as x86-64 is; owkai/build/archive.py writes it */
@@ -78,12 +81,10 @@ static int refuse(const char *folder, const char *format, ...) {
 /* -- the file itself -- */
 
 static int open_bundle(struct bundle *bundle) {
-    const char *asked = (const char *)getauxval(AT_EXECFN);
     struct stat facts;
     bundle->file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    if (bundle->file < 0 && asked != NULL) bundle->file = open(asked, O_RDONLY | O_CLOEXEC);
     if (bundle->file < 0 || fstat(bundle->file, &facts) != 0) {
-        say("cannot read this program's own file: %s; it must be readable, not only executable", strerror(errno));
+        say("/proc/self/exe: %s; this file must be readable, and /proc must be mounted", strerror(errno));
         return -1;
     }
     struct trailer *trailer = &bundle->trailer;
@@ -150,7 +151,7 @@ static int make_private(const char *path) {
     struct stat facts;
     for (const char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
-        if (mkdir(part, OURS_ALONE) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
+        if (mkdir(part, OURS_ALONE) != 0 && errno != EEXIST)
             return refuse(path, "%s: %s", part, strerror(errno));
     }
     if (mkdir(path, OURS_ALONE) != 0 && errno != EEXIST) return refuse(path, "%s", strerror(errno));
@@ -364,7 +365,7 @@ static int unpack(const struct bundle *bundle, const char *base_path, int base) 
     if (mkdirat(base, fresh, OURS_ALONE) != 0) return refuse(base_path, "%s", strerror(errno));
     int folder = openat(base, fresh, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     say("unpacking into %s/%s; this is done once", base_path, trailer->name);
-    if (folder < 0 || unpack_entries(&reader, folder, trailer) != 0 || syncfs(folder) != 0) {
+    if (folder < 0 || unpack_entries(&reader, folder, trailer) != 0) {
         int reason = errno;
         if (folder >= 0) close(folder);
         remove_tree(base, fresh);
@@ -379,14 +380,35 @@ static int unpack(const struct bundle *bundle, const char *base_path, int base) 
     return 0;
 }
 
-static int open_whole(int base, const struct trailer *trailer) {
+/* Whether another process holds the lock of `base`. */
+static int is_locked(int base) {
+    int lock = openat(base, ".lock", O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    int held = lock >= 0 && flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (lock >= 0) close(lock);
+    return held;
+}
+
+/* `settled`: what lies there was just written by us, or its having reached the disk does not matter. */
+static int open_whole(int base, const struct trailer *trailer, int settled) {
     int folder = openat(base, trailer->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (folder < 0) return -1;
     /* Kept for as long as this process lives, exec included: another version's first start leaves this folder alone. */
     int being_removed = flock(folder, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    if (!being_removed && is_whole(folder, trailer)) return folder;
+    if (!being_removed && (settled || faccessat(folder, SETTLED, F_OK, 0) == 0) && is_whole(folder, trailer)) return folder;
     close(folder);
     return -1;
+}
+
+/* Wait for the disk in a process of its own, which keeps the lock that this one holds. */
+static void settle(int folder) {
+    pid_t child = fork();
+    if (child > 0) waitpid(child, NULL, 0);
+    if (child != 0) return;
+    if (fork() != 0) _exit(0); /* so that nobody has to wait for it */
+    /* Who reads what this program prints must not wait either. */
+    for (int file = 0; file <= 2; file++) close(file);
+    if (syncfs(folder) == 0) close(openat(folder, SETTLED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
+    _exit(0);
 }
 
 /* The bundle in `path`, unpacked there if need be: its open folder, or -1 with the reason among the refusals. */
@@ -398,16 +420,17 @@ static int bundle_in(const struct bundle *bundle, const char *path) {
         return refuse(path, "lies on a file system mounted noexec");
     base = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (base < 0) return refuse(path, "%s", strerror(errno));
-    folder = open_whole(base, &bundle->trailer);
+    folder = open_whole(base, &bundle->trailer, is_locked(base));
     if (folder < 0) {
         lock = openat(base, ".lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (lock < 0) refuse(path, "%s", strerror(errno));
         else if (flock(lock, LOCK_EX) != 0) refuse(path, "cannot be locked: %s", strerror(errno));
         else {
-            folder = open_whole(base, &bundle->trailer); /* another first start may have done it meanwhile */
+            folder = open_whole(base, &bundle->trailer, 0); /* another first start may have done it meanwhile */
             if (folder < 0 && unpack(bundle, path, base) == 0) {
-                folder = open_whole(base, &bundle->trailer);
-                if (folder < 0) refuse(path, "does not hold what was just unpacked into it");
+                folder = open_whole(base, &bundle->trailer, 1);
+                if (folder >= 0) settle(folder);
+                else refuse(path, "does not hold what was just unpacked into it");
             }
         }
         if (lock >= 0) close(lock);
