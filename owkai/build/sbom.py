@@ -10,47 +10,45 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from owkai.build.distributions import OURS, canonical
+from owkai.build.distributions import DEMO, OURS, canonical
 from owkai.build.libraries import Library, programs
 
 # What a library says of its own version, by the beginning of its name.
 VERSION_TEXTS = {
     "libcrypto": rb"OpenSSL (\d+\.\d+\.\d+[a-z]?) ",
-    "libpq": rb"PostgreSQL (\d+\.\d+)|\0(1[0-9]\.\d+)\0",
-    "libsqlite3": rb"\0(3\.\d+\.\d+)\0",
+    "libssl": rb"OpenSSL (\d+\.\d+\.\d+[a-z]?) ",
     "libscipy_openblas": rb"OpenBLAS (\d+\.\d+\.\d+)",
     "postgres": rb"\(PostgreSQL\) (\d+\.\d+)",
 }
-# Engines linked into a module of a wheel, which no file name tells of: module, name, and its version's text.
-LINKED = (
-    ("cryptography/hazmat/bindings/_rust.abi3.so", "OpenSSL", rb"OpenSSL (\d+\.\d+\.\d+[a-z]?) "),
-    ("_duckdb", "DuckDB", rb"\0v(1\.\d+\.\d+)\0"),
-    ("_polars_runtime_32/_polars_runtime.abi3.so", "Polars (Rust)", rb"crates/polars-core-(\d+\.\d+\.\d+)"),
-)
-
 Component = dict[str, Any]
+
+# Linked into a module of a wheel, so that no file name tells of it: module, name, what the module says of its version.
+LINKED = (
+    ("packages/cryptography/hazmat/bindings/_rust.abi3.so", "OpenSSL", VERSION_TEXTS["libcrypto"]),
+    ("packages/_duckdb", "DuckDB", None),
+)
 
 
 def bill(
     tree: Path, facts: dict[str, object], distributions: Iterable[metadata.Distribution], brought: Iterable[Library]
 ) -> str:
     """The document as JSON text; the same for the same contents."""
+    distributions = list(distributions)
+    versions = {canonical(one.metadata["Name"]): one.version for one in distributions}
     components = [_interpreter(), *map(_package, distributions), *(_machine_library(tree, one) for one in brought)]
-    known = {one.name for one in brought}
+    seen: set[str] = set()  # a wheel has no links: one library may lie in it under several names
     for path in programs(tree):
         inside = path.relative_to(tree).as_posix()
-        if (
-            inside.startswith("packages/")
-            and (".libs/" in inside or "/pginstall/" in inside)
-            and path.name not in known
-        ):
-            components.append(_inner_library(path, inside))
-        components += _linked(path, inside)
+        found = _linked(path, inside, versions)
+        if inside.startswith("packages/") and (".libs/" in inside or "/pginstall/" in inside):
+            found.append(_inner_library(path, inside, versions))
+        components += [one for one in found if one["hashes"][0]["content"] not in seen]
+        seen |= {one["hashes"][0]["content"] for one in found}
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -119,20 +117,32 @@ def _machine_library(tree: Path, library: Library) -> Component:
     return _component(inside, library.package or library.name, library.version, purl=purl, **_file(path, inside))
 
 
-def _inner_library(path: Path, inside: str) -> Component:
+def _inner_library(path: Path, inside: str, versions: Mapping[str, str]) -> Component:
     name = re.sub(r"-[0-9a-f]{8}(-[0-9a-f]{8})*(?=\.so)", "", path.name)
     stem = name.partition(".so")[0]
     pattern = next((text for start, text in VERSION_TEXTS.items() if stem.startswith(start)), None)
-    version = _found(path, pattern) if pattern else _numbers(name)
+    version = _said(path, pattern) if pattern else _numbers(name)
+    if stem == "libpq":
+        version = versions[DEMO] if "/pginstall/" in inside else _libpq_version()
     return _component(inside, stem, version, **_file(path, inside))
 
 
-def _linked(path: Path, inside: str) -> list[Component]:
-    found = []
-    for module, name, pattern in LINKED:
-        if inside.startswith(f"packages/{module}"):
-            found.append(_component(f"{inside}#{name}", name, _found(path, pattern), **_file(path, inside)))
-    return found
+def _libpq_version() -> str:
+    """Of psycopg's wheel, as the library itself tells: 180001 is 18.1."""
+    from psycopg import pq
+
+    number = pq.version()
+    return f"{number // 10000}.{number % 10000}"
+
+
+def _linked(path: Path, inside: str, versions: Mapping[str, str]) -> list[Component]:
+    return [
+        _component(
+            f"{inside}#{name}", name, _said(path, text) if text else versions[name.lower()], **_file(path, inside)
+        )
+        for module, name, text in LINKED
+        if inside.startswith(module)
+    ]
 
 
 def _file(path: Path, inside: str) -> Component:
@@ -146,6 +156,6 @@ def _numbers(name: str) -> str:
     return numbers if numbers.count(".") == 2 else ""
 
 
-def _found(path: Path, pattern: bytes) -> str:
+def _said(path: Path, pattern: bytes) -> str:
     match = re.search(pattern, path.read_bytes())
     return next(group for group in match.groups() if group).decode() if match else ""

@@ -20,6 +20,7 @@ import sysconfig
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from owkai.build import elf, selection
 from owkai.build.distributions import OURS, ROOMS, imported_modules, module_files
@@ -84,6 +85,20 @@ def _neutral_sysconfig(tree: Path, path: Path) -> Path:
     return copy
 
 
+def _lay_licence_terms(root: Path, tree: Path, distribution: metadata.Distribution) -> None:
+    """For a package that brings no text of its licence: the text where it is ours too, else its name."""
+    folder = tree / "share" / "licences" / distribution.metadata["Name"]
+    if folder.is_dir():
+        return
+    folder.mkdir()
+    described: Any = distribution.metadata
+    name = described.get("License-Expression") or described.get("License") or "not stated"
+    if name == "Apache-2.0":
+        shutil.copyfile(root / "LICENSE", folder / "LICENSE")
+    else:
+        (folder / "LICENSE").write_text(f"{name}, as the package's own description says.\n", encoding="utf-8")
+
+
 def _lay_packages(tree: Path, distributions: list[metadata.Distribution], root: Path) -> list[Source]:
     needed = _loaded_parts(root)
     sources: list[Source] = []
@@ -98,6 +113,7 @@ def _lay_packages(tree: Path, distributions: list[metadata.Distribution], root: 
                 sources += _lay_file(path, tree / "packages" / inside, f"packages/{inside}")
                 if inside.as_posix() in selection.READ_AS_SOURCE:
                     shutil.copyfile(path, tree / "packages" / inside)
+        _lay_licence_terms(root, tree, distribution)
     return sources
 
 

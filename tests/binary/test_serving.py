@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -51,11 +52,11 @@ def test_it_serves_what_the_source_holds_and_drains_on_sigterm(
         assert (installed.path / f"proc/{server.process.pid}/status").exists()
         assert Path(f"/proc/{server.process.pid}").stat().st_uid == installed.inside(HOME).stat().st_uid
 
-        open_connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        open_connection.request("GET", "/healthz")
-        open_connection.getresponse().read()
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as idle:
+            idle.request("GET", "/healthz")
+            assert idle.getresponse().read()
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
         assert "stopping (SIGTERM)" in server.messages()
         assert "stopped, exit code 0" in server.messages()
 
@@ -69,12 +70,11 @@ def test_every_view_answers_from_the_packed_program(
         wait_for(lambda: server.get("/readyz")[0] == 200, "the first copy")
         for path in paths:
             wait_for(lambda path=path: server.get(f"/api/analytics/{path}", {"X-API-Key": key})[0] == 200, path)  # type: ignore[misc]
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        connection.request(
-            "GET", "/api/analytics/executive/dashboard?format=pdf&tz=Europe/Berlin", headers={"X-API-Key": key}
-        )
-        response = connection.getresponse()
-        assert (response.status, response.read()[:5]) == (200, b"%PDF-")
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+            report = "/api/analytics/executive/dashboard?format=pdf&tz=Europe/Berlin"
+            connection.request("GET", report, headers={"X-API-Key": key})
+            response = connection.getresponse()
+            assert (response.status, response.read()[:5]) == (200, b"%PDF-")
         verified = installed.run("owkai", "verify", env=environment)
         assert verified.returncode == 0, verified.stdout + verified.stderr
         assert "equal at LSN" in " ".join(verified.stdout.split())

@@ -246,7 +246,7 @@ def test_an_account_without_a_home_is_told_what_to_name(installed: Chroot) -> No
 def test_an_older_or_no_glibc_is_named_before_anything_is_unpacked(installed: Chroot, bundle: Bundle) -> None:
     number = bundle.libc.partition("_")[2]
     library = installed.inside("/usr/lib/x86_64-linux-gnu/libc.so.6")
-    environment = {"HOME": HOME}
+    environment = {"HOME": HOME, "PATH": os.environ["PATH"]}
     command = ["chroot", f"--userspec={ACCOUNT}:{ACCOUNT}", str(installed.path), "/usr/local/bin/owkai", "version"]
     library.write_bytes(library.read_bytes().replace(bundle.libc.encode() + b"\0", b"GLIBC_0.00\0"))
     old = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -30,6 +30,17 @@ static int find_home(char home[PATH_MAX]) {
     return 0;
 }
 
+/* Polars is compiled for this level, and looks for it with memory that is both written and run, which a service may be
+ * denied (MemoryDenyWriteExecute). So it is looked for here, and Polars told not to. */
+static int processor_will_do(void) {
+    if (!__builtin_cpu_supports("x86-64-v3") || !__builtin_cpu_supports("pclmul")) {
+        fputs("owkai: this processor is too old: x86-64-v3 is needed (AVX2, BMI2, FMA; Intel since 2013, AMD since 2015)\n",
+              stderr);
+        return 0;
+    }
+    return setenv("POLARS_SKIP_CPU_CHECK", "1", 1) == 0;
+}
+
 /* The compiler's run-time libraries are the machine's, where it has them; a loaded one is found by name afterwards. */
 static void load_compiler_libraries(const char *home) {
     static const char *const names[] = {"libgcc_s.so.1", "libstdc++.so.6"};
@@ -68,6 +79,7 @@ int main(int argc, char **argv) {
         fputs("owkai: cannot tell where this program lies; /proc must be mounted\n", stderr);
         return 2;
     }
+    if (!processor_will_do()) return 2;
     load_compiler_libraries(home);
     PyPreConfig_InitIsolatedConfig(&first);
     first.utf8_mode = 1; /* texts and file names are UTF-8 whatever the locale of the service */
