@@ -49,11 +49,15 @@ class ConformalBand(Estimator):
         prior = gaussian_scores()
         weights = np.concatenate([np.ones(scores.shape[1]), np.full(PRIOR_POINTS, PRIOR_DAYS / PRIOR_POINTS)])
         both = np.concatenate([scores, np.broadcast_to(prior, (series, PRIOR_POINTS))], axis=1)
-        self.factor_ = weighted_quantile(both, weights, self.level)
+        # The day to come is one more of these days, and counts as a miss until it is seen (split conformal prediction).
+        coming = 1.0 if origins else 0.0
+        held = float(weights.sum())
+        self.factor_ = weighted_quantile(both, weights, min(self.level * (held + coming) / held, 1.0))
         low, high = stretched(point, lower, upper, self.factor_[None, :, None])
         inside = ((actual >= low) & (actual <= high)).sum(axis=0).astype(np.float64)
-        overall = (inside.sum(axis=1) + self.level * PRIOR_DAYS) / (origins * horizon + PRIOR_DAYS)
-        self.confidence_ = (inside + overall[:, None] * PRIOR_DAYS_AHEAD) / (origins + PRIOR_DAYS_AHEAD)
+        overall = (inside.sum(axis=1) + self.level * PRIOR_DAYS) / (held + coming)
+        ahead = inside + overall[:, None] * PRIOR_DAYS_AHEAD
+        self.confidence_ = ahead / (origins + PRIOR_DAYS_AHEAD + coming / horizon)
         return self
 
     def band(self, point: Counts, lower: Counts, upper: Counts) -> Band:

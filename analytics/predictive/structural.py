@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.lapack import dtrtrs
+from scipy.special import stdtrit
 
 from analytics.predictive.classical import WEEK, Counts, checked_counts
 from analytics.predictive.estimator import Estimator
@@ -28,8 +29,9 @@ YEARLY_READ = (775, 410, YEARLY_FROM_DAYS)
 LEVEL_KNOWN = 100.0  # prior variance of the level: as good as unknown
 SCALE_WEIGHT = 2.0  # days of evidence that the prior noise variance counts for
 CLIP = 3.0  # innovations beyond this many robust deviations are events, not level
+CLIP_ROUNDS = 5  # at most; a drawn-in event gives way to the ones it hid
 LASTING_DAYS = 4  # of a week beyond CLIP on one side: a new level after all
-WIDTH = 1.2815515655446004  # of a central 80 % Gaussian band, in deviations
+BAND = 0.8  # share of the days ahead that a band of a model is made for
 
 
 class Model(NamedTuple):
@@ -77,7 +79,7 @@ class StructuralAverage(Estimator):
     `fit(counts, first_day)` takes (series, days) counts whose first column is `first_day`; of that date its weekday
     matters. `outlook(origin)` is the forecast made when `origin` of the days used had been seen; `days_` is their
     number, `positions_` where they stand in the history, and `outlook(days_)` the forecast itself. Bounds are those of
-    a central 80 % Gaussian band. `factors_` may be handed to further fits, which use what they can of it.
+    a central 80 % band. `factors_` may be handed to further fits, which use what they can of it.
     """
 
     def __init__(
@@ -134,13 +136,15 @@ class StructuralAverage(Estimator):
         self.step_ = np.diagonal(self.factor_, axis1=1, axis2=2)[:, :days]
         self.log_determinant_ = np.cumsum(np.log(self.step_), axis=1)
         self._innovate(self.values_)
-        if days >= 2 * WEEK:
+        for _ in range(CLIP_ROUNDS if days >= 2 * WEEK else 0):
             weight, scale = self._weights(days)
             surprise = np.einsum("ms,mds->ds", weight / np.sqrt(scale), self.innovations_)
             usual = np.maximum(1.4826 * np.median(np.abs(surprise[WEEK:]), axis=0), 0.3)
             excess = surprise - np.clip(surprise, -CLIP * usual, CLIP * usual)
             excess[:WEEK] = 0
             excess[lasting(excess)] = 0
+            if not excess.any():
+                break
             self.values_ = self.values_ - excess * np.einsum("ms,md->ds", weight * np.sqrt(scale), self.step_)
             self._innovate(self.values_)
 
@@ -176,7 +180,9 @@ class StructuralAverage(Estimator):
         variance = np.maximum(between, 0) + np.einsum("ms,mh->sh", weight * scale, spread)
         deviation = np.sqrt(variance)
         mean = mean + self.center_[:, None]
-        point, lower, upper = (self._counts(mean + side * WIDTH * deviation) for side in (0, -1, 1))
+        # Noise estimated from `origin` days around a level that was unknown: Student's t, wide where days are few.
+        width = float(stdtrit(SCALE_WEIGHT + origin - 1, (1 + BAND) / 2)) * deviation
+        point, lower, upper = (self._counts(mean + side * width) for side in (0, -1, 1))
         return Outlook(np.maximum(point, 0), lower, np.maximum(upper, 0))
 
     def _counts(self, transformed: Counts) -> Counts:
