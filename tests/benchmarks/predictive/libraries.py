@@ -142,12 +142,12 @@ class Row:
         return [*(f"{self.mase(bucket):.3f}" for bucket in buckets), *covered, spent, str(self.failed)]
 
 
-def published(readme: Path) -> str:
-    """The tables of forecast baselines in the folder's own words; empty where it has none."""
+def published(readme: Path, part: str) -> str:
+    """The baselines of that part in the folder's own words; empty where it has none."""
     if not readme.is_file():
         return ""
     text = readme.read_text()
-    begin = text.find("## Baselines: forecasts")
+    begin = text.find(f"## Baselines: {part}")
     return text[begin : text.find("\n## ", begin + 1)].strip() if begin >= 0 else ""
 
 
@@ -200,7 +200,7 @@ def main() -> None:
             "\nstatsforecast is not installed, so no library was run: pip install -e '.[bench]'. "
             f"What {asked.data / 'README.md'} publishes of it:\n"
         )
-        print(published(asked.data / "README.md") or "nothing: the folder has no such table.")
+        print(published(asked.data / "README.md", "forecasts") or "nothing: the folder has no such table.")
 
 
 if __name__ == "__main__":
