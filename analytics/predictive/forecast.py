@@ -89,7 +89,10 @@ def forecast_many(
 
     The linear algebra library is held to one thread meanwhile, in the whole process: the matrices are small, and its
     threads, which spin while they wait, made the same fit ten times slower on two busy cores (10 s instead of 1).
+    Raises ValueError as `forecast_series` does, and for a horizon below one day.
     """
+    if horizon < 1:
+        raise ValueError(f"a forecast needs a horizon of one day at least, not {horizon}")
     with threadpool_limits(limits=1, user_api="blas"):
         return forecast_groups(series, horizon, level)
 
