@@ -3,7 +3,8 @@
 DIR as for tests.benchmarks.predictive. AutoETS, AutoARIMA and AutoTheta are those of statsforecast (extra `bench`),
 with season 7 from 14 days on and none below; AutoARIMA sees at most 400 days and approximates above 150, the usual
 way to bound its cost. A fit that fails counts as naive. All points and bounds are cut at zero. Where statsforecast is
-not installed this is said, and the figures DIR/README.md publishes for it are printed as published.
+not installed this is said, and the figures DIR/README.md publishes for it are printed as published. `--draw SEED` takes
+other cutoffs of the same series, with the same lengths of history.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import random
 import time
 import warnings
 from collections import defaultdict
@@ -18,13 +20,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from analytics.predictive.forecast import forecast_series
-from tests.benchmarks.predictive.__main__ import BASELINES, WEEK, Window, windows
+from tests.benchmarks.predictive.__main__ import BASELINES, WEEK, Window, read_column, windows
 
 Values = npt.NDArray[np.float64]
 
@@ -33,6 +35,7 @@ LIBRARY = ("AutoETS", "AutoARIMA", "AutoTheta")
 ENSEMBLE = "ensemble of the 3"
 ARIMA_DAYS = 400
 ARIMA_EXACT_DAYS = 150
+FIRST_CUTOFF = 60  # counted from zero
 LONG = ("28", "60", "full")
 
 
@@ -164,6 +167,27 @@ def compared(rows: dict[str, Row]) -> list[str]:
     return lines
 
 
+def redrawn(plan: dict[str, Any], data: Path, seed: int) -> dict[str, Any]:
+    """The plan with other cutoffs: each anywhere from day 61 on, full histories in the last third, no cutoff twice."""
+    chance = random.Random(seed)
+    drawn = {}
+    for series, origins in plan["series"].items():
+        days, _ = read_column(data / "daily" / f"{series}.csv", "ds", "y")
+        found = {}
+        for origin in origins:
+            full = origin["bucket"] == "full"
+            first = int(len(days) * 2 / 3) if full else FIRST_CUTOFF
+            end = chance.randrange(first, len(days) - int(plan["horizon"]))
+            length = end + 1 if full else int(origin["bucket"])
+            found[days[end]] = origin | {
+                "cutoff": days[end][:10],
+                "length": length,
+                "train_start": days[end + 1 - length][:10],
+            }
+        drawn[series] = list(found.values())
+    return plan | {"series": drawn}
+
+
 def all_said(seen: list[Window], ask: Callable[[Window], dict[str, Said]], jobs: int) -> list[dict[str, Said]]:
     if jobs == 1:
         return [ask(window) for window in seen]
@@ -176,9 +200,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark's layout")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th window, where time is short")
     parser.add_argument("--only", default=",".join(LIBRARY), help="of the library's methods, with commas between")
+    parser.add_argument("--draw", type=int, metavar="SEED", help="other cutoffs, drawn at random")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     asked = parser.parse_args()
     plan = json.loads((asked.data / "cutoffs.json").read_text())
+    if asked.draw is not None:
+        plan = redrawn(plan, asked.data, asked.draw)
     installed = importlib.util.find_spec("statsforecast") is not None
     everything = windows(asked.data, plan)
     seen = everything[:: asked.every]
