@@ -44,7 +44,7 @@ class ConformalBand(Estimator):
     def fit(self, actual: Counts, point: Counts, lower: Counts, upper: Counts) -> Self:
         if not 0 < self.level < 1:
             raise ValueError(f"level must lie between 0 and 1, not {self.level}")
-        origins, series, horizon = actual.shape
+        origins, series, _ = actual.shape
         scores = normalised_residuals(actual, point, lower, upper).transpose(1, 0, 2).reshape(series, -1)
         prior = gaussian_scores()
         weights = np.concatenate([np.ones(scores.shape[1]), np.full(PRIOR_POINTS, PRIOR_DAYS / PRIOR_POINTS)])
@@ -56,8 +56,8 @@ class ConformalBand(Estimator):
         low, high = stretched(point, lower, upper, self.factor_[None, :, None])
         inside = ((actual >= low) & (actual <= high)).sum(axis=0).astype(np.float64)
         overall = (inside.sum(axis=1) + self.level * PRIOR_DAYS) / (held + coming)
-        ahead = inside + overall[:, None] * PRIOR_DAYS_AHEAD
-        self.confidence_ = ahead / (origins + PRIOR_DAYS_AHEAD + coming / horizon)
+        inside *= held / (held + coming)
+        self.confidence_ = (inside + overall[:, None] * PRIOR_DAYS_AHEAD) / (origins + PRIOR_DAYS_AHEAD)
         return self
 
     def band(self, point: Counts, lower: Counts, upper: Counts) -> Band:
