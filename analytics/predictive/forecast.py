@@ -26,12 +26,10 @@ from analytics.predictive.classical import (
     WeekdayMean,
 )
 from analytics.predictive.intervals import ConformalBand
+from analytics.predictive.levels import MINIMUM_DAYS, prediction_method
 from analytics.predictive.structural import RECENT_DAYS, YEARLY_READ, Factors, StructuralAverage
 
-MINIMUM_DAYS = 4
 A_MONDAY = date(2024, 1, 1)
-PATTERN_BELOW_DAYS = 8
-TREND_BELOW_DAYS = 14
 CLASSICAL: dict[str, Callable[[], Forecaster]] = {"smoothing": SeasonalSmoothing, "theta": Theta}
 BASELINES: dict[str, Callable[[], Forecaster]] = {
     "naive": Naive,
@@ -60,13 +58,6 @@ class SeriesForecast:
     method: str
     weights: dict[str, float]
     backtest_errors: dict[str, float]
-
-
-def prediction_method(days: int) -> str:
-    """The documented name of how a history of so many complete days is forecast."""
-    if days < PATTERN_BELOW_DAYS:
-        return "pattern_based"
-    return "trend_based" if days < TREND_BELOW_DAYS else "ml_powered"
 
 
 def forecast_series(
