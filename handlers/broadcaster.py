@@ -170,9 +170,6 @@ class Broadcaster:
             return
         async with self._updating:
             await self._standings.confirm(self._standings.due(self._services.clock()))
-            if self._changes is not None:
-                self._note(await self._changes.look(at_once=True))
-                await self._changes.rebase()
             await asyncio.gather(*(self._update(organization_id) for organization_id in list(self._clients)))
 
     async def _update(self, organization_id: int) -> None:
@@ -193,9 +190,9 @@ class Broadcaster:
                 await self._push(self._changes)
 
     async def _push(self, changes: Changes) -> None:
-        if not changes.based:
-            await changes.rebase()
-        self._note(await changes.look())
+        for organization_id in await changes.look():
+            if organization_id in self._told:
+                self._unsettled(self._told[organization_id])
         for organization_id, told in list(self._told.items()):
             moment = self._now()
             if told.next_push <= moment < told.unsettled_until:
@@ -211,10 +208,6 @@ class Broadcaster:
         told.unsettled_until = 0.0
         self._services.metrics.websocket_pushes += 1
         await self.deliver(list(self._clients[organization_id]), frame)
-
-    def _note(self, changed: set[int]) -> None:
-        for organization_id in changed & self._told.keys():
-            self._unsettled(self._told[organization_id])
 
     def _unsettled(self, told: Told) -> Told:
         told.unsettled_until = self._now() + UNSETTLED_SECONDS

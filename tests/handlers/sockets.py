@@ -120,11 +120,24 @@ async def raw(served: Served, person: Person, *lines: str, receive_bytes: int | 
     sock.setblocking(False)
     await loop.sock_connect(sock, ("127.0.0.1", served.port))
     await loop.sock_sendall(sock, handshake(path(person), *(lines or (f"X-API-Key: {person.key}",))))
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += await asyncio.wait_for(loop.sock_recv(sock, 1), 5)
-    assert answer.startswith(b"HTTP/1.1 101 "), answer
+    head = b""
+    while b"\r\n\r\n" not in head:
+        await asyncio.wait_for(readable(sock), 5)
+        head = sock.recv(65_536, socket.MSG_PEEK)
+        assert head, "closed without an answer"
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    sock.recv(head.index(b"\r\n\r\n") + 4)
     return sock
+
+
+async def readable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    loop.add_reader(sock, lambda: waiter.done() or waiter.set_result(None))
+    try:
+        await waiter
+    finally:
+        loop.remove_reader(sock)
 
 
 async def reading(sock: socket.socket) -> Wire:

@@ -1,7 +1,8 @@
 """The three servers that are measured, one a process: `python -m tests.benchmarks.websocket.servers ours|bare|websockets`.
 
 Each prints its port, then obeys lines on its standard input: `tick` sends one update to every client, `count` waits for
-nothing and says how many clients there are. Each answer is one line of JSON; a tick's holds the moment it began (monotonic,
+nothing and says how many clients there are, `lateness` says by how many ms the event loop came late since it was last asked,
+looked at every ms. Each answer is one line of JSON; a tick's holds the moment it began (monotonic,
 ns, comparable between processes of one machine) and the processor seconds the process used for it.
 """
 
@@ -75,15 +76,43 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+class Lateness:
+    """How late the event loop calls what is due; looked at every ms from the first time it is asked for."""
+
+    def __init__(self) -> None:
+        self._late: list[float] | None = None
+
+    def take(self) -> list[float]:
+        found, running = self._late or [], self._late is not None
+        self._late = []
+        if not running:
+            self._again()
+        return found
+
+    def _again(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + 0.001
+
+        def look() -> None:
+            assert self._late is not None
+            self._late.append((loop.time() - due) * 1000)
+            self._again()
+
+        loop.call_at(due, look)
+
+
 async def obey(tick: Callable[[], Awaitable[None]], clients: Callable[[], int]) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    lateness = Lateness()
     while line := await reader.readline():
         if line == b"tick\n":
             ledger = Ledger()
             await tick()
             ledger.close()
+        elif line == b"lateness\n":
+            say(milliseconds=lateness.take())
         else:
             say(clients=clients(), resident=resident_bytes())
 
@@ -96,7 +125,7 @@ async def ours() -> None:
                 "cache": {"directory": Path(folder), "in_memory": True, "memory_limit": "256MiB"},
                 "server": {"port": 0},
                 "auth": {"jwt_secret": SECRET, "leeway_seconds": 300},
-                "websocket": {"interval_seconds": 3600},
+                "websocket": {"interval_seconds": 3600, "ping_seconds": 3600},
             }
         )
         cache = Cache(settings.cache)
@@ -124,7 +153,7 @@ async def library() -> None:
     async def tick() -> None:
         broadcast(clients, SAMPLE)
 
-    async with serve(stay, "127.0.0.1", 0, compression=None, backlog=1024) as server:
+    async with serve(stay, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=1024) as server:
         say(port=next(iter(server.sockets)).getsockname()[1])
         await obey(tick, lambda: len(clients))
 
