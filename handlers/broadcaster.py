@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 2.0
 WATCH_SECONDS = 0.1  # between two looks at what has changed
 PUSH_SECONDS = 1.0  # between two updates of one organization before their time
+RETRY_SECONDS = 0.25  # between two looks for a change that does not show yet
 UNSETTLED_SECONDS = 3.0  # how long a change may take to show: its rows may be dated by a clock ahead of ours
 SHOWN = (  # the numbers of an organization; what else an update says is no reason to send one before its time
     "recent_actions_last_hour",
@@ -200,7 +201,7 @@ class Broadcaster:
 
     async def _push_to(self, organization_id: int, told: Told) -> None:
         """Send the organization's update now if its numbers are not those its clients have."""
-        told.next_push = self._now() + PUSH_SECONDS
+        told.next_push = self._now() + RETRY_SECONDS
         frame, numbers = await self._compose(organization_id)
         if numbers is None or numbers == told.numbers or not self.connections(organization_id):
             return
@@ -208,6 +209,7 @@ class Broadcaster:
         told.unsettled_until = 0.0
         self._services.metrics.websocket_pushes += 1
         await self.deliver(list(self._clients[organization_id]), frame)
+        told.next_push = self._now() + PUSH_SECONDS
 
     def _unsettled(self, told: Told) -> Told:
         told.unsettled_until = self._now() + UNSETTLED_SECONDS

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-SLICE_SECONDS = 0.002
+SLICE_SECONDS = 0.001
 CLIENTS_BETWEEN_LOOKS = 8  # at the clock
 
 Client = TypeVar("Client")

@@ -2,8 +2,9 @@
 
 Our server, a bare loop over sockets that writes the same bytes (the limit) and the `websockets` library's broadcast(), each a
 process with clients in further processes, ticked in turn in one run, so that the ratios hold when the machine's speed drifts.
-No pings on either side. Prints medians: from the tick to the last client's receipt, processor time per 1,000 clients and tick, memory per client
-(resident, of the server; the kernel's buffers are not in it), and what a request of ours waits while updates go out.
+No pings on either side. Prints medians: from the tick to the last client's receipt, processor time per 1,000 clients and
+tick, memory per client (resident, of the server; the kernel's buffers are not in it), and what a request of ours waits while
+updates go out.
 """
 
 from __future__ import annotations

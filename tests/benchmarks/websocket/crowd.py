@@ -23,6 +23,7 @@ DEAF_ONE_IN = 100
 DEAF_RECEIVE_BYTES = 2304  # the least the kernel gives
 PATIENCE_SECONDS = 60.0
 QUIET_SECONDS = 0.3
+SOURCES = {"ours": "127.0.0.2", "bare": "127.0.0.3", "websockets": "127.0.0.4"}  # one address has too few ports for all
 
 
 class Crowd:
@@ -37,7 +38,7 @@ class Crowd:
             if kind == "ours" and user not in tokens:
                 tokens[user] = person(user).token(iat=now, exp=now + 80_000)
             deaf = number % DEAF_ONE_IN == DEAF_ONE_IN - 1
-            client = connect(port, user, tokens.get(user, ""), deaf)
+            client = connect(port, SOURCES[kind], user, tokens.get(user, ""), deaf)
             if deaf:
                 self.deaf.append(client)
             else:
@@ -74,10 +75,11 @@ def complete(data: bytes) -> bool:
     return len(data) >= 4 and len(data) == 4 + int.from_bytes(data[2:4], "big")
 
 
-def connect(port: int, user: int, token: str, deaf: bool) -> socket.socket:
+def connect(port: int, source: str, user: int, token: str, deaf: bool) -> socket.socket:
     client = socket.socket()
     if deaf:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DEAF_RECEIVE_BYTES)
+    client.bind((source, 0))
     client.connect(("127.0.0.1", port))
     key = base64.b64encode(os.urandom(16)).decode()
     credential = f"Authorization: Bearer {token}\r\n" if token else ""
