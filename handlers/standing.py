@@ -51,6 +51,7 @@ class Standings(Generic[Member]):
         self._services = services
         self._dismiss = dismiss
         self._standings: dict[Authentication, Standing[Member]] = {}
+        self._fresh: set[Authentication] = set()
         self._seen = self._version()
         self._next_look_outside = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,6 +64,8 @@ class Standings(Generic[Member]):
         if standing is None:
             standing = self._standings[caller] = Standing()
             self._set_end(caller, standing, stated_end(caller, self._leeway))
+            # A row may have changed, and the change been dealt with, between this credential's look-up and now.
+            self._fresh.add(caller)
         standing.members.add(member)
 
     def remove(self, member: Member, caller: Authentication) -> None:
@@ -75,7 +78,9 @@ class Standings(Generic[Member]):
             del self._standings[caller]
 
     def due(self, now: datetime) -> list[Authentication]:
-        """The credentials to confirm: all of them once a table has changed, otherwise those whose time has come."""
+        """The credentials to confirm: all of them once a table has changed, otherwise new ones and those whose time has
+        come."""
+        fresh, self._fresh = self._fresh, set()
         version = self._version()
         if version != self._seen:
             self._seen = version
@@ -87,7 +92,9 @@ class Standings(Generic[Member]):
         return [
             caller
             for caller, standing in self._standings.items()
-            if (standing.ends is not None and now >= standing.ends) or (outside and not in_tables(caller))
+            if (standing.ends is not None and now >= standing.ends)
+            or (outside and not in_tables(caller))
+            or (fresh and caller in fresh)
         ]
 
     async def confirm(self, callers: Iterable[Authentication]) -> None:
@@ -156,6 +163,9 @@ class Standings(Generic[Member]):
         try:
             rows = await self._services.directory.keys_with_prefix(caller.proof.prefixes)
         except CacheNotReadyError:
+            return subject.expires_at
+        except Exception:
+            log.exception("the end of a live credential could not be looked up")
             return subject.expires_at
         return next((row.expires_at for row in rows if row.id == subject.id), subject.expires_at)
 
