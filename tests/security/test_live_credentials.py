@@ -160,7 +160,7 @@ async def test_ws_21_a_revoked_key_ends_the_connection_within_a_second_and_witho
 
 
 @pytest.mark.gen_test(timeout=15)
-async def test_ws_21_a_thousand_credentials_are_looked_up_with_one_question(
+async def test_ws_21_a_hundred_credentials_are_looked_up_with_one_question(
     serve: Serve, own_cache: tuple[Cache, LocalKeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, _ = own_cache
