@@ -139,7 +139,7 @@ class Server(Section):
     )
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
-        20, gt=0, le=3600, description="A connection without a complete request is closed after this."
+        10, gt=0, le=3600, description="A connection without a complete request is closed after this."
     )
     max_connections: int = Field(20_000, ge=10, description="Connections accepted at once.")
     workers: int = Field(2, ge=1, le=64, description="Threads that compute answers.")
@@ -180,6 +180,11 @@ class WebSocket(Section):
     interval_seconds: float = Field(10, ge=0.05, le=3600, description="Time between two metrics_update messages.")
     allowed_origins: tuple[str, ...] = Field(
         (), description='Origins of pages that may connect, e.g. "https://soc.example.com"; never "*".'
+    )
+    push_on_change: bool = Field(
+        True,
+        description="Send an update before its time when a number has changed in the source, at most once a second and "
+        "organization.",
     )
     max_per_user: int = Field(20, ge=1, description="Open sockets of one user.")
     max_total: int = Field(10_000, ge=1, description="Open sockets in all.")

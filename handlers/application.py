@@ -93,6 +93,7 @@ class ApiServer:
             body_timeout=settings.idle_timeout_seconds,
         )
         self.http.bound = settings.max_connections
+        self.http.measures = services.metrics
 
     def start(self) -> int:
         """Listen; returns the bound port. Raises OSError when the address is taken or not ours."""

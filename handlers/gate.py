@@ -18,21 +18,32 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from handlers.base import FIXED_HEADERS
+from handlers.measures import Measures
 from handlers.problem import PROBLEM_TYPE, phrase, problem_body
 
 MAX_BODY_BYTES = 64 * 1024
 
 
 class BoundedServer(HTTPServer):
-    """Accepts no more than `bound` connections at once; further ones are closed unheard."""
+    """Accepts no more than `bound` connections at once; further ones are closed unheard. `measures` hears how many are open."""
 
     bound = 20_000
+    measures: Measures | None = None
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         if len(self._connections) >= self.bound:
             stream.close()
             return
         super().handle_stream(stream, address)
+        self._tell()
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.measures is not None:
+            self.measures.open_connections = len(self._connections)
 
 
 class Gate(HTTPServerConnectionDelegate):
