@@ -143,7 +143,9 @@ class SessionHandler(ApiHandler):
         """The refusal that also makes the browser forget a session which has ended, or it would be refused for ever."""
         for found in self._page_sessions():
             name = found.source.removeprefix("cookie:")
-            return replace(refusal, headers={**refusal.headers, "Set-Cookie": cookie(name, None)})
+            return replace(
+                refusal, headers={**refusal.headers, "Set-Cookie": cookie(name, None)}, extra={"session_ended": True}
+            )
         return refusal
 
     # -- the answer ------------------------------------------------------------------------------------------------

@@ -35,18 +35,16 @@ export function lastView() {
   }
 }
 
-// The account, or null when nobody is signed in. The first refusal makes the browser forget a session that has ended;
-// a session of the platform may stand behind it.
+// The account, or null when nobody is signed in.
 export async function whoIsSignedIn() {
-  for (const last of [false, true]) {
-    try {
-      return (await ask("/session")).body;
-    } catch (problem) {
-      if (problem.status !== 401) throw problem;
-      if (last) return null;
-    }
+  try {
+    return (await ask("/session")).body;
+  } catch (problem) {
+    // The browser has forgotten the session that ended; one of the platform may stand behind it.
+    if (problem.sessionEnded) return whoIsSignedIn();
+    if (problem.status === 401) return null;
+    throw problem;
   }
-  return null;
 }
 
 export function showAccount(account) {

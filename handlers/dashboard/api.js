@@ -3,12 +3,13 @@ export const API = "/api/analytics";
 const PATIENCE_MILLISECONDS = 20_000;
 
 export class Problem extends Error {
-  constructor(status, detail, { requestId = null, retrySeconds = null, parameter = null } = {}) {
+  constructor(status, detail, { requestId = null, retrySeconds = null, parameter = null, sessionEnded = false } = {}) {
     super(detail);
     this.status = status; // 0: no answer
     this.requestId = requestId;
     this.retrySeconds = retrySeconds;
     this.parameter = parameter;
+    this.sessionEnded = sessionEnded;
   }
 
   get unreachable() {
@@ -46,6 +47,7 @@ export async function ask(path, { method = "GET", body = null } = {}) {
     requestId: document?.request_id ?? response.headers.get("X-Request-Id"),
     retrySeconds: Number.parseInt(response.headers.get("Retry-After") ?? "", 10) || null,
     parameter: document?.parameter ?? null,
+    sessionEnded: document?.session_ended === true,
   });
 }
 

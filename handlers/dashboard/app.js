@@ -72,6 +72,7 @@ function start(account) {
   live?.addEventListener("state", () => {
     const seconds = live.state === "open" ? SECONDS.live : SECONDS.asking;
     for (const feed of [realtime, trends]) feed.every(seconds);
+    if (live.state === "waiting") realtime.refresh(); // is it the live connection alone, or the server?
     if (live.state === "open") for (const feed of feeds) if (feed.problem) feed.refresh();
   });
 

@@ -48,7 +48,7 @@ function render(report) {
     figure("Platform health", platform.score, TRENDS[platform.trend], [
       ["Actions", count(platform.total_actions)],
       ["Succeeded, of those that finished", percent(platform.success_rate)],
-      ["Grade", stateBadge(platform.status.replace("_", " "), GRADES[platform.status])],
+      ["Grade", stateBadge(platform.status, GRADES[platform.status])],
     ]),
     figure("Security posture", security.score, TRENDS[security.trend], [
       ["Critical", count(security.critical_issues)],
@@ -66,7 +66,7 @@ function render(report) {
       ["Compliance events", count(compliance.compliance_actions)],
     ]),
   );
-  fill(byId("executive-health"), stateBadge(summary.overall_health.replace("_", " "), GRADES[summary.overall_health]));
+  fill(byId("executive-health"), stateBadge(summary.overall_health, GRADES[summary.overall_health]));
   fill(byId("achievements"), sentences(summary.key_achievements, "None in this period."));
   fill(byId("focus"), sentences(summary.areas_of_focus, "Nothing in particular."));
   fill(

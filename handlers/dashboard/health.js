@@ -97,9 +97,9 @@ function followRequests(realtime) {
   });
 }
 
-const WORDS = { healthy: "good", optimal: "good", normal: "good", good: "good", high: "bad", degraded: "watch", warning: "watch", slow: "watch", elevated: "watch" };
+const WORDS = { live: "good", healthy: "good", optimal: "good", normal: "good", good: "good", high: "bad", degraded: "watch", warning: "watch", slow: "watch", elevated: "watch" };
 
-const word = (status) => stateBadge(status.slice(0, 1).toUpperCase() + status.slice(1), WORDS[status] ?? "quiet");
+const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
 
 function followDatabase(performance) {
   new Panel("panel-database").follow(performance, ({ database_metrics: { connections, query_performance: queries } }) => {

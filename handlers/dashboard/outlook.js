@@ -2,7 +2,8 @@
 // days are collected, how far the collection is.
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
-import { count, dayLong, known, missing, moment, percent, plural, rate } from "./words.js";
+import { band } from "./risk.js";
+import { count, dayLong, decimal, known, missing, moment, percent, plural, rate } from "./words.js";
 
 const SEVERITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
 const KINDS = { spike: "Spike", drop: "Drop", new_agent: "New agent", risk_shift: "Risk shift" };
@@ -58,20 +59,24 @@ function followCollection(outlook) {
         fact("Quality", name(body.prediction_quality)),
         fact("Made by", METHODS[meta.prediction_method] ?? name(meta.prediction_method)),
         fact("Confidence shown", known(least) && known(most) ? [rate(least), " to ", rate(most)] : missing()),
-        fact("Kept so far", ...accuracy(meta.live_accuracy)),
+        ...accuracy(meta.live_accuracy),
+        meta.data_through ? fact("Learnt from days up to", dayLong(meta.data_through)) : null,
         fact("History", plural(collection.days_collected, "day"), ", ", plural(collection.total_actions, "action")),
       ),
     );
   });
 }
 
-// `live_accuracy`: how earlier forecasts did, once their days were over. Numbers in it are shown under their names.
+// How forecasts did whose days are over: the share inside the band beside the share that was promised.
 function accuracy(live) {
-  if (live === null || live === undefined) return ["no forecast is over yet"];
-  if (known(live)) return [rate(live)];
-  if (known(live.coverage) && known(live.days)) return [rate(live.coverage), ` of ${plural(live.days, "day")} inside the band`];
-  const parts = Object.entries(live).filter(([, value]) => known(value));
-  return parts.length ? parts.map(([key, value], index) => [index ? ", " : "", key.replaceAll("_", " "), " ", el("span", {}, String(value))]).flat() : [missing()];
+  return [
+    ["Days kept in the band", live?.risk_forecast],
+    ["Workloads kept in the band", live?.agent_workload_forecast],
+  ].map(([title, score]) =>
+    score?.forecasts_scored
+      ? fact(title, rate(score.within_band), " of ", count(score.forecasts_scored), el("span", { class: "soft" }, ", promised ", rate(score.stated_confidence)))
+      : fact(title, el("span", { class: "soft" }, "none is over yet")),
+  );
 }
 
 function collecting(body) {
@@ -82,9 +87,15 @@ function collecting(body) {
     { class: "collecting" },
     el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history; ${plural(collection.days_collected, "day")} with ${plural(collection.total_actions, "action")} are there.`),
     bar,
-    el("p", { class: "soft" }, percent(collection.collection_progress), collection.estimated_ready_date ? ` · ready about ${dayLong(collection.estimated_ready_date)}` : ""),
+    el("p", { class: "soft" }, progressWords(collection)),
     el("ul", { class: "items" }, (body.planned_features ?? []).map((feature) => el("li", {}, el("strong", {}, feature.feature), el("span", { class: "soft" }, feature.description)))),
   );
+}
+
+function progressWords(collection) {
+  if (collection.collection_progress >= 100) return "Enough history is there; the forecast follows.";
+  const ready = collection.estimated_ready_date ? `, ready about ${dayLong(collection.estimated_ready_date)}` : "";
+  return [percent(collection.collection_progress), ready];
 }
 
 function followForecast(outlook) {
@@ -92,12 +103,13 @@ function followForecast(outlook) {
     body.risk_forecast.length
       ? table(
           "High-risk actions expected by day",
-          ["Day", "Expected", "Band", "Confidence", "Trend"],
+          ["Day", "Expected", "Band", "Confidence", "Usual", "Trend"],
           body.risk_forecast.map((day) => [
             dayLong(day.date),
             count(day.predicted_high_risk_actions),
-            known(day.lower) && known(day.upper) ? `${day.lower} to ${day.upper}` : missing(),
+            band(day) || missing(),
             rate(day.confidence),
+            decimal(day.usual ?? null),
             TRENDS[day.trend] ?? name(day.trend ?? ""),
           ]),
         )
@@ -110,13 +122,14 @@ function followWorkload(outlook) {
     body.agent_workload_forecast.length
       ? table(
           "Actions expected of the busiest agents on the next day",
-          ["Agent", "Expected", "Band", "Of capacity", "Confidence", "Recommendation"],
+          ["Agent", "Expected", "Band", "Of its busiest day", "Confidence", "Trend", "Recommendation"],
           body.agent_workload_forecast.map((agent) => [
             name(agent.agent_id),
             count(agent.predicted_actions),
-            known(agent.lower) && known(agent.upper) ? `${agent.lower} to ${agent.upper}` : missing(),
+            band(agent) || missing(),
             capacity(agent.capacity_utilization),
             rate(agent.confidence),
+            TRENDS[agent.trend] ?? name(agent.trend ?? ""),
             name(agent.recommendation ?? ""),
           ]),
         )
@@ -147,13 +160,16 @@ function followAdvice(outlook) {
 const adviceList = (advice) => el("ul", { class: "items advice" }, advice.map((text) => el("li", {}, name(text))));
 
 function anomaly(found) {
-  const measured = known(found.observed) && known(found.expected) ? ` · ${count(found.observed)} seen, ${count(found.expected)} expected` : "";
-  return el(
-    "li",
-    { class: "anomaly" },
-    el("span", { class: "anomaly-head" }, stateBadge(KINDS[found.type] ?? found.type, SEVERITIES[found.severity] ?? "quiet"), el("span", { class: "soft" }, `${found.severity} · `, moment(found.timestamp), measured)),
-    name(found.description),
-  );
+  const badge = stateBadge(KINDS[found.type] ?? found.type ?? "anomaly", SEVERITIES[found.severity] ?? "quiet");
+  const head = el("span", { class: "soft" }, `${found.severity} · `, moment(found.timestamp), measured(found));
+  return el("li", { class: "anomaly" }, el("span", { class: "anomaly-head" }, badge, head), name(found.description));
+}
+
+// What was seen and what was expected: shares where the kind of risk has shifted, else actions.
+function measured({ type, observed, expected }) {
+  if (!known(observed) || !known(expected) || type === "new_agent") return "";
+  const shown = type === "risk_shift" ? rate : decimal;
+  return ` · ${shown(observed)} seen, ${shown(expected)} expected`;
 }
 
 // A plain table; the first column names its row.

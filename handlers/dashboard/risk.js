@@ -25,17 +25,20 @@ export class RiskChart {
     const history = this.#trends.body.high_risk_actions_by_day;
     const last = history.at(-1)?.date ?? "";
     const outlook = this.#outlook.body;
-    const forecast = outlook?.status === "active" ? outlook.risk_forecast.filter((day) => day.date > last) : [];
-    const days = [
-      ...history.map((day, index) => ({ date: day.date, actual: day.count, partial: index === history.length - 1 })),
-      ...forecast.map((day) => ({
-        date: day.date,
+    const forecast = outlook?.status === "active" ? outlook.risk_forecast.filter((day) => day.date >= last) : [];
+    const byDate = new Map(
+      history.map((day, index) => [day.date, { date: day.date, actual: day.count, partial: index === history.length - 1 }]),
+    );
+    for (const day of forecast) {
+      byDate.set(day.date, {
+        ...(byDate.get(day.date) ?? { date: day.date }),
         expected: day.predicted_high_risk_actions,
         lower: day.lower ?? null,
         upper: day.upper ?? null,
         confidence: day.confidence,
-      })),
-    ];
+      });
+    }
+    const days = [...byDate.values()];
     const same = JSON.stringify(days) === JSON.stringify(this.#days);
     this.#days = days;
     this.#words(history, forecast);
@@ -75,7 +78,7 @@ export class RiskChart {
         el("th", { scope: "row" }, dayLong(day.date)),
         el("td", { class: "number" }, day.actual === undefined ? "" : count(day.actual), day.partial ? " so far" : ""),
         el("td", { class: "number" }, day.expected === undefined ? "" : count(day.expected)),
-        el("td", { class: "number" }, known(day.lower) && known(day.upper) ? `${day.lower} to ${day.upper}` : ""),
+        el("td", { class: "number" }, band(day)),
         el("td", { class: "number" }, day.confidence === undefined ? "" : rate(day.confidence)),
       ),
     );
@@ -102,14 +105,13 @@ export class RiskChart {
 
   #columns() {
     const days = this.#days;
-    const last = days.findLastIndex((day) => day.actual !== undefined);
     return [
       days.map((_, index) => index),
       days.map((day) => (day.partial ? null : (day.actual ?? null))),
       days.map((day) => (day.partial ? day.actual : null)),
       days.map((day) => day.expected ?? null),
-      days.map((day, index) => (index <= last ? null : day.upper)),
-      days.map((day, index) => (index <= last ? null : day.lower)),
+      days.map((day) => day.upper ?? null),
+      days.map((day) => day.lower ?? null),
     ];
   }
 
@@ -131,6 +133,7 @@ export class RiskChart {
       axes: [
         {
           ...axis,
+          size: size * 2,
           grid: { show: false },
           splits: () => labelled(days.length, width / (size * 4.4)),
           values: (_, splits) => splits.map((index) => dayShort(days[index]?.date ?? "")),
@@ -162,14 +165,21 @@ export class RiskChart {
     const readout = byId("risk-readout");
     if (!day) {
       readout.textContent = "";
-    } else if (day.actual !== undefined) {
-      readout.textContent = `${dayLong(day.date)}: ${day.actual}${day.partial ? " so far" : ""}`;
-    } else {
-      const band = known(day.lower) && known(day.upper) ? `, between ${day.lower} and ${day.upper}` : "";
-      const sure = known(day.confidence) ? ` (${Math.round(100 * day.confidence)} % likely)` : "";
-      readout.textContent = `${dayLong(day.date)}: ${day.expected} expected${band}${sure}`;
+      return;
     }
+    const counted = day.actual === undefined ? "" : `${day.actual}${day.partial ? " so far" : ""}`;
+    const range = band(day);
+    const sure = known(day.confidence) ? `, ${Math.round(100 * day.confidence)} % likely` : "";
+    const expected = day.expected === undefined ? "" : `${day.expected} expected${range ? ` (${range}${sure})` : ""}`;
+    readout.textContent = `${dayLong(day.date)}: ${[counted, expected].filter(Boolean).join(", ")}`;
   }
+}
+
+const rounded = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
+
+// The band of a day in words; empty without one.
+export function band({ lower, upper }) {
+  return known(lower) && known(upper) ? `${rounded(lower)} to ${rounded(upper)}` : "";
 }
 
 function height(width) {

@@ -54,12 +54,15 @@ byId("show-key").addEventListener("change", (event) => {
   byId("key").type = event.target.checked ? "text" : "password";
 });
 
-const note = NOTES[arrivalNote()];
-if (note) {
-  byId("note").textContent = note;
+const note = arrivalNote();
+if (Object.hasOwn(NOTES, note ?? "")) {
+  byId("note").textContent = NOTES[note];
   byId("note").hidden = false;
 }
-whoIsSignedIn().then(
-  (account) => account && enter(),
-  () => {}, // the form says what is wrong when it is used
-);
+if (note === null) {
+  // Nobody has sent the visitor here: they may be signed in already.
+  whoIsSignedIn().then(
+    (account) => account && enter(),
+    () => {}, // the form says what is wrong when it is used
+  );
+}

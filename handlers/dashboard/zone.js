@@ -1,4 +1,6 @@
 // The time zone of the viewer: their own or UTC, kept in this browser. Days are counted in it where the API can.
+import { byId } from "./elements.js";
+
 const KEY = "owkai.zone";
 
 function own() {
@@ -29,6 +31,8 @@ class Zone extends EventTarget {
       select.replaceChildren(first);
     }
     select.value = this.#utc && own() !== "UTC" ? "utc" : "own";
+    this.#name();
+    this.addEventListener("change", () => this.#name());
     select.addEventListener("change", () => {
       this.#utc = select.value === "utc";
       this.#refused = false;
@@ -39,6 +43,10 @@ class Zone extends EventTarget {
       }
       this.dispatchEvent(new Event("change"));
     });
+  }
+
+  #name() {
+    byId("zone-name").textContent = this.current.replaceAll("_", " ");
   }
 
   // The server does not know the viewer's zone: its days are UTC days then.
