@@ -3,7 +3,8 @@
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
 import { band } from "./risk.js";
-import { count, dayLong, decimal, known, missing, moment, percent, plural, rate } from "./words.js";
+import { count, dayLong, known, missing, moment, percent, plural, rate, tenth } from "./words.js";
+import { zone } from "./zone.js";
 
 const SEVERITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
 const KINDS = { spike: "Spike", drop: "Drop", new_agent: "New agent", risk_shift: "Risk shift" };
@@ -56,7 +57,7 @@ function followCollection(outlook) {
       el(
         "dl",
         { class: "facts" },
-        fact("Quality", name(body.prediction_quality)),
+        fact("Quality", stateBadge(body.prediction_quality, { high: "good", medium: "watch" }[body.prediction_quality])),
         fact("Made by", METHODS[meta.prediction_method] ?? name(meta.prediction_method)),
         fact("Confidence shown", known(least) && known(most) ? [rate(least), " to ", rate(most)] : missing()),
         ...accuracy(meta.live_accuracy),
@@ -103,13 +104,13 @@ function followForecast(outlook) {
     body.risk_forecast.length
       ? table(
           "High-risk actions expected by day",
-          ["Day", "Expected", "Band", "Confidence", "Usual", "Trend"],
+          ["Day", "Expected", "Band", "Confidence", "Usual for the weekday", "Trend"],
           body.risk_forecast.map((day) => [
             dayLong(day.date),
             count(day.predicted_high_risk_actions),
             band(day) || missing(),
             rate(day.confidence),
-            decimal(day.usual ?? null),
+            tenth(day.usual ?? null),
             TRENDS[day.trend] ?? name(day.trend ?? ""),
           ]),
         )
@@ -146,7 +147,12 @@ function capacity(value) {
 
 function followAnomalies(outlook) {
   active("anomalies", outlook, (body) =>
-    body.anomalies.length ? el("ul", { class: "items" }, body.anomalies.map(anomaly)) : empty("Nothing unusual in the hours that are over."),
+    body.anomalies.length
+      ? [
+          el("ul", { class: "items" }, body.anomalies.map(anomaly)),
+          zone.current === "UTC" ? null : el("p", { class: "soft aside" }, "Times inside the sentences are UTC."),
+        ]
+      : empty("Nothing unusual in the hours that are over."),
   );
 }
 
@@ -168,7 +174,7 @@ function anomaly(found) {
 // What was seen and what was expected: shares where the kind of risk has shifted, else actions.
 function measured({ type, observed, expected }) {
   if (!known(observed) || !known(expected) || type === "new_agent") return "";
-  const shown = type === "risk_shift" ? rate : decimal;
+  const shown = type === "risk_shift" ? rate : tenth;
   return ` · ${shown(observed)} seen, ${shown(expected)} expected`;
 }
 

@@ -14,6 +14,7 @@ export function missing() {
 
 export const count = (value) => (known(value) ? whole.format(value) : missing());
 export const decimal = (value) => (known(value) ? upToTwo.format(value) : missing());
+export const tenth = (value) => (known(value) ? upToOne.format(value) : missing());
 export const percent = (value) => (known(value) ? `${upToOne.format(value)} %` : missing());
 export const rate = (value) => (known(value) ? `${upToOne.format(100 * value)} %` : missing());
 export const smallRate = (value) => (known(value) ? `${upToTwo.format(100 * value)} %` : missing());
