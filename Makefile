@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input --qui
 PORT ?= 8480
 STATE ?=
 ARGS ?=
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -15,7 +16,7 @@ ARGS ?=
 
 help:
 	@echo 'make demo     set up and run the demo on http://127.0.0.1:$(PORT) (PORT=, STATE=)'
-	@echo 'make test     set up and run the tests (ARGS= for pytest)'
+	@echo 'make test     set up and run the tests (ARGS= for pytest, WORKERS= processes, most of them waiting)'
 	@echo 'make lint     style and import rules        make types   strict types'
 	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
 	@echo 'make lock     dependency locks, needs uv    make clean   remove what make made'
@@ -24,7 +25,7 @@ demo: $(VENV)/.demo
 	$(BIN)/owkai demo --port $(PORT) $(if $(STATE),--state $(STATE))
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -69,6 +69,11 @@ def naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
+def midnight(moment: datetime) -> datetime:
+    """When the UTC day of `moment` (aware) began, as the cache keeps times."""
+    return naive_utc(moment).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def aware_utc(moment: datetime | None) -> datetime | None:
     """A time of the cache as an aware one."""
     return None if moment is None else moment.replace(tzinfo=UTC)

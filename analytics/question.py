@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from analytics.calendar import naive_utc
 from analytics.status import SyncStatus
 from analytics.telemetry import OFF, TelemetryReport, TelemetryStatus, report
 from config.settings import Settings
+
+if TYPE_CHECKING:
+    from analytics.predictive.outlook import Outlook
 
 HOUR = timedelta(hours=1)
 
@@ -18,13 +21,17 @@ DataStatus = Literal["live", "no_recent_activity", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One organization's question at `now` (aware); `sync` and `telemetry` are where the data stood then."""
+    """One organization's question at `now` (aware); `sync` and `telemetry` are where the data stood then.
+
+    `outlook` is the organization's own; None before the first has been made.
+    """
 
     organization_id: int
     now: datetime
     sync: SyncStatus
     settings: Settings
     telemetry: TelemetryStatus = OFF
+    outlook: Outlook | None = None
 
     @property
     def telemetry_report(self) -> TelemetryReport | None:

@@ -28,6 +28,18 @@ DEPLOYED_CLIENT_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "system_health.estimated_availability",
             "system_health.fallback_reason",
         ),
+        "predictive_trends_active": (
+            "risk_forecast.predicted_high_risk",
+            "risk_forecast.method",
+            "risk_forecast.factors",
+            "agent_workload_forecast.agent",
+            "agent_workload_forecast.capacity_utilization",
+            "agent_workload_forecast.trend",
+            "agent_workload_forecast.high_risk_ratio",
+            "anomalies.value",
+            "anomalies.baseline",
+            "anomalies.deviation",
+        ),
         "performance": ("database_metrics.query_performance.average_duration",),
         "ws_metrics_update": (
             "metrics.active_users",
@@ -352,47 +364,6 @@ class Performance:
     application_metrics: ApplicationMetrics
     database_metrics: DatabaseMetrics
     meta: PerformanceMeta
-
-
-# -- /predictive/trends ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DataCollection:
-    days_collected: int
-    minimum_required: int
-    optimal_required: int
-    total_actions: int
-    collection_progress: float
-    estimated_ready_date: date
-    ready: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFeature:
-    feature: str
-    description: str
-    accuracy_target: str
-    benefit: str
-
-
-@dataclass(frozen=True, slots=True)
-class CollectingMeta:
-    version: str
-    mock_data: bool
-    phase: str
-
-
-@dataclass(frozen=True, slots=True)
-class CollectingData:
-    """GET /predictive/trends while there is no forecast."""
-
-    status: Literal["collecting_data"]
-    message: str
-    data_collection: DataCollection
-    planned_features: tuple[PlannedFeature, ...]
-    meta: CollectingMeta
-    timestamp: datetime
 
 
 # -- WebSocket -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from analytics.document import Document
 from analytics.executive_report import executive_report
 from analytics.flights import Flights
 from analytics.performance import performance
-from analytics.predictive.collecting import collecting
+from analytics.predictive.predictions import predictions
+from analytics.predictive.schedule import Forecasting
 from analytics.question import Question
 from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
@@ -41,6 +42,7 @@ GZIP_FROM_BYTES = 1024
 GZIP_LEVEL = 5
 GZIP_WORTH = 0.9  # of the plain size at the most
 DOCUMENTS_BOUND = 32  # documents under way or waiting; beyond it callers are asked to come back
+FORECAST_VIEW = "predictive"  # an outlook is looked for first
 ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
 
 # name → (snapshot, question, **options) → response of `analytics.responses`, or a `Document`
@@ -49,7 +51,7 @@ VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "trends": trends,
         "realtime": realtime,
         "performance": performance,
-        "predictive": collecting,
+        "predictive": predictions,
         "executive": executive_report,
         "debug": debug,
         "metrics_update": metrics_update,
@@ -111,8 +113,10 @@ class Publisher:
         settings: Settings,
         clock: Callable[[], datetime],
         telemetry: TelemetryBoard | None = None,
+        forecasting: Forecasting | None = None,
     ) -> None:
         self._cache = cache
+        self._forecasting = forecasting
         self._board = board
         self._telemetry = telemetry or TelemetryBoard()
         self._settings = settings
@@ -162,6 +166,8 @@ class Publisher:
             raise ValueError(f"there is no view {key.name!r}; views are {', '.join(VIEWS)}")
         if self._closed:
             raise CacheNotReadyError("the server is stopping")
+        if key.name == FORECAST_VIEW and self._forecasting is not None:
+            await self._forecasting.ready(key.organization_id)
         if key.is_document and len(self._documents) >= DOCUMENTS_BOUND:
             raise ViewTimeoutError(f"{DOCUMENTS_BOUND} documents are under way; ask again")
         before = self._entries.get(key)
@@ -190,7 +196,12 @@ class Publisher:
                 # Taken after the snapshot: what it holds was committed before now and belongs into the windows.
                 now = self._clock()
                 question = Question(
-                    key.organization_id, now, self._board.current, self._settings, self._telemetry.current
+                    key.organization_id,
+                    now,
+                    self._board.current,
+                    self._settings,
+                    self._telemetry.current,
+                    self._forecasting.outlook(key.organization_id) if self._forecasting is not None else None,
                 )
                 response = answer(key, snapshot, question)
                 document = response if isinstance(response, Document) else Document(JSON, encode(response))

@@ -217,6 +217,16 @@ class Meaning(Section):
     )
 
 
+class Predictive(Section):
+    """Forecasts and anomalies."""
+
+    refresh_seconds: Positive = Field(
+        30,
+        description="How soon, at the earliest, a change of past actions leads to new forecasts where somebody asks for "
+        "them; a new hour and a new day do by themselves.",
+    )
+
+
 class Telemetry(Section):
     """Where machine and application metrics come from."""
 
@@ -294,6 +304,7 @@ class Settings(Section):
     auth: Auth = Field(default_factory=Auth, description="Who is let in.")
     websocket: WebSocket = Field(default_factory=WebSocket, description="Live updates.")
     meaning: Meaning = Field(default_factory=Meaning, description="What counts as what.")
+    predictive: Predictive = Field(default_factory=Predictive, description="Forecasts and anomalies.")
     telemetry: Telemetry = Field(default_factory=Telemetry, description="Machine and application metrics.")
     log: Log = Field(default_factory=Log, description="The log.")
     audit: Audit = Field(default_factory=Audit, description="The record of every access.")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from analytics.predictive.schedule import ForecastStatus
 from analytics.status import Phase, Verification, format_lsn
 from analytics.telemetry import report
 from handlers.base import ApiHandler
@@ -131,11 +132,46 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_verify_failures_total", "counter", "Comparisons that could not be made.", status.verify_failures),
         *verify_measures(status.verification),
         *telemetry_measures(services),
+        *forecast_measures(services.forecasting.status),
         ("owkai_websocket_clients", "gauge", "Open live connections.", broadcaster.total),
         ("owkai_websocket_organizations", "gauge", "Organizations with live clients.", broadcaster.organizations),
         ("owkai_audit_failed_writes_total", "counter", "Audit writes that failed.", services.audit.failed_writes),
     ):
         yield from single(name, kind, explanation, value)
+
+
+def forecast_measures(status: ForecastStatus) -> Iterator[tuple[str, str, str, float | None]]:
+    """Metrics of forecasting: how it runs, and how forecasts that were issued turned out, over all organizations."""
+    yield "owkai_forecast_outlooks", "gauge", "Organizations that have an outlook.", status.outlooks
+    yield "owkai_forecast_made_total", "counter", "Outlooks made or confirmed.", status.made
+    yield "owkai_forecast_failures_total", "counter", "Outlooks that failed; the log says why.", status.failures
+    yield "owkai_forecast_last_seconds", "gauge", "How long the newest outlook took.", status.last_seconds
+    yield "owkai_forecast_round_seconds", "gauge", "How long the newest round over all took.", status.last_round_seconds
+    for kind, words, score in (
+        ("risk", "Daily forecasts of high-risk actions", status.accuracy.high_risk),
+        ("workload", "Next-day forecasts of agents' actions", status.accuracy.workload),
+    ):
+        prefix = f"owkai_forecast_{kind}"
+        yield f"{prefix}_scored", "gauge", f"{words} whose day is over, last 90 days.", score.forecasts_scored
+        yield f"{prefix}_within_band_ratio", "gauge", f"{words}: share inside the stated band.", score.within_band
+        yield (
+            f"{prefix}_stated_confidence_ratio",
+            "gauge",
+            f"{words}: mean stated confidence.",
+            score.stated_confidence,
+        )
+        yield (
+            f"{prefix}_absolute_error",
+            "gauge",
+            f"{words}: mean absolute error in actions.",
+            score.mean_absolute_error,
+        )
+        yield (
+            f"{prefix}_usual_absolute_error",
+            "gauge",
+            f"{words}: that of the weekday's four-week mean.",
+            score.usual_absolute_error,
+        )
 
 
 def telemetry_measures(services: Services) -> Iterator[tuple[str, str, str, float | None]]:

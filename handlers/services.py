@@ -11,6 +11,8 @@ from zoneinfo import available_timezones
 
 from analytics.cache import Cache
 from analytics.directory import Directory
+from analytics.predictive.ledger import open_ledger
+from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
@@ -37,6 +39,7 @@ class Services:
     board: StatusBoard
     telemetry: TelemetryBoard
     publisher: Publisher
+    forecasting: Forecasting
     directory: Directory
     keys: KeyStore
     audit: AuditLog
@@ -52,6 +55,7 @@ class Services:
 
     def close(self) -> None:
         """Stop the workers and write the rest of the audit record. The cache belongs to the caller. Idempotent."""
+        self.forecasting.close()
         self.publisher.close()
         self.audit.close()
 
@@ -70,7 +74,9 @@ def make_services(
     keys.load()
     audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
     telemetry = telemetry or TelemetryBoard()
-    publisher = Publisher(cache, board, settings, clock, telemetry)
+    ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
+    forecasting = Forecasting(cache, settings, clock, ledger)
+    publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.workers)
     sessions: Sessions[Proof] = Sessions(
         timedelta(seconds=settings.auth.session_idle_seconds),
@@ -84,6 +90,7 @@ def make_services(
         board=board,
         telemetry=telemetry,
         publisher=publisher,
+        forecasting=forecasting,
         directory=directory,
         keys=keys,
         audit=audit,

@@ -98,6 +98,7 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
         sync.start()
         check.start()
         collector.start()
+        services.forecasting.start()
         await _listen_to_operator(control)
         if on_ready is not None:
             on_ready(port)

@@ -1,16 +1,16 @@
-"""GET /predictive/trends in its documented form without a forecast: how much history there is. Pure."""
+"""How much history an organization has, and the documented answer while that is too little for a forecast. Pure."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from analytics.cache import Snapshot
+from analytics.calendar import midnight
+from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS
+from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
 from analytics.question import Question
-from analytics.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
 
-MINIMUM_DAYS = 4
-OPTIMAL_DAYS = 14
 WINDOW_DAYS = 30
 PLANNED_FEATURES = (
     PlannedFeature(
@@ -41,15 +41,14 @@ class Collected(NamedTuple):
     actions: int
 
 
-def collecting(snapshot: Snapshot, question: Question) -> CollectingData:
-    """What is collected towards a forecast.
+def collected(snapshot: Snapshot, question: Question) -> Collected:
+    """What is collected towards a forecast, of the 30 days before today.
 
-    `days_collected`: the complete UTC days with at least one action among the 30 before today; today is not complete
-    and does not count. `total_actions`: the actions of those 30 days and of today so far. `collection_progress` in
-    percent of the four days needed. `estimated_ready_date`: today plus the days still missing, if each has an action.
+    `days`: the complete UTC days with at least one action; today is not complete and does not count. `actions`: those of the
+    30 days and of today so far.
     """
-    today = datetime.combine(question.end.date(), datetime.min.time())
-    found = snapshot.row(
+    today = midnight(question.now)
+    return snapshot.row(
         Collected,
         "collected_days",
         org=question.organization_id,
@@ -57,6 +56,14 @@ def collecting(snapshot: Snapshot, question: Question) -> CollectingData:
         today=today,
         end=question.end,
     )
+
+
+def collecting(question: Question, found: Collected) -> CollectingData:
+    """The documented answer without a forecast.
+
+    `collection_progress` in percent of the four days needed. `estimated_ready_date`: today plus the days still missing, if
+    each has an action.
+    """
     ready = found.days >= MINIMUM_DAYS
     return CollectingData(
         status="collecting_data",
@@ -67,7 +74,7 @@ def collecting(snapshot: Snapshot, question: Question) -> CollectingData:
             optimal_required=OPTIMAL_DAYS,
             total_actions=found.actions,
             collection_progress=min(100.0, round(100 * found.days / MINIMUM_DAYS, 1)),
-            estimated_ready_date=today.date() + timedelta(days=max(0, MINIMUM_DAYS - found.days)),
+            estimated_ready_date=question.end.date() + timedelta(days=max(0, MINIMUM_DAYS - found.days)),
             ready=ready,
         ),
         planned_features=PLANNED_FEATURES,
@@ -83,4 +90,6 @@ def collecting(snapshot: Snapshot, question: Question) -> CollectingData:
 def message(days: int) -> str:
     if days < MINIMUM_DAYS:
         return "Collecting data for predictions. Minimum 4 days needed for pattern-based forecasting."
-    return f"{days} days of data are collected, enough for forecasting. Forecasting itself is not part of this release."
+    return (
+        f"{days} days of data are collected, enough for forecasting. The forecast is being computed; ask again shortly."
+    )

@@ -50,7 +50,7 @@ class Strength(NamedTuple):
 
 
 class Incident(NamedTuple):
-    """A run of odd hours, as indices of the series; `last` is the last hour that was still out of the ordinary.
+    """A run of odd hours, as indices of the series; `last` is the last hour that was itself still out of the ordinary.
 
     `observed`, `expected`: sums over the `width` hours that end at the strongest hour `peak`.
     """
@@ -161,12 +161,16 @@ def incidents(measures: Sequence[Deviation], strength: Strength, score_from: int
             else:
                 last, calm = hour, 0
         one = measures[strength.measure[peak]]
+        # A wide sum still holds a short burst long after it: such echoes raise no new alarm, but the incident has ended.
+        widths = np.array([measures[row].width for row in strength.measure[alarm : last + 1]])
+        odd = (strength.ratio[alarm : last + 1] >= BACK) & (widths <= one.width)
+        last = alarm + int(np.flatnonzero(odd)[-1])
         found.append(
             Incident(
                 alarm,
                 peak,
                 last,
-                calm >= CALM_HOURS,
+                hours - 1 - last >= CALM_HOURS,
                 bool(strength.rising[peak]),
                 one.width,
                 float(one.observed[peak]),

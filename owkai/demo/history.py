@@ -24,6 +24,8 @@ from owkai.demo.people import Person, audit_of_people, people_of, staff
 DAYS = 90
 DEFAULT_SEED = 20_250_115
 HOUR = timedelta(hours=1)
+RECENT_BURST_HOURS = 50  # ago
+RECENT_BURST_AGENT = 2
 
 # Writers outside the platform's models spell the level as they like and give no score.
 SPELLINGS = {
@@ -160,8 +162,10 @@ def activity_by_hour(
 
 
 def _bursts(expected: NDArray[np.float64], random: np.random.Generator) -> None:
-    """Let single agents run hot for some hours on some days."""
+    """Let single agents run hot for some hours on some days, one of them two days ago."""
     agents, hours = expected.shape
+    recent = hours - RECENT_BURST_HOURS
+    expected[RECENT_BURST_AGENT, recent : recent + 2] += 8 * expected[RECENT_BURST_AGENT].max()
     for _ in range(7):
         agent = int(random.integers(agents))
         start = int(random.integers(0, hours - 30))

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from analytics.cache import Cache
+from analytics.predictive.outlook import Outlook
 from analytics.question import Question
 from analytics.responses import encode
 from analytics.status import StatusBoard
@@ -24,12 +25,15 @@ class Asker:
     def __init__(self, cache: Cache, given: Settings, now: datetime, board: StatusBoard) -> None:
         self.cache, self.settings, self.now, self.board = cache, given, now, board
         self.telemetry: TelemetryStatus = OFF
+        self.outlook: Outlook | None = None
+
+    def question(self, org: int) -> Question:
+        return Question(org, self.now, self.board.current, self.settings, self.telemetry, self.outlook)
 
     def body(self, view: str, org: int = 1, **options: Any) -> bytes:
         key = ViewKey(view, org, tuple(sorted(options.items())))
         with self.cache.read(30) as snapshot:
-            question = Question(org, self.now, self.board.current, self.settings, self.telemetry)
-            return encode(answer(key, snapshot, question))
+            return encode(answer(key, snapshot, self.question(org)))
 
     def __call__(self, view: str, org: int = 1, **options: Any) -> Any:
         return json.loads(self.body(view, org, **options))

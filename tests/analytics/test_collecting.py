@@ -41,11 +41,11 @@ def test_complete_days_with_actions_are_what_is_collected(
     assert data["total_actions"] == sum(days <= 30 for days in days_ago)
 
 
-def test_it_never_claims_a_forecast(given: Settings) -> None:
+def test_before_the_first_outlook_it_says_that_one_is_being_made(given: Settings) -> None:
     with asking(given, agent_actions=[action(day, ago=day * DAY) for day in range(1, 25)]) as ask:
         answer = ask("predictive")
     assert answer["status"] == "collecting_data"
-    assert "not part of this release" in answer["message"]
+    assert answer["message"].startswith("24 days of data are collected, enough for forecasting.")
     assert answer["planned_features"] == example("predictive_trends_collecting")["planned_features"]
     assert "risk_forecast" not in answer
 

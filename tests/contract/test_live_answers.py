@@ -75,7 +75,7 @@ def test_every_answer_has_its_documented_structure(road: Road) -> None:
     realtime = road.ask("/realtime/metrics")
     assert_documented("realtime_metrics_without_cloudwatch", realtime)
     assert_documented("realtime_metrics_cloudwatch", realtime, without=("system_health", "performance_metrics"))
-    assert_documented("predictive_trends_collecting", road.ask("/predictive/trends"))
+    assert_documented("predictive_trends_active", road.ask("/predictive/trends"))
     assert road.server.get(f"{API}/executive/dashboard", {"X-API-Key": road.keys[1, "user"]})[0] == 403
     assert_documented("executive_dashboard", road.ask("/executive/dashboard", role="admin"))
 

@@ -1,0 +1,221 @@
+"""The record of issued forecasts and how they turned out: a small database beside the cache, which survives new copies.
+
+Unlike the cache it cannot be rebuilt from the source: a forecast that is made afterwards proves nothing. So the first one
+issued on a day for a target stands, whatever is computed later, and is scored by the count of its day once that is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+log = logging.getLogger(__name__)
+
+FILE = "forecasts.sqlite"
+ASIDE = "unusable-forecasts.sqlite"
+SCHEMA = 1
+KEEP = timedelta(days=90)
+SETTLED = timedelta(days=7)  # a day's count may still change for so long, by rows that come late
+
+Kind = Literal["high_risk", "workload"]
+
+TABLE = """
+create table if not exists issued (
+    source text not null,
+    organization integer not null,
+    kind text not null,
+    subject text not null,
+    made_on text not null,
+    target text not null,
+    point real not null,
+    lower real not null,
+    upper real not null,
+    confidence real not null,
+    usual real not null,
+    method text not null,
+    actual real,
+    primary key (source, organization, kind, subject, made_on, target)
+) without rowid
+"""
+
+
+class Issued(NamedTuple):
+    """One forecast as it was issued: on `made_on` (UTC) for the day `target`. `subject`: the agent, "" for high_risk.
+
+    `usual` is what the simplest method would have said: the mean of the same weekday in four weeks.
+    """
+
+    kind: Kind
+    subject: str
+    made_on: date
+    target: date
+    point: float
+    lower: float
+    upper: float
+    confidence: float
+    usual: float
+    method: str
+
+
+class Due(NamedTuple):
+    """A forecast whose day is over and whose count is wanted."""
+
+    kind: Kind
+    subject: str
+    target: date
+
+
+class Score(NamedTuple):
+    """How the scored forecasts of one kind turned out; counts are actions a day.
+
+    `within_band`: share (0–1) whose actual lay in the stated band; `stated_confidence`: the mean of what was stated;
+    `mean_absolute_error` beside `usual_absolute_error`, that of the same weekday's four-week mean. None without any.
+    """
+
+    forecasts_scored: int = 0
+    within_band: float | None = None
+    stated_confidence: float | None = None
+    mean_absolute_error: float | None = None
+    usual_absolute_error: float | None = None
+    since: date | None = None
+
+
+UNSCORED = Score()
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Scores by kind of the forecasts whose days ended in the last 90."""
+
+    high_risk: Score = UNSCORED
+    workload: Score = UNSCORED
+
+
+UNPROVEN = Accuracy()
+
+
+class Ledger:
+    """The record of one installation. Methods may be called from any thread; each is one transaction.
+
+    `directory` None keeps it in memory. A file that cannot be read is set aside and a new record begun. Write errors
+    (`sqlite3.Error`) are the caller's to log: a forecast is worth showing even where it cannot be recorded.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._lock = threading.Lock()
+        if directory is None:
+            self._database = prepared(":memory:")
+            return
+        path = directory / FILE
+        try:
+            self._database = opened(path)
+        except sqlite3.DatabaseError as error:
+            log.warning("%s cannot be read and is set aside as %s; a new record begins: %s", path, ASIDE, error)
+            with suppress(OSError):
+                path.replace(directory / ASIDE)
+            self._database = opened(path)
+
+    def record(self, source: str, organization_id: int, forecasts: Iterable[Issued]) -> int:
+        """Add forecasts; those of a day, target and subject that were issued before stay as they were. Number added."""
+        rows = [
+            (source, organization_id, *one._replace(made_on=one.made_on.isoformat(), target=one.target.isoformat()))  # type: ignore[arg-type]
+            for one in forecasts
+        ]
+        with self._lock, self._database:
+            before = self._database.total_changes
+            self._database.executemany(
+                "insert or ignore into issued (source, organization, kind, subject, made_on, target, point, lower,"
+                " upper, confidence, usual, method) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            return self._database.total_changes - before
+
+    def due(self, source: str, organization_id: int, today: date) -> list[Due]:
+        """What needs a count: days before `today` without one, and those of the last week, whose count may have changed."""
+        with self._lock:
+            found = self._database.execute(
+                "select distinct kind, subject, target from issued where source = ? and organization = ? and target < ?"
+                " and (actual is null or target >= ?)",
+                (source, organization_id, today.isoformat(), (today - SETTLED).isoformat()),
+            ).fetchall()
+        return [Due(kind, subject, date.fromisoformat(target)) for kind, subject, target in found]
+
+    def score(self, source: str, organization_id: int, counts: Iterable[tuple[Due, float]], today: date) -> None:
+        """Set the counts of days that are over, and forget what is older than 90 days."""
+        rows = [
+            (actual, source, organization_id, due.kind, due.subject, due.target.isoformat()) for due, actual in counts
+        ]
+        with self._lock, self._database:
+            self._database.executemany(
+                "update issued set actual = ? where source = ? and organization = ? and kind = ? and subject = ?"
+                " and target = ?",
+                rows,
+            )
+            self._database.execute(
+                "delete from issued where source = ? and organization = ? and target < ?",
+                (source, organization_id, (today - KEEP).isoformat()),
+            )
+
+    def accuracy(self, source: str | None = None, organization_id: int | None = None) -> Accuracy:
+        """Scores of one organization, or of all."""
+        where, values = "actual is not null", []
+        if source is not None:
+            where, values = where + " and source = ? and organization = ?", [source, organization_id]
+        with self._lock:
+            found = self._database.execute(
+                "select kind, count(*), avg(actual between lower and upper), avg(confidence), avg(abs(actual - point)),"  # noqa: S608 - no text from outside
+                f" avg(abs(actual - usual)), min(target) from issued where {where} group by kind",
+                values,
+            ).fetchall()
+        scores = {
+            kind: Score(number, inside, stated, error, usual, date.fromisoformat(since))
+            for kind, number, inside, stated, error, usual, since in found
+        }
+        return Accuracy(scores.get("high_risk", UNSCORED), scores.get("workload", UNSCORED))
+
+    def close(self) -> None:
+        with self._lock:
+            self._database.close()
+
+
+def open_ledger(directory: Path | None) -> Ledger:
+    """The record in `directory`; in memory, with a warning, where none can be kept there: a server forecasts all the same."""
+    try:
+        return Ledger(directory)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("issued forecasts are kept in memory only, until this is mended: %s: %s", FILE, error)
+        return Ledger(None)
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """The database at `path`, made where it is missing; readable by its owner alone."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    path.chmod(0o600)
+    return prepared(str(path))
+
+
+def prepared(name: str) -> sqlite3.Connection:
+    database = sqlite3.connect(name, check_same_thread=False, timeout=5)
+    try:
+        database.execute("pragma journal_mode = delete")
+        (version,) = database.execute("pragma user_version").fetchone()
+        if version not in (0, SCHEMA):
+            raise sqlite3.DatabaseError(f"its version is {version}, this program's is {SCHEMA}")
+        (sound,) = database.execute("pragma quick_check(1)").fetchone()
+        if sound != "ok":
+            raise sqlite3.DatabaseError(sound)
+        with database, closing(database.cursor()) as cursor:
+            cursor.execute(TABLE)
+            cursor.execute(f"pragma user_version = {SCHEMA}")
+    except BaseException:
+        database.close()
+        raise
+    return database

@@ -1,0 +1,20 @@
+-- actions of some agents per day, by agent and day; empty days are missing
+-- result: agent (varchar), day (date, utc), actions (bigint), elevated (bigint, those of high or critical risk)
+-- window: [$start, $end), naive utc; false positives are elevated only where $count_false_positives
+-- scope: one organization, $org; the agents named in $agents
+select
+    agent_id as agent,
+    cast(event_at as date) as day,
+    count(*) as actions,
+    count(*) filter (
+        risk in ('high', 'critical')
+        and ($count_false_positives or is_false_positive is distinct from true)
+    ) as elevated
+from agent_actions
+where
+    organization_id = $org
+    and event_at >= $start
+    and event_at < $end
+    and agent_id in (select unnest($agents))
+group by agent, day
+order by agent, day

@@ -1,0 +1,9 @@
+-- when an organization acted first, of what is kept
+-- result: one row: first_action (timestamp, utc; null without an action)
+-- scope: one organization, $org, up to $end (naive utc)
+select min(event_at) as first_action
+from agent_actions
+where
+    organization_id = $org
+    and event_at < $end
+    and isfinite(event_at)

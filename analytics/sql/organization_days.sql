@@ -1,0 +1,18 @@
+-- actions of an organization per day, ascending; empty days are missing
+-- result: day (date, utc), actions (bigint), elevated (bigint, those of high or critical risk)
+-- window: [$start, $end), naive utc; false positives are elevated only where $count_false_positives
+-- scope: one organization, $org
+select
+    cast(event_at as date) as day,
+    count(*) as actions,
+    count(*) filter (
+        risk in ('high', 'critical')
+        and ($count_false_positives or is_false_positive is distinct from true)
+    ) as elevated
+from agent_actions
+where
+    organization_id = $org
+    and event_at >= $start
+    and event_at < $end
+group by day
+order by day

@@ -1,0 +1,5 @@
+-- what the cache was copied from
+-- result: one row: system_identifier (varchar), database (varchar)
+-- scope: the whole cache
+select system_identifier, database
+from owkai_state
