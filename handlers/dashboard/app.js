@@ -18,7 +18,7 @@ import { RiskChart } from "./risk.js";
 import { Tiles } from "./tiles.js";
 import { zone } from "./zone.js";
 
-const SECONDS = { live: 30, asking: 8 }; // between two questions for numbers, with and without the live connection
+const SECONDS = { live: 10, asking: 5 }; // between two questions for numbers, with and without the live connection
 const PAUSE_MILLISECONDS = 1000; // at the least between two questions that live updates bring about
 
 function start(account) {
@@ -29,7 +29,7 @@ function start(account) {
   const trends = new Feed(() => `${API}/trends?days=${days.current}&tz=${tz()}`, SECONDS.live);
   const outlook = new Feed(() => `${API}/predictive/trends`, 120);
   const performance = new Feed(() => `${API}/performance`, 30);
-  const readiness = new Feed(() => "/readyz", 10);
+  const readiness = new Feed(() => "/readyz", 5);
   const executive = new Feed(() => executivePath(reportDays.current), 120);
   const feeds = [realtime, trends, outlook, performance, readiness, executive];
   const live = account.live_path ? new Live(account.live_path, account.live_seconds) : null;
@@ -67,7 +67,7 @@ function start(account) {
     trends.refresh();
   });
   live?.addEventListener("update", ({ detail }) => {
-    if (tiles.fromLive(detail)) calm();
+    if (tiles.fromLive(detail) && !document.hidden) calm();
   });
   live?.addEventListener("state", () => {
     const seconds = live.state === "open" ? SECONDS.live : SECONDS.asking;

@@ -50,7 +50,7 @@ export class Connection {
     if (byId("connection-words").textContent !== words) byId("connection-words").textContent = words;
     const pause = this.#live?.state === "waiting" ? Math.ceil((this.#live.retryAt - performance.now()) / 1000) : null;
     byId("retry").textContent = pause === null ? "" : pause > 0 ? `trying again in ${pause} s` : "trying again";
-    byId("try-now").hidden = pause === null;
+    byId("try-now").hidden = !this.#live || state === "live" || state === "connecting";
     const old = state === "lost" || (this.secondsSilent ?? 0) > OLD_SECONDS;
     byId("heard").textContent = this.#heardAt ? clock(this.#heardAt) : "–";
     this.#showOld(old, state);

@@ -22,6 +22,7 @@ export class Live extends EventTarget {
     this.#path = path;
     this.#patience = 1000 * Math.max(LEAST_SILENCE_SECONDS, (MISSED_UPDATES + 0.5) * seconds);
     addEventListener("online", () => this.tryNow());
+    addEventListener("offline", () => this.#giveUp(this.#socket));
     addEventListener("visibilitychange", () => {
       if (!document.hidden) this.tryNow();
     });
@@ -69,7 +70,7 @@ export class Live extends EventTarget {
     }
   }
 
-  async #lost(code) {
+  #lost(code) {
     clearTimeout(this.#silence);
     this.#socket = null;
     if (ENDED.includes(code)) {
@@ -87,11 +88,14 @@ export class Live extends EventTarget {
   #listenForSilence() {
     clearTimeout(this.#silence);
     const socket = this.#socket;
-    this.#silence = setTimeout(() => {
-      if (socket !== this.#socket) return;
-      this.#lost(0); // first, because closing a dead connection takes its time
-      socket.close();
-    }, this.#patience);
+    this.#silence = setTimeout(() => this.#giveUp(socket), this.#patience);
+  }
+
+  // A connection that seems dead: closing it may take long, so it counts as lost first.
+  #giveUp(socket) {
+    if (socket === null || socket !== this.#socket) return;
+    this.#lost(0);
+    socket.close();
   }
 
   #be(state) {

@@ -50,6 +50,9 @@ byId("sign-in").addEventListener("submit", async (event) => {
   }
 });
 
+// Until here the button was off: a form that is sent before this listens would be sent by the browser itself.
+byId("submit").disabled = false;
+
 byId("show-key").addEventListener("change", (event) => {
   byId("key").type = event.target.checked ? "text" : "password";
 });
