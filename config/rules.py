@@ -75,6 +75,11 @@ def advice(settings: Settings) -> list[str]:
             )
         if settings.mock_data:
             found.append(f"the demo is reachable from other machines at {server.host}")
+    if not settings.websocket.allowed_origins and (server.trusted_proxies or not loopback(server.host)):
+        found.append(
+            "websocket.allowed_origins is empty: no browser on another machine can sign in or get live updates; list the "
+            "address of the page as the browser shows it"
+        )
     if not settings.audit.enabled:
         found.append("audit.enabled = false: accesses leave no record")
     if settings.cache.in_memory:

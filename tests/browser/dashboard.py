@@ -31,7 +31,12 @@ class Dashboard:
         return self.until_live()
 
     def enter(self, key: str) -> Dashboard:
-        return self.arrive().sign_in(key)
+        """Live numbers by the shortest way: the request that the sign-in page sends, and its cookie."""
+        answer = self.page.context.request.post(
+            f"{self.base}/session", data={"api_key": key}, headers={"Origin": self.base}
+        )
+        assert answer.status == 201, answer.text()
+        return self.arrive().until_live()
 
     def until_live(self) -> Dashboard:
         expect(self.page.locator("#connection")).to_have_attribute("data-state", "live", timeout=15_000)

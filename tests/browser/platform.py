@@ -101,6 +101,7 @@ def served(
         WEBSOCKET_ALLOWED_ORIGINS=", ".join((f"http://127.0.0.1:{port}", *origins)),
         WEBSOCKET_INTERVAL_SECONDS="0.5",
         PREDICTIVE_REFRESH_SECONDS="0.2",
+        AUTH_MAX_SESSIONS_PER_USER="1000",
         TELEMETRY_SOURCE="host",
         TELEMETRY_PERIOD_SECONDS="0.5",
     ) as server:

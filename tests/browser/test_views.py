@@ -7,12 +7,14 @@ import io
 import re
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.browser.chromium import Watch
 from tests.browser.conftest import Open
 from tests.browser.dashboard import NUMBER, VIEWS, Dashboard
 from tests.browser.platform import Platform
+from tests.contract.structure import example
 
 
 def test_hdr_05_the_whole_page_comes_from_this_server_without_a_violation(admin: Dashboard, watch: Watch) -> None:
@@ -172,6 +174,57 @@ def test_the_theme_follows_the_system_and_a_choice_outlives_the_visit(admin: Das
     page.reload()
     admin.until_live()
     expect(root).to_have_attribute("data-theme", "light")
+
+
+WITHOUT = ("realtime_metrics_without_cloudwatch", "predictive_trends_collecting")
+EXAMPLES = {
+    "realtime_metrics_cloudwatch": "realtime/metrics",
+    "realtime_metrics_without_cloudwatch": "realtime/metrics",
+    "performance": "performance",
+    "predictive_trends_active": "predictive/trends",
+    "predictive_trends_collecting": "predictive/trends",
+    "trends": "trends?*",
+    "executive_dashboard": "executive/dashboard?*",
+}
+
+
+@pytest.mark.parametrize("left_out", [WITHOUT, ("realtime_metrics_cloudwatch", "predictive_trends_active")])
+def test_the_documented_examples_as_they_stand_are_shown_without_a_gap(
+    open_page: Open, platform: Platform, watch: Watch, left_out: tuple[str, ...]
+) -> None:
+    board = open_page()
+    for name, path in EXAMPLES.items():
+        if name not in left_out:
+            board.page.route(f"**/api/analytics/{path}", lambda route, name=name: route.fulfill(json=example(name)))
+    board.enter(platform.keys["admin"])
+    for view in VIEWS:
+        text = board.show(view).page.locator("body").inner_text()
+        assert not re.search(r"undefined|NaN|\bnull\b|\[object", text), view
+    watch.assert_quiet()
+
+
+HEALTH = {
+    "live": ("Live", "measured 12 s ago, CloudWatch", None),
+    "stale": ("Stale", "measured 4 min ago, CloudWatch", "throttled"),
+    "unavailable": ("Unavailable", "no sample", "access denied"),
+    "phase_2_planned": ("Off", "not measured", None),
+}
+
+
+@pytest.mark.parametrize("status", HEALTH)
+def test_every_state_of_telemetry_is_said_with_its_age(open_page: Open, platform: Platform, status: str) -> None:
+    badge, age, reason = HEALTH[status]
+    name = "realtime_metrics_without_cloudwatch" if badge == "Off" else "realtime_metrics_cloudwatch"
+    answer = example(name)
+    seconds = {"live": 12, "stale": 240}.get(status)
+    if badge != "Off":
+        answer["system_health"] |= {"status": status, "metrics_age_seconds": seconds, "fallback_reason": reason}
+    board = open_page()
+    board.page.route("**/api/analytics/realtime/metrics", lambda route: route.fulfill(json=answer))
+    board.enter(platform.keys["admin"]).show("system")
+    expect(board.page.locator("#machine-state")).to_have_text(f"{badge} {age}")
+    if reason:
+        expect(board.page.locator("#machine")).to_contain_text(reason)
 
 
 def test_an_answer_that_fails_is_told_in_words_with_its_request_id(admin: Dashboard) -> None:
