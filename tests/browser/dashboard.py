@@ -7,9 +7,9 @@ from typing import Literal
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-VIEWS = ("overview", "outlook", "system", "executive")
 NUMBER = re.compile(r"^[\d,]+$")
 View = Literal["overview", "outlook", "system", "executive"]
+VIEWS: tuple[View, ...] = ("overview", "outlook", "system", "executive")
 
 
 class Dashboard:

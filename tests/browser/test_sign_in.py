@@ -13,7 +13,7 @@ from tests.browser.conftest import Open
 from tests.browser.dashboard import Dashboard
 from tests.browser.platform import Platform
 from tests.contract.platform_rows import make_key
-from tests.owkai.servers import SECRET, Server
+from tests.owkai.servers import SECRET, Server, wait_for
 
 
 def test_a_key_signs_in_and_the_browser_keeps_a_session_but_never_the_key(
@@ -72,8 +72,12 @@ def test_a_session_survives_a_reload_and_a_second_tab_and_ends_with_the_sign_out
     expect(page).to_have_url(f"{admin.base}/sign-in")
 
 
-def test_a_revoked_key_ends_the_session_and_the_page_says_so(open_page: Open, platform: Platform) -> None:
-    board = open_page().enter(make_key(platform.database, 1, "user", "leaving@one.example"))
+def test_a_revoked_key_ends_the_session_and_the_page_says_so(
+    open_page: Open, platform: Platform, server: Server
+) -> None:
+    key = make_key(platform.database, 1, "user", "leaving@one.example")
+    wait_for(lambda: server.get("/session", {"X-API-Key": key})[0] == 200, "the key to be known")
+    board = open_page().enter(key)
     platform.database.execute(
         "update api_keys set revoked_at = now(), is_active = false"
         " where user_id = (select id from users where email = 'leaving@one.example')"

@@ -6,9 +6,10 @@ import csv
 import io
 import re
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.chromium import Watch
 from tests.browser.conftest import Open
@@ -188,6 +189,10 @@ EXAMPLES = {
 }
 
 
+def fulfil(name: str, route: Route) -> None:
+    route.fulfill(json=example(name))
+
+
 @pytest.mark.parametrize("left_out", [WITHOUT, ("realtime_metrics_cloudwatch", "predictive_trends_active")])
 def test_the_documented_examples_as_they_stand_are_shown_without_a_gap(
     open_page: Open, platform: Platform, watch: Watch, left_out: tuple[str, ...]
@@ -195,7 +200,7 @@ def test_the_documented_examples_as_they_stand_are_shown_without_a_gap(
     board = open_page()
     for name, path in EXAMPLES.items():
         if name not in left_out:
-            board.page.route(f"**/api/analytics/{path}", lambda route, name=name: route.fulfill(json=example(name)))
+            board.page.route(f"**/api/analytics/{path}", partial(fulfil, name))
     board.enter(platform.keys["admin"])
     for view in VIEWS:
         text = board.show(view).page.locator("body").inner_text()
