@@ -28,6 +28,7 @@ export function followExecutive(feed, days) {
 // For those who may not see it, and come by an old address.
 export function refuseExecutive() {
   byId("executive-tools").hidden = true;
+  byId("executive-health").parentElement.hidden = true;
   fill(byId("executive"), empty("The executive view is for administrators of the organization."));
   byId("panel-executive").removeAttribute("aria-busy");
   byId("executive-more").hidden = true;

@@ -124,18 +124,18 @@ function followMeasured(performance) {
   new Panel("panel-measured").follow(performance, ({ system_metrics: system, application_metrics: application }) => {
     const rows = [
       ["CPU now", percent(system.cpu.current), system.cpu],
-      ["CPU, mean of the last hour", percent(system.cpu.average), system.cpu],
+      ["CPU, mean of the last hour", percent(system.cpu.average), { source: system.cpu.source }],
       ["Memory in use", percent(system.memory.current), system.memory],
       ["Storage in use", percent(system.storage.used), system.storage],
       ["Response time, mean", milliseconds(application.response_times.average), application.response_times, milliseconds(application.response_times.target)],
-      ["Response time, 95th percentile", milliseconds(application.response_times.p95), application.response_times],
+      ["Response time, 95th percentile", milliseconds(application.response_times.p95), { source: application.response_times.source }],
       ["Requests per second", decimal(application.throughput.requests_per_second), application.throughput],
       ["Errors", smallRate(application.error_rates.current), application.error_rates, smallRate(application.error_rates.target)],
     ];
     fill(
       byId("measured-rows"),
       rows.map(([title, value, part, target]) =>
-        el("tr", {}, el("th", { scope: "row" }, title), el("td", { class: "number" }, value), el("td", { class: "number" }, target ?? missing()), el("td", {}, word(part.status)), el("td", {}, name(source(part.source)))),
+        el("tr", {}, el("th", { scope: "row" }, title), el("td", { class: "number" }, value), el("td", { class: "number" }, target ?? missing()), el("td", {}, part.status ? word(part.status) : null), el("td", {}, name(source(part.source)))),
       ),
     );
     const messages = [...new Set([system.message, application.message].filter(Boolean))];

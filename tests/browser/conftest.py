@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from owkai.demo.postgres import EmbeddedPostgres
 from tests.browser.chromium import Watch, chromium
@@ -17,6 +17,8 @@ from tests.owkai.servers import Server
 from tests.postgres import create_database, drop_database
 
 Open = Callable[..., Dashboard]
+
+expect.set_options(timeout=15_000)  # a shared machine may stall
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
