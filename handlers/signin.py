@@ -25,9 +25,10 @@ from handlers.credentials import (
     token_or_key,
 )
 from handlers.parameters import read_options
-from handlers.principal import Authentication, require_organization
+from handlers.principal import Authentication, Proof, require_organization
 from handlers.problem import Refusal, bad_request, forbidden
-from handlers.sessions import SessionsFullError
+from handlers.redaction import shown
+from handlers.sessions import Session, SessionsFullError
 from handlers.sessions import digest as digest_of
 from handlers.tokens import Claims
 
@@ -50,6 +51,7 @@ class SessionHandler(ApiHandler):
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # type: ignore[assignment]
     event = "access"
+    ended: Session[Proof] | None = None
 
     async def get(self) -> None:
         read_options(self.request.query_arguments, (), self.services.zones)
@@ -98,7 +100,16 @@ class SessionHandler(ApiHandler):
         self.finish()
 
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
-        return super().audit_entry(path, status) | {"event": self.event}
+        entry = super().audit_entry(path, status) | {"event": self.event}
+        if self.event == "sign_out" and self.ended is not None:
+            organization_id, user_id, email = self.ended.owner
+            entry |= {
+                "principal": shown(str(email)),
+                "user_id": user_id,
+                "organization_id": organization_id,
+                "credential_id": self.ended.proof.identifier[:16],
+            }
+        return entry
 
     # -- the request -----------------------------------------------------------------------------------------------
 
@@ -136,8 +147,11 @@ class SessionHandler(ApiHandler):
         return [found for found in presented if found.kind == "session"]
 
     def _close_presented(self) -> None:
+        sessions = self.services.sessions
         for found in self._page_sessions():
-            self.services.sessions.close(digest_of(found.text))
+            session_digest = digest_of(found.text)
+            self.ended = sessions.find(session_digest, self.services.clock()) or self.ended
+            sessions.close(session_digest)
 
     def _without_dead_cookie(self, refusal: Refusal) -> Refusal:
         """The refusal that also makes the browser forget a session which has ended, or it would be refused for ever."""

@@ -290,6 +290,7 @@ async def test_aud_01_sign_in_and_sign_out_are_recorded_without_key_or_id(served
     assert records[0]["credential"] == "sign-in"
     assert records[2]["credential"] == f"cookie:{COOKIE}"
     assert records[2]["credential_id"] == USER_1.key[:16]
+    assert (records[3]["principal"], records[3]["organization_id"]) == (USER_1.email, 1)
     text = served.audit_file.read_text(encoding="ascii")
     assert session.partition("=")[2] not in text
 
