@@ -1,6 +1,6 @@
 // Who is signed in, and signing out.
 import { Problem, ask } from "./api.js";
-import { byId, el, fact, fill, name } from "./elements.js";
+import { byId, fact, fill, name } from "./elements.js";
 import { moment } from "./words.js";
 
 const NOTE = "owkai.sign-in";

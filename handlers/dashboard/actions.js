@@ -5,8 +5,20 @@ import { moment, plural } from "./words.js";
 
 const SEVERITY = { critical: 4, high: 3, medium: 2, low: 1 };
 const COLUMNS = [
-  { key: "timestamp", title: "Time", cell: (action) => moment(action.timestamp), order: (action) => Date.parse(action.timestamp) || 0, first: "descending" },
-  { key: "risk_level", title: "Risk", cell: (action) => riskBadge(action.risk_level), order: (action) => SEVERITY[action.risk_level] ?? 0, first: "descending" },
+  {
+    key: "timestamp",
+    title: "Time",
+    cell: (action) => moment(action.timestamp),
+    order: (action) => Date.parse(action.timestamp) || 0,
+    first: "descending",
+  },
+  {
+    key: "risk_level",
+    title: "Risk",
+    cell: (action) => riskBadge(action.risk_level),
+    order: (action) => SEVERITY[action.risk_level] ?? 0,
+    first: "descending",
+  },
   { key: "agent_id", title: "Agent", strong: true },
   { key: "action_type", title: "Action" },
   { key: "tool_name", title: "Tool" },

@@ -14,7 +14,7 @@ const PHASES = {
   draining: ["Server is stopping", "watch"],
 };
 
-export function standing(ready) {
+function standing(ready) {
   const [words, tone] = PHASES[ready.state] ?? [ready.state, "quiet"];
   if (ready.stale && tone === "good") return ["Behind the database", "watch"];
   return [words, tone];

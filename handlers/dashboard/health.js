@@ -30,13 +30,7 @@ export function followHealthSummary(realtime) {
     }
     fill(
       byId("health"),
-      el(
-        "dl",
-        { class: "gauges" },
-        gauge("CPU", health.cpu_usage, BOUNDS.cpu),
-        gauge("Memory", health.memory_usage, BOUNDS.memory),
-        gauge("Disk", health.disk_usage, BOUNDS.storage),
-      ),
+      machineGauges(health),
       el(
         "dl",
         { class: "facts" },
@@ -69,7 +63,7 @@ function followMachine(realtime) {
       isOff(health.status)
         ? el("p", { class: "empty" }, OFF)
         : [
-            el("dl", { class: "gauges" }, gauge("CPU", health.cpu_usage, BOUNDS.cpu), gauge("Memory", health.memory_usage, BOUNDS.memory), gauge("Disk", health.disk_usage, BOUNDS.storage)),
+            machineGauges(health),
             el("dl", { class: "facts" }, fact("Network latency", milliseconds(health.network_latency))),
           ],
       health.fallback_reason ? el("p", { class: "note" }, health.fallback_reason) : null,
@@ -97,7 +91,11 @@ function followRequests(realtime) {
   });
 }
 
-const WORDS = { live: "good", healthy: "good", optimal: "good", normal: "good", good: "good", high: "bad", degraded: "watch", warning: "watch", slow: "watch", elevated: "watch" };
+const WORDS = {
+  ...Object.fromEntries(["live", "healthy", "optimal", "normal", "good"].map((status) => [status, "good"])),
+  ...Object.fromEntries(["degraded", "warning", "slow", "elevated", "stale"].map((status) => [status, "watch"])),
+  high: "bad",
+};
 
 const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
 
@@ -135,12 +133,30 @@ function followMeasured(performance) {
     fill(
       byId("measured-rows"),
       rows.map(([title, value, part, target]) =>
-        el("tr", {}, el("th", { scope: "row" }, title), el("td", { class: "number" }, value), el("td", { class: "number" }, target ?? missing()), el("td", {}, part.status ? word(part.status) : null), el("td", {}, name(source(part.source)))),
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, title),
+          el("td", { class: "number" }, value),
+          el("td", { class: "number" }, target ?? missing()),
+          el("td", {}, part.status ? word(part.status) : null),
+          el("td", {}, name(source(part.source))),
+        ),
       ),
     );
     const messages = [...new Set([system.message, application.message].filter(Boolean))];
     fill(byId("measured-notes"), messages.map((text) => el("p", { class: "note" }, text)));
   });
+}
+
+function machineGauges(health) {
+  return el(
+    "dl",
+    { class: "gauges" },
+    gauge("CPU", health.cpu_usage, BOUNDS.cpu),
+    gauge("Memory", health.memory_usage, BOUNDS.memory),
+    gauge("Disk", health.disk_usage, BOUNDS.storage),
+  );
 }
 
 // A labelled bar of 0 to 100 percent; the words carry the meaning, the bar repeats it.

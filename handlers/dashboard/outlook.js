@@ -82,14 +82,21 @@ function accuracy(live) {
 
 function collecting(body) {
   const { data_collection: collection } = body;
+  const there = `${plural(collection.days_collected, "day")} with ${plural(collection.total_actions, "action")}`;
   const bar = el("progress", { max: "100", value: String(Math.min(100, collection.collection_progress)), "aria-label": "History collected" });
   return el(
     "div",
     { class: "collecting" },
-    el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history; ${plural(collection.days_collected, "day")} with ${plural(collection.total_actions, "action")} are there.`),
+    el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history; ${there} are there.`),
     bar,
     el("p", { class: "soft" }, progressWords(collection)),
-    el("ul", { class: "items" }, (body.planned_features ?? []).map((feature) => el("li", {}, el("strong", {}, feature.feature), el("span", { class: "soft" }, feature.description)))),
+    el(
+      "ul",
+      { class: "items" },
+      (body.planned_features ?? []).map(({ feature, description }) =>
+        el("li", {}, el("strong", {}, feature), el("span", { class: "soft" }, description)),
+      ),
+    ),
   );
 }
 
