@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from analytics.telemetry import RequestTotals
 
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "DELETE"})
 API = "/api/"  # routes of clients; the operator's own are not part of what clients wait for
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -205,5 +205,5 @@ def stated_end(caller: Authentication, leeway_seconds: float) -> datetime | None
 
 
 def in_tables(caller: Authentication) -> bool:
-    """Whether nothing but time and the tables can end the credential."""
-    return isinstance(caller.proof.subject, Claims | ApiKey)
+    """Whether nothing but time and the tables can end the credential; a session of the page ends by sign-out too."""
+    return caller.proof.session is None and isinstance(caller.proof.subject, Claims | ApiKey)

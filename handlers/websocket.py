@@ -27,7 +27,7 @@ ORIGIN_REFUSED = "This page may not open a live connection"
 class LiveHandler(ApiHandler, WebSocketHandler):
     """One live connection.
 
-    The Origin must be listed in `websocket.allowed_origins`, character by character; only a client that shows a key or
+    The Origin must be one of the services' `origins`, character by character; only a client that shows a key or
     bearer token may come without one. The path's e-mail must be the caller's own; any other gives one and the same 403.
     """
 
@@ -80,7 +80,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
             if self.caller is not None and self.caller.by_cookie:
                 raise forbidden(ORIGIN_REFUSED, "origin_missing")
             return
-        if origins[0] not in self.services.settings.websocket.allowed_origins:
+        if origins[0] not in self.services.origins:
             raise forbidden(ORIGIN_REFUSED, "origin_not_allowed")
 
     def check_origin(self, origin: str) -> bool:
