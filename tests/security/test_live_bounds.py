@@ -65,8 +65,8 @@ async def test_ws_16_fifty_that_do_not_read_are_closed_and_two_hundred_never_wai
         assert time.monotonic() - began < 1.0, f"round {rounds}"
         for client in clients:
             assert isinstance(client, LiveHandler)
-            if client._wire is not None and not client._wire.stream.closed():
-                assert client._wire.unsent_bytes <= BOUND_BYTES + len(HEAVY) + 50
+            if client._wire is not None and client._wire.outlet is not None:
+                assert client._wire.outlet.unsent_bytes <= BOUND_BYTES + len(HEAVY) + 50
         rounds += 1
         assert rounds < 40, "a client that does not read is still there"
     assert served.services.metrics.websockets_dropped_slow == 50
