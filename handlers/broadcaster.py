@@ -25,6 +25,7 @@ from handlers.standing import Standings
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
+CUT_SECONDS = 0.5
 WATCH_SECONDS = 0.1  # between two looks at what has changed
 PUSH_SECONDS = 1.0  # between two updates of one organization before their time
 RETRY_SECONDS = 0.25  # between two looks for a change that does not show yet
@@ -45,7 +46,7 @@ class Client(Protocol):
     caller: Authentication | None
 
     def probe(self) -> bool: ...
-    def end(self, code: int, reason: str, event: str) -> None: ...
+    def end(self, code: int, reason: str, event: str, cut_event: str = "") -> None: ...
     def abort(self, event: str) -> None: ...
 
 
@@ -278,10 +279,15 @@ class Broadcaster:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(seconds, CLOSE_SECONDS)
         clients = self._everyone()
-        await self._slices.each(clients, lambda client: client.end(GOING_AWAY, "server stops", "ws_closed"))
+        await self._slices.each(
+            clients, lambda client: client.end(GOING_AWAY, "server stops", "ws_closed", "ws_drained")
+        )
         while self._reserved and loop.time() < deadline:
             await asyncio.sleep(0.01)
         await self._slices.each(clients, lambda client: client.abort("ws_drained"))
+        deadline = loop.time() + CUT_SECONDS
+        while self._reserved and loop.time() < deadline:
+            await asyncio.sleep(0)  # each of them has yet to leave and to be recorded, before the record is closed
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -134,13 +134,16 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         self._wire.outlet.send(PING_FRAME)
         return True
 
-    def end(self, code: int, reason: str, event: str) -> None:
-        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn."""
+    def end(self, code: int, reason: str, event: str, cut_event: str = "") -> None:
+        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn.
+
+        `event` names the end in the audit record, `cut_event` one that came to cutting, where that has a name of its own.
+        """
         self._broadcaster.leave(self, self.organization_id)
         if self._wire is not None and not self._wire.is_closing():
             self._end_event = event
             self._wire.close(code, reason)
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, event)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, cut_event or event)
 
     def abort(self, event: str) -> None:
         """End without a word; a connection that has ended keeps its event."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -194,6 +195,8 @@ async def test_ws_24_drain_closes_with_1001_even_when_half_never_answer(serve: S
     await until(lambda: served.server.broadcaster.total == 0)
     for connection in [*answering, *silent]:
         connection.writer.close()
+    events = Counter(record["event"] for record in served.records())
+    assert events == {"ws_open": sockets, "ws_closed": sockets // 2, "ws_drained": sockets // 2}
 
 
 async def answer_close(connection: Wire) -> int | None:
