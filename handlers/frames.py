@@ -193,9 +193,8 @@ class Outlet:
     def __init__(self, stream: IOStream) -> None:
         self.open = not stream.closed()
         self._stream = stream
-        self._socket = (
-            stream.socket if type(stream) is IOStream else None
-        )  # with TLS the stream alone knows how to write
+        # Under TLS the stream alone knows how to write.
+        self._socket = stream.socket if type(stream) is IOStream else None
         self._waiting = stream._write_buffer  # the stream keeps no public count (pinned by a test)
 
     def send(self, frame: memoryview) -> int:

@@ -8,8 +8,9 @@ import struct
 import time
 
 import pytest
+from tornado.iostream import IOStream
 
-from handlers.frames import text_frame
+from handlers.frames import Outlet, text_frame
 from handlers.slices import SLICE_SECONDS, Slices
 from handlers.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
@@ -125,3 +126,20 @@ async def test_a_small_round_is_not_behind_a_large_one(served: Served) -> None:
     assert order.count("small") == 3
     assert order.count("large") < 250, "it went between two slices"
     await large
+
+
+@pytest.mark.gen_test
+async def test_a_stream_that_codes_what_it_writes_writes_for_itself(served: Served) -> None:
+    class Coded(IOStream):
+        """As TLS would: what the socket carries is not what was written."""
+
+        def write_to_fd(self, data: memoryview) -> int:
+            self.socket.sendall(bytes(byte ^ 0xFF for byte in data))
+            return len(data)
+
+    ours, theirs = socket.socketpair()
+    stream, news = Coded(ours), text_frame(b"news")
+    assert Outlet(stream).send(memoryview(news)) == 0
+    assert bytes(byte ^ 0xFF for byte in theirs.recv(100)) == news
+    stream.close()
+    theirs.close()
