@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache as cached
 from zoneinfo import available_timezones
 
@@ -22,7 +22,9 @@ from handlers.audit import AuditLog
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
-from handlers.principal import Authenticator
+from handlers.origins import Origins
+from handlers.principal import Authenticator, Proof
+from handlers.sessions import Sessions
 from handlers.tokens import TokenVerifier
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
@@ -42,6 +44,8 @@ class Services:
     keys: KeyStore
     audit: AuditLog
     limiter: FailureLimiter
+    sessions: Sessions[Proof]
+    origins: Origins
     authenticator: Authenticator
     clock: Callable[[], datetime]
     zones: frozenset[str]
@@ -74,6 +78,12 @@ def make_services(
     forecasting = Forecasting(cache, settings, clock, ledger)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.workers)
+    sessions: Sessions[Proof] = Sessions(
+        timedelta(seconds=settings.auth.session_idle_seconds),
+        timedelta(seconds=settings.auth.session_max_seconds),
+        settings.auth.max_sessions,
+        settings.auth.max_sessions_per_user,
+    )
     return Services(
         settings=settings,
         cache=cache,
@@ -85,7 +95,9 @@ def make_services(
         keys=keys,
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
-        authenticator=Authenticator(settings.auth, verifier, directory, keys),
+        sessions=sessions,
+        origins=Origins(settings),
+        authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions),
         clock=clock,
         zones=zone_names(),
         trusted_proxies=trusted_proxies,
