@@ -17,19 +17,10 @@ PACKAGE = "owkai-analytics"
 SCRIPTS = Path(__file__).with_name("debian")
 HOME = "usr/lib/owkai"
 SETTINGS = "etc/owkai/owkai.toml"
-DATA_DIRECTORY = "/var/lib/owkai"
-DEFAULT_DIRECTORY = '# directory = "data"\n'
 
 
 class DebianError(RuntimeError):
     """The package cannot be made; the text says why."""
-
-
-def settings(sample: str) -> str:
-    """The sample settings with the one default that differs for a service: where its data lie."""
-    if sample.count(DEFAULT_DIRECTORY) != 1:
-        raise DebianError("config/owkai.toml: the default of cache.directory is not where it was; run `make docs`")
-    return sample.replace(DEFAULT_DIRECTORY, f'directory = "{DATA_DIRECTORY}"\n')
 
 
 def control(version: str, glibc: str, installed_kilobytes: int) -> str:
@@ -64,13 +55,13 @@ def write(
         (stage / folder).mkdir(parents=True)
     (stage / "usr/bin/owkai").symlink_to("../lib/owkai/bin/owkai")
     shutil.copyfile(root / "config" / "owkai.service", stage / "usr/lib/systemd/system/owkai.service")
-    (stage / SETTINGS).write_text(
-        settings((root / "config" / "owkai.toml").read_text(encoding="utf-8")), encoding="utf-8"
-    )
+    # Short, so that a release seldom changes it: dpkg asks about a changed file that the operator edited.
+    shutil.copyfile(SCRIPTS / "owkai.toml", stage / SETTINGS)
     documents = stage / "usr/share/doc" / PACKAGE
     _compressed(manual.encode(), stage / "usr/share/man/man1/owkai.1.gz")
     _compressed((root / "CHANGELOG.md").read_bytes(), documents / "changelog.gz")
     shutil.copyfile(SCRIPTS / "copyright", documents / "copyright")
+    shutil.copyfile(root / "config" / "owkai.toml", documents / "owkai.toml.sample")
     _write_records(stage, version, glibc)
     _set_times(stage, time)
     _pack(stage, target, time, level)

@@ -34,19 +34,41 @@ def pins(lock: str) -> dict[str, set[str]]:
     return found
 
 
+class _Imports(ast.NodeVisitor):
+    """Gathers `found`. What a method named for a package imports of it (`__sklearn_tags__`) is left out: that package
+    alone calls the method, so it is there when the method runs."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._methods: list[str] = []
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        self._methods.append(node.name)
+        self.generic_visit(node)
+        self._methods.pop()
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._note(alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        if node.module and not node.level:
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                self._note(name)
+
+    def _note(self, name: str) -> None:
+        if not any(method.startswith(f"__{name.partition('.')[0]}_") for method in self._methods):
+            self.found.add(name)
+
+
 def imported_modules(root: Path) -> set[str]:
     """Every module that a line of our rooms imports, also inside functions; of `from a import b` both a and a.b."""
-    found: set[str] = set()
+    imports = _Imports()
     for room in ROOMS:
         for path in sorted((root / room).rglob("*.py")):
-            if path.is_relative_to(root / "owkai" / "build"):
-                continue
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    found |= {alias.name for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            if not path.is_relative_to(root / "owkai" / "build"):
+                imports.visit(ast.parse(path.read_text(encoding="utf-8")))
+    return imports.found
 
 
 class Requirement(NamedTuple):

@@ -21,7 +21,7 @@ from owkai.build import archive, debian
 from tests.binary import running
 from tests.binary.bundles import Bundle, rename_version
 from tests.binary.chroot import ENVIRONMENT, Chroot
-from tests.owkai.servers import wait_for
+from tests.owkai.servers import SECRET, wait_for
 from tests.postgres import Database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,19 +69,13 @@ def next_package(package: Path, bundle: Bundle) -> Iterator[Path]:
 
 def configure(chroot: Chroot, database: Database) -> None:
     """As docs/install.md says: settings without secrets, secrets in files of the service's own."""
-    file = chroot.inside(SETTINGS)
-    sections = {
-        "source": 'password_file = "db.password"',
-        "auth": 'jwt_secret_file = "jwt.secret"',
-        "server": "port = 0",
-    }
     dsn, password = re.sub(r"(//[^:]+):[^@]+@", r"\1@", database.dsn), re.findall(r"//[^:]+:([^@]+)@", database.dsn)[0]
-    sections["source"] += f'\ndsn = "{dsn}"\nslot = "owkai_{database.name}"'
+    file = chroot.inside(SETTINGS)
     text = file.read_text(encoding="utf-8")
-    for section, lines in sections.items():
-        text = text.replace(f"[{section}]\n", f"[{section}]\n{lines}\n", 1)
-    file.write_text(text, encoding="utf-8")
-    for name, secret in (("db.password", password), ("jwt.secret", running.SECRET)):
+    text = re.sub('# dsn = ".*"', f'dsn = "{dsn}"\nslot = "owkai_{database.name}"', text)
+    text = text.replace("# password_file", "password_file").replace("# jwt_secret_file", "jwt_secret_file")
+    file.write_text(f"{text}\n[server]\nport = 0\n", encoding="utf-8")
+    for name, secret in (("db.password", password), ("jwt.secret", SECRET)):
         place = chroot.inside(f"/etc/owkai/{name}")
         place.write_text(secret)
         place.chmod(0o600)
@@ -104,7 +98,7 @@ def test_it_installs_and_runs_on_nothing_but_a_bare_system(equipped: Chroot, bun
     assert (stat.S_IMODE(settings.st_mode), settings.st_uid, settings.st_gid) == (0o750, 0, data.st_gid)
 
 
-def test_its_settings_are_the_sample_with_a_place_for_the_data(equipped: Chroot) -> None:
+def test_its_settings_name_the_place_of_the_data_and_what_the_operator_fills_in(equipped: Chroot) -> None:
     loaded = load_settings(equipped.inside(SETTINGS), {}, {})
     assert loaded.settings.cache.directory == Path(DATA)
     assert list(loaded.origins) == ["cache.directory"]

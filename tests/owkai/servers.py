@@ -85,13 +85,13 @@ class Server:
 
 @contextmanager
 def serving(
-    folder: Path, *arguments: str, program: Sequence[str] = FROM_THE_ENVIRONMENT, **variables: str
+    folder: Path, *arguments: str, program: Sequence[str] = FROM_THE_ENVIRONMENT, **variables: str | None
 ) -> Iterator[Server]:
     """`owkai serve` on a free port with its working folder and cache in `folder`; killed at the end if it still runs.
 
-    `program` is what stands for `owkai`.
+    `program` is what stands for `owkai`. A variable of None is not set, for what a settings file says.
     """
-    settings = {
+    given = {
         "SOURCE_DSN": NOBODY_LISTENS,
         "AUTH_JWT_SECRET": SECRET,
         "SERVER_PORT": "0",
@@ -100,6 +100,7 @@ def serving(
         "SYNC_BACKOFF_MAX_SECONDS": "0.5",
         **variables,
     }
+    settings = {name: value for name, value in given.items() if value is not None}
     log_path = folder / f"server-{time.monotonic_ns()}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(

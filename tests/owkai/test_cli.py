@@ -40,7 +40,17 @@ def test_help_documents_every_exit_code(folder: Path) -> None:
 
 
 def test_version_is_that_of_the_installed_package(folder: Path) -> None:
-    assert re.fullmatch(r"owkai \d+\.\d+\.\d+\n", run("version").output)
+    output = run("version").output
+    assert re.match(r"owkai \d+\.\d+\.\d+\nPython \d\S+\ntornado ", output)
+    facts = json.loads(run("version", "--json").output)
+    assert output.startswith(f"owkai {facts['version']}\nPython {facts['python']}\n")
+    assert {"duckdb", "polars", "psycopg-binary"} <= facts["packages"].keys()
+
+
+def test_only_a_packed_program_can_be_compared_with_its_build(folder: Path) -> None:
+    refused = run("version", "--check")
+    assert refused.exit_code == Exit.SETTINGS
+    assert "--check is for the packed program" in refused.output
 
 
 def test_sample_and_reference_are_printed_as_generated(folder: Path) -> None:
