@@ -282,6 +282,28 @@ class Audit(Section):
 
     enabled: bool = Field(True, description="Write one JSON line per access.")
     file: Path | None = Field(None, description="The audit file; default: audit.jsonl in the cache directory.")
+    key_file: Path | None = Field(
+        None,
+        description="File with the key of the chain (0600, at least 32 characters; further lines are earlier keys): records "
+        "carry an HMAC that nobody without it can make. Without: plain hashes.",
+    )
+    anchor_file: Path | None = Field(
+        None,
+        description="A second place, on another disk or machine, that is told the newest record, so that a cut end of the "
+        "trail shows.",
+    )
+    anchor_seconds: Positive = Field(60, description="Interval at which the anchor is told.")
+    rotate_megabytes: int = Field(
+        100, ge=0, le=100_000, description="Size at which a new audit file is begun; 0: never for its size."
+    )
+    rotate_hours: float = Field(
+        24, ge=0, le=8784, description="Age at which a new audit file is begun; 0: never for its age."
+    )
+    on_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="What happens when accesses cannot be recorded. refuse: protected routes answer 503; continue: they "
+        "are served, and their records are counted together until they can be written.",
+    )
 
 
 class Settings(Section):

@@ -106,7 +106,7 @@ class ApiServer:
     async def drain(self) -> None:
         """Stop in order: not ready, no new connection, open requests end, live clients get 1001. Idempotent.
 
-        Takes `server.drain_seconds` at the most; what is open then is cut. The audit record is written out.
+        Takes `server.drain_seconds` at the most; what is open then is cut. The audit records are written out.
         """
         if self._drained:
             return
@@ -123,4 +123,4 @@ class ApiServer:
         if services.metrics.open_requests > 0:
             log.warning("%d requests were cut after the drain bound", services.metrics.open_requests)
         await self.http.close_all_connections()
-        await asyncio.to_thread(services.audit.close)
+        await asyncio.to_thread(services.audit.flush)

@@ -30,10 +30,12 @@ from handlers.redaction import client_request_id, shown, shown_path
 from handlers.requestlog import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
+from handlers.trail.writer import stamp
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+NOT_RECORDED = "Accesses cannot be recorded at the moment"
 FIXED_HEADERS = {
     "Server": "owkai-analytics",
     "X-Content-Type-Options": "nosniff",
@@ -112,6 +114,8 @@ class ApiHandler(RequestHandler):
             return
         if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
             return
+        if access is not Access.LOCAL and not self.services.audit.accepting:
+            raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
         self.caller = await self._authenticate()
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
@@ -271,11 +275,12 @@ class ApiHandler(RequestHandler):
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
         """The record of this access: no query, no header value, no credential."""
         entry: dict[str, Any] = {
-            "time": self.services.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "time": stamp(self.services.clock()),
             "event": "access",
             "request_id": self.request_id,
             "method": shown(self.request.method or "", 16),
             "path": path,
+            "route": self.route.name,
             "status": status,
             "outcome": self.outcome or outcome_of(status),
             "reason": self.refusal.reason if self.refusal else None,

@@ -18,12 +18,12 @@ from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
 from config.settings import Settings
 from handlers.address import Network, parse_networks
-from handlers.audit import AuditLog
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
 from handlers.principal import Authenticator
 from handlers.tokens import TokenVerifier
+from handlers.trail.journal import AuditLog, open_journal
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
 
@@ -68,7 +68,7 @@ def make_services(
     trusted_proxies = parse_networks(settings.server.trusted_proxies)
     keys = KeyStore(settings.keys_file, clock)
     keys.load()
-    audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
+    audit = open_journal(settings, clock)
     telemetry = telemetry or TelemetryBoard()
     ledger = Ledger(None if settings.cache.in_memory else settings.cache.directory)
     forecasting = Forecasting(cache, settings, clock, ledger)

@@ -18,10 +18,11 @@ from config.load import Loaded
 from config.secrets import secret_texts
 from config.settings import Settings
 from handlers.application import ApiServer, Services, make_services
-from handlers.audit import AuditFileError
 from handlers.keystore import KeyStoreError
 from handlers.tokenkeys import KeyFileError
-from owkai import logs, verification
+from handlers.trail.journal import AuditLog
+from handlers.trail.place import AuditFileError
+from owkai import auditing, logs, verification
 from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
@@ -88,11 +89,16 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
     verifier = Verifier(settings, cache, sync, board, utc_now)
     check = LightCheck(verifier, board, settings.sync.verify_seconds)
     control = ControlServer(
-        settings.cache.directory / SOCKET, {verification.COMMAND: partial(verification.answer, verifier)}
+        settings.cache.directory / SOCKET,
+        {
+            verification.COMMAND: partial(verification.answer, verifier),
+            auditing.COMMAND: partial(auditing.answer, services.audit),
+        },
     )
     lifecycle.stage = Stage.SERVING
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
-    watch = asyncio.create_task(_watch(sync, lifecycle))
+    services.audit.note("start", **auditing.process(settings, port))
+    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit))
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     try:
         sync.start()
@@ -124,10 +130,14 @@ async def _listen_to_operator(control: ControlServer) -> None:
         log.warning("operator commands such as `owkai verify` cannot reach this server: %s", error)
 
 
-async def _watch(sync: SyncLoop, lifecycle: Lifecycle) -> None:
-    """Ends the server when sync ended for good, which it says in `failed`."""
+async def _watch(sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog) -> None:
+    """Ends the server when sync ended for good, which it says in `failed`; records each change of what sync does."""
+    role = auditing.sync_role(board.current)
     while sync.failed is None:
         await asyncio.sleep(WATCH_SECONDS)
+        if (now := auditing.sync_role(board.current)) != role:
+            journal.note("sync", before=role, now=now)
+            role = now
     lifecycle.end(Exit.BUSY, sync.failed)
 
 
@@ -138,6 +148,7 @@ async def _drain(lifecycle: Lifecycle, services: Services, server: ApiServer, sy
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.drain(), bound + 2)
     await asyncio.to_thread(sync.stop, SYNC_STOP_SECONDS)
+    services.audit.note("stop", reason=lifecycle.reason or "error", exit_code=int(lifecycle.exit))
     services.close()
 
 
