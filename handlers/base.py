@@ -30,6 +30,7 @@ from handlers.redaction import client_request_id, shown, shown_path
 from handlers.requestlog import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
+from handlers.tls import HSTS, arrived_safely
 from handlers.trail.writer import stamp
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ class ApiHandler(RequestHandler):
             return
         if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
             return
+        self._require_tls()
         if access is not Access.LOCAL and not self.services.audit.accepting:
             raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
         self.caller = await self._authenticate()
@@ -121,6 +123,16 @@ class ApiHandler(RequestHandler):
             require_organization(self.caller.principal)
         if access is not Access.ORGANIZATION and not self.caller.principal.admin:
             raise forbidden(ADMIN_REQUIRED, "not_admin")
+
+    def _require_tls(self) -> None:
+        if self.services.settings.server.require_tls and not arrived_safely(
+            self.request.protocol,
+            self.peer,
+            self._was_forwarded(),
+            self.request.headers.get_list("X-Forwarded-Proto"),
+            self.services.trusted_proxies,
+        ):
+            raise forbidden("Credentials are taken over TLS alone", "plain_http")
 
     def _was_forwarded(self) -> bool:
         return any(name in self.request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"))
@@ -144,6 +156,10 @@ class ApiHandler(RequestHandler):
             attempt = await services.limiter.enter(bucket, now.timestamp())
             if attempt is None:
                 self._refuse_limited(bucket, now.timestamp())
+        prefixes = [found for credential in presented if (found := credential.prefix_bucket()) is not None]
+        if attempt is not None and self._prefix_limited(prefixes, bucket, now.timestamp()):
+            attempt.end(failed=True)
+            self._refuse_limited(bucket, now.timestamp())
         failed = False
         try:
             caller = await services.authenticator.authenticate(presented, now)
@@ -152,6 +168,8 @@ class ApiHandler(RequestHandler):
             services.metrics.authentication_failures["invalid"] += 1
             for fingerprint in fingerprints:
                 services.limiter.forget(fingerprint)
+            for prefix in prefixes:
+                services.prefix_limiter.count(prefix, now.timestamp())
             raise
         finally:
             if attempt is not None:
@@ -160,6 +178,13 @@ class ApiHandler(RequestHandler):
             for fingerprint in fingerprints:
                 services.limiter.remember(fingerprint)
         return caller
+
+    def _prefix_limited(self, prefixes: list[str], bucket: str, now: float) -> bool:
+        """Too many failures with this key's prefix, and this address has part in failing: see `handlers.limiter`."""
+        services = self.services
+        return services.limiter.failures(bucket, now) > 0 and any(
+            services.prefix_limiter.exhausted(prefix, now) for prefix in prefixes
+        )
 
     async def _count_failure(self, bucket: str, now: float) -> None:
         attempt = await self.services.limiter.enter(bucket, now)
@@ -185,6 +210,8 @@ class ApiHandler(RequestHandler):
         if not hasattr(self, "request_id"):
             self.request_id = os.urandom(8).hex()
         self._headers["X-Request-Id"] = self.request_id
+        if self.services.settings.server.tls_certificate_file is not None:
+            self._headers["Strict-Transport-Security"] = HSTS
         if self.services.settings.mock_data:
             self._headers["X-OWKAI-Mock-Data"] = "true"
 

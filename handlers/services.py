@@ -22,6 +22,7 @@ from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
 from handlers.principal import Authenticator
+from handlers.revocations import Revocations
 from handlers.tokens import TokenVerifier
 from handlers.trail.journal import AuditLog, open_journal
 
@@ -42,7 +43,10 @@ class Services:
     keys: KeyStore
     audit: AuditLog
     limiter: FailureLimiter
+    prefix_limiter: FailureLimiter
     authenticator: Authenticator
+    verifier: TokenVerifier
+    revocations: Revocations
     clock: Callable[[], datetime]
     zones: frozenset[str]
     trusted_proxies: tuple[Network, ...]
@@ -63,11 +67,13 @@ def make_services(
     clock: Callable[[], datetime],
     telemetry: TelemetryBoard | None = None,
 ) -> Services:
-    """Build the services. Raises `KeyFileError`, `KeyStoreError`, `AuditFileError` or ValueError, each naming its setting."""
+    """Build the services. Raises `AuditFileError` or ValueError (key files, key store, revocation list), each naming its setting."""
     verifier = TokenVerifier(settings.auth)
     trusted_proxies = parse_networks(settings.server.trusted_proxies)
     keys = KeyStore(settings.keys_file, clock)
     keys.load()
+    revocations = Revocations(settings.auth.revoked_file)
+    revocations.load()
     audit = open_journal(settings, clock)
     telemetry = telemetry or TelemetryBoard()
     ledger = Ledger(None if settings.cache.in_memory else settings.cache.directory)
@@ -85,7 +91,10 @@ def make_services(
         keys=keys,
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
-        authenticator=Authenticator(settings.auth, verifier, directory, keys),
+        prefix_limiter=FailureLimiter(settings.auth.failed_limit_per_key, settings.auth.failed_window_seconds),
+        authenticator=Authenticator(settings.auth, verifier, directory, keys, revocations),
+        verifier=verifier,
+        revocations=revocations,
         clock=clock,
         zones=zone_names(),
         trusted_proxies=trusted_proxies,

@@ -16,9 +16,10 @@ from analytics.status import StatusBoard, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
-from config.settings import Settings
 from handlers.application import ApiServer, Services, make_services
 from handlers.keystore import KeyStoreError
+from handlers.revocations import RevokedFileError
+from handlers.tls import CertificateError
 from handlers.tokenkeys import KeyFileError
 from handlers.trail.journal import AuditLog
 from handlers.trail.place import AuditFileError
@@ -27,6 +28,7 @@ from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
 from owkai.progress import show_copies
+from owkai.reloading import Reloading
 from sync.lightcheck import LightCheck
 from sync.loop import SyncLoop
 from sync.telemetry.collector import Collector
@@ -39,10 +41,13 @@ SYNC_STOP_SECONDS = 10.0
 COLLECTOR_STOP_SECONDS = 1.0  # a call of AWS under way ends with the process
 
 
-def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int:
+def run(
+    loaded: Loaded, *, on_ready: Callable[[int], None] | None = None, again: Callable[[], Loaded] | None = None
+) -> int:
     """Serve until a signal or a failure; returns the exit code (`owkai.exits.Exit`).
 
-    `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz).
+    `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz). `again` reads the
+    settings anew on SIGHUP; without it, only the files that they name are read again.
     """
     settings = loaded.settings
     harden()
@@ -64,20 +69,27 @@ def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int
             Exit.SETTINGS, f"cache.directory: {place}: {error.strerror}; name a directory that is ours to write"
         )
     try:
-        return asyncio.run(_serve(settings, cache, on_ready))
+        return asyncio.run(_serve(loaded, cache, on_ready, again))
     finally:
         cache.close()
 
 
-async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], None] | None) -> int:
+async def _serve(
+    loaded: Loaded, cache: Cache, on_ready: Callable[[int], None] | None, again: Callable[[], Loaded] | None
+) -> int:
+    settings = loaded.settings
     lifecycle, board = Lifecycle(), StatusBoard()
     telemetry = TelemetryBoard(settings.telemetry.source)
-    lifecycle.listen(lambda: _status_line(board, cache))
     try:
         services = make_services(settings, cache, board, utc_now, telemetry)
-    except (KeyFileError, KeyStoreError, AuditFileError) as error:
+    except (KeyFileError, KeyStoreError, RevokedFileError, AuditFileError) as error:
         return _refuse(Exit.SETTINGS, str(error))
-    server = ApiServer(services)
+    try:
+        server = ApiServer(services)
+    except CertificateError as error:
+        services.close()
+        return _refuse(Exit.SETTINGS, str(error))
+    lifecycle.listen(lambda: _status_line(board, cache), Reloading(loaded, again, services, server).reload)
     try:
         port = server.start()
     except OSError as error:

@@ -61,9 +61,11 @@ def serve(
     """
     shortcuts = {"server.host": host, "server.port": port, "log.format": log_format}
     loaded = load(file, assignments, shortcuts, serving=True)
+    from config.load import load_settings
     from owkai.app import run
 
-    sys.exit(run(loaded))
+    overrides = given(assignments, shortcuts)
+    sys.exit(run(loaded, again=lambda: load_settings(loaded.file, os.environ, overrides, serving=True)))
 
 
 @main.command(epilog=EXIT_HELP)
@@ -369,16 +371,22 @@ def load(
     """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
     from config.load import SettingsError, default_file, load_settings
 
-    overrides = {key: str(value) for key, value in (shortcuts or {}).items() if value is not None}
+    overrides = given(assignments, shortcuts or {})
+    try:
+        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
+    except SettingsError as error:
+        fail(Exit.SETTINGS, str(error))
+
+
+def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
+    """What the command line says of settings, by key; the assignments win over the shortcuts."""
+    overrides = {key: str(value) for key, value in shortcuts.items() if value is not None}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             fail(Exit.SETTINGS, "--set takes key=value, e.g. --set server.port=9000")
         overrides[key.strip()] = value
-    try:
-        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
-    except SettingsError as error:
-        fail(Exit.SETTINGS, str(error))
+    return overrides
 
 
 def key_store(loaded: Loaded) -> KeyStore:

@@ -53,13 +53,14 @@ class Lifecycle:
         """Until somebody asked for the end."""
         await self._ended.wait()
 
-    def listen(self, report: Callable[[], str]) -> None:
-        """Take over the signals on the running loop. SIGUSR1 logs `report()`; SIGHUP ends a server on a terminal."""
+    def listen(self, report: Callable[[], str], reload: Callable[[], None]) -> None:
+        """Take over the signals on the running loop. SIGUSR1 logs `report()`; SIGHUP calls `reload()`, on a terminal it
+        ends the server."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_signal, number)
         on_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up, on_terminal)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, on_terminal, reload)
         loop.add_signal_handler(signal.SIGUSR1, lambda: log.info("%s", report()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: log.info("SIGUSR2 has no meaning here"))
 
@@ -76,11 +77,11 @@ class Lifecycle:
             os.kill(os.getpid(), number)
         self.end(Exit.OK, number.name)
 
-    def _hang_up(self, on_terminal: bool) -> None:
+    def _hang_up(self, on_terminal: bool, reload: Callable[[], None]) -> None:
         if on_terminal:
             self.end(Exit.OK, "SIGHUP")
-        else:
-            log.info("SIGHUP: settings are read at the start alone; restart the server to change them")
+        elif not self.ending:
+            reload()
 
 
 def harden() -> None:

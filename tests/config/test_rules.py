@@ -197,7 +197,18 @@ def test_one_table_cannot_serve_twice() -> None:
     ("variables", "words"),
     [
         ({"SERVER_HOST": "0.0.0.0"}, "plain HTTP"),
-        ({"SERVER_HOST": "::", "SERVER_TRUSTED_PROXIES": "10.0.0.1", "MOCK_DATA": "true"}, "the demo is reachable"),
+        (
+            {
+                "SERVER_HOST": "::",
+                "SERVER_TRUSTED_PROXIES": "10.0.0.1",
+                "SERVER_BEHIND_PROXY": "yes",
+                "MOCK_DATA": "true",
+            },
+            "the demo is reachable",
+        ),
+        ({"SERVER_HOST": "0.0.0.0", "SERVER_TRUSTED_PROXIES": "10.0.0.1"}, "server.behind_proxy = true"),
+        ({"AUDIT_ANCHOR_FILE": "/etc/owkai-anchor", "AUDIT_FILE": "/etc/owkai-audit"}, "lies beside the audit file"),
+        ({"AUDIT_ON_FAILURE": "continue"}, "served all the same"),
         ({"AUDIT_ENABLED": "no"}, "accesses leave no record"),
         ({"CACHE_IN_MEMORY": "yes"}, "copies the source anew"),
         ({"AUTH_ADMIN_ROLES": ""}, "nobody may read the executive dashboard"),
