@@ -71,11 +71,19 @@ def serve(
 @main.command(epilog=EXIT_HELP)
 @config_option
 @set_option
-def check(file: Path | None, assignments: tuple[str, ...]) -> None:
+@click.option(
+    "--sql", "as_sql", is_flag=True, help="Print the SQL that gives the source role its least rights; no check."
+)
+def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool) -> None:
     """Check settings, source, privileges and cache directory, and say what is missing.
 
     Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
     """
+    if as_sql:
+        from sync.privileges import least_privilege_sql
+
+        click.echo(least_privilege_sql(load(file, assignments).settings))
+        return
     loaded = load(file, assignments, serving=True)
     from owkai.checks import inspect, report
 
