@@ -91,6 +91,7 @@ def readiness(services: Services) -> dict[str, Any]:
         },
         "verify": verification(status.verification),
         "audit": recording(services.audit),
+        "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
     }
 
@@ -126,6 +127,7 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         yield f'owkai_sync_phase{{phase="{phase.value}"}} {int(status.phase is phase)}'
     for name, kind, explanation, value in (
         ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
+        ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),
         ("owkai_cache_version", "counter", "Committed batches and swaps.", services.cache.version),
         ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),

@@ -16,6 +16,7 @@ from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
+from config.rules import advice
 from config.settings import Settings
 from handlers.address import Network, parse_networks
 from handlers.keystore import KeyStore
@@ -50,6 +51,7 @@ class Services:
     clock: Callable[[], datetime]
     zones: frozenset[str]
     trusted_proxies: tuple[Network, ...]
+    settings_warnings: int  # what `owkai check` and the log of the start say in words
     metrics: Measures = field(default_factory=Measures)
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -98,6 +100,7 @@ def make_services(
         clock=clock,
         zones=zone_names(),
         trusted_proxies=trusted_proxies,
+        settings_warnings=len(advice(settings)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import resource
@@ -15,6 +16,7 @@ from owkai.exits import Exit
 
 log = logging.getLogger(__name__)
 
+PR_SET_DUMPABLE = 4
 SPARE_DESCRIPTORS = 100  # cache, log, source, and what the interpreter has open
 
 
@@ -85,9 +87,12 @@ class Lifecycle:
 
 
 def harden() -> None:
-    """Files of this process are private, and no core dump shows its memory."""
+    """Files of this process are private, and neither a core dump nor another process of this account shows its memory."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # Also closes /proc/PID/environ, where secrets given by the environment would stand to be read.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def raise_descriptor_limit(connections: int) -> str | None:
