@@ -1,6 +1,6 @@
 """The trail reduced to counts: by user, endpoint, outcome and day. Reads only (NIST SP 800-53 AU-7).
 
-Records of format 1 (before records were chained) are read as well; they have no `route`, so their path stands for it.
+Records from before they were chained are read as well; they have no `route`, so their path stands for it.
 """
 
 from __future__ import annotations
