@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from analytics.cache import Cache, CacheBusyError
-from analytics.status import StatusBoard, format_lsn, utc_now
+from analytics.status import StatusBoard, SyncStatus, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
@@ -144,7 +144,7 @@ async def _listen_to_operator(control: ControlServer) -> None:
 
 async def _watch(sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog) -> None:
     """Ends the server when sync ended for good, which it says in `failed`; records each change of what sync does."""
-    role = auditing.sync_role(board.current)
+    role = auditing.sync_role(SyncStatus())  # sync may be further already
     while sync.failed is None:
         await asyncio.sleep(WATCH_SECONDS)
         if (now := auditing.sync_role(board.current)) != role:

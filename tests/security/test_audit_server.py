@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from handlers.trail.flood import MAX_GROUPS, Gathering
 from handlers.trail.journal import MAX_QUEUED, AuditLog
 from handlers.trail.verify import verify_trail
 from handlers.trail.writer import Shape
+from owkai.cli import main
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, still_alive, until
 from tests.handlers.world import ADMIN_1, USER_1
@@ -104,7 +106,7 @@ async def test_aud_01_a_live_connection_is_recorded_when_it_opens_and_ends(serve
 
 
 @pytest.mark.gen_test
-async def test_aud_01_the_report_counts_by_user_endpoint_outcome_and_day(served: Served, tmp_path: Path) -> None:
+async def test_aud_01_the_report_counts_by_user_endpoint_outcome_and_day(served: Served) -> None:
     for path, who, times in (
         ("/trends", USER_1, 3),
         ("/executive/dashboard", USER_1, 2),
@@ -117,12 +119,11 @@ async def test_aud_01_the_report_counts_by_user_endpoint_outcome_and_day(served:
     before = served.audit_file.read_bytes(), served.audit_file.stat().st_mtime_ns
 
     def report(*options: str) -> str:
-        done = owkai("audit", "report", *options, str(served.audit_file), cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(main, ["audit", "report", *options, str(served.audit_file)])
+        assert done.exit_code == 0, done.output
         return done.stdout
 
-    text = await asyncio.to_thread(report, "--json")
-    found = json.loads(text)
+    found = json.loads(report("--json"))
     assert found["accesses"] == 7
     assert found["by_user"] == {
         "user@one.example (organization 1)": 5,
@@ -133,11 +134,11 @@ async def test_aud_01_the_report_counts_by_user_endpoint_outcome_and_day(served:
     assert found["by_outcome"] == {"success": 4, "denied": 3}
     assert found["by_day"] == {"2025-01-15": 7}
     assert found["refusals"] == {"not_admin from 127.0.0.1": 2, "no_credential from 127.0.0.1": 1}
-    assert json.loads(await asyncio.to_thread(report, "--json", "--until", "2025-01-14"))["accesses"] == 0
-    assert json.loads(await asyncio.to_thread(report, "--json", "--since", "2025-01-15"))["accesses"] == 7
-    table = await asyncio.to_thread(report, "--csv", "--by", "outcome")
+    assert json.loads(report("--json", "--until", "2025-01-14"))["accesses"] == 0
+    assert json.loads(report("--json", "--since", "2025-01-15"))["accesses"] == 7
+    table = report("--csv", "--by", "outcome")
     assert table.splitlines()[:3] == ["dimension,value,count", "outcome,success,4", "outcome,denied,3"]
-    assert "         5  user@one.example (organization 1)" in await asyncio.to_thread(report)
+    assert "         5  user@one.example (organization 1)" in report()
     assert (served.audit_file.read_bytes(), served.audit_file.stat().st_mtime_ns) == before
 
 
