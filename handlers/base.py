@@ -14,8 +14,8 @@ from analytics.cache import CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers.address import client_address, is_loopback, limiter_bucket
-from handlers.credentials import find_credentials
-from handlers.principal import Authentication, Principal, require_organization
+from handlers.credentials import Presented, find_credentials
+from handlers.principal import SESSION_ENDED, Authentication, Principal, require_organization
 from handlers.problem import (
     ADMIN_REQUIRED,
     PROBLEM_TYPE,
@@ -115,16 +115,16 @@ class ApiHandler(RequestHandler):
             return
         if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
             return
-        self._require_tls()
-        if access is not Access.LOCAL and not self.services.audit.accepting:
-            raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
         self.caller = await self._authenticate()
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
         if access is not Access.ORGANIZATION and not self.caller.principal.admin:
             raise forbidden(ADMIN_REQUIRED, "not_admin")
 
-    def _require_tls(self) -> None:
+    def _require_fit_way(self) -> None:
+        """Before a credential is looked at: it came over TLS where that is asked for, and its use can be recorded."""
+        if self.route.access is not Access.LOCAL and not self.services.audit.accepting:
+            raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
         if self.services.settings.server.require_tls and not arrived_safely(
             self.request.protocol,
             self.peer,
@@ -139,14 +139,20 @@ class ApiHandler(RequestHandler):
 
     async def _authenticate(self) -> Authentication:
         """The caller; raises `Refusal` 401, 400 or 429. Failures count against the address."""
+        self._require_fit_way()
         services = self.services
-        now = services.clock()
-        bucket = limiter_bucket(self.address)
         try:
             presented = find_credentials(self.request.headers, services.settings.auth.cookie_names)
         except Refusal:
-            await self._count_failure(bucket, now.timestamp())
+            await self._count_failure(limiter_bucket(self.address), services.clock().timestamp())
             raise
+        return await self._verify(presented)
+
+    async def _verify(self, presented: tuple[Presented, ...]) -> Authentication:
+        """The caller who presents these; as `_authenticate`."""
+        services = self.services
+        now = services.clock()
+        bucket = limiter_bucket(self.address)
         if not presented:
             services.metrics.authentication_failures["missing"] += 1
             raise unauthenticated("no_credential")
@@ -163,8 +169,10 @@ class ApiHandler(RequestHandler):
         failed = False
         try:
             caller = await services.authenticator.authenticate(presented, now)
-        except Refusal:
-            failed = True
+        except Refusal as refusal:
+            # An id of 256 random bits is no guess. After a restart every open page presents one that has ended, and
+            # must not lock its address out.
+            failed = refusal.reason != SESSION_ENDED
             services.metrics.authentication_failures["invalid"] += 1
             for fingerprint in fingerprints:
                 services.limiter.forget(fingerprint)

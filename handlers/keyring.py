@@ -35,6 +35,7 @@ class KeyRing:
         self._auth = auth
         self.current: Keys = verification_keys(auth) if auth.jwt_enabled else ()
         self._retired: list[tuple[Keys, float]] = []
+        self._exchanges = 0
         self._stamp = self._look_at_file()
         self._next_look = 0.0
 
@@ -45,6 +46,10 @@ class KeyRing:
         for keys, until in self._retired:
             if now < until:
                 yield keys
+
+    def version(self, now: float) -> tuple[int, int]:
+        """Differs from an earlier one when other keys count than then."""
+        return self._exchanges, sum(1 for _ in self.sets(now))
 
     def trusts(self, fingerprint: str, now: float) -> bool:
         """Whether a key still verifies."""
@@ -69,6 +74,7 @@ class KeyRing:
         else:
             self._retired = []
         self.current = keys
+        self._exchanges += 1
         log.warning("the keys for tokens were exchanged; the old ones verify for %g s more", overlap)
         return True
 

@@ -92,7 +92,7 @@ class AuditLog:
             gathered = (
                 self._gathering.is_flood(entry, time.monotonic())
                 or self._queue.qsize() >= MAX_QUEUED
-                or (self.failing is not None and "principal" not in entry and entry.get("event") == "access")
+                or (self.failing is not None and "principal" not in entry and "status" in entry)
             )
             if gathered:
                 self._gathering.add(entry)

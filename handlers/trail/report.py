@@ -18,6 +18,7 @@ from typing import Any
 from handlers.trail.place import TAIL_BYTES, open_to_read
 
 DIMENSIONS = ("user", "endpoint", "outcome", "day")
+ACCESSES = ("access", "ws_open", "sign_in", "sign_out")
 NOBODY = "(no credential)"
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
@@ -55,7 +56,7 @@ class Report:
         self.first = time if self.first is None else min(self.first, time)
         self.last = time if self.last is None else max(self.last, time)
         self.events[event] += weight
-        if event not in ("access", "ws_open"):
+        if event not in ACCESSES:
             return
         self.accesses += weight
         user = user_of(entry)

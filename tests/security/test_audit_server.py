@@ -388,6 +388,10 @@ async def test_aud_07_503_comes_before_the_credential_is_looked_at(
         assert answer.status == 503
         assert answer.header("Retry-After")
         assert b"space" not in answer.body
+    signing_in = await served.ask(
+        "/session", ("Origin", "https://good.example"), ("X-API-Key", USER_1.key), method="POST"
+    )
+    assert (signing_in.status, signing_in.header("Set-Cookie")) == (503, None)
     ready = (await served.ask("/readyz")).json()
     assert (ready["ready"], ready["audit"]["reason"]) == (False, "No space left on device")
     monkeypatch.undo()

@@ -43,6 +43,8 @@ MATRIX: dict[str, dict[str, int]] = {
         "nobody": 401, "user 1": 403, "admin 1": 200, "user 2": 403, "admin 2": 200, "staff": 403,
     },
     API + LIVE: {"nobody": 401, "user 1": 426, "admin 1": 426, "user 2": 426, "admin 2": 426, "staff": 403},
+    "/session": {"nobody": 401, "user 1": 200, "admin 1": 200, "user 2": 200, "admin 2": 200, "staff": 403},
+    **{path: dict.fromkeys(("nobody", *PRINCIPALS), 200) for path in ("/", "/sign-in", "/assets/app.js")},
     "/healthz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
     "/readyz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
     "/metrics": dict.fromkeys(("nobody", *PRINCIPALS), 200),

@@ -239,6 +239,35 @@ async def test_key_02_what_the_revocation_list_names_is_out_within_a_second(
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.gen_test(timeout=20)
+async def test_key_02_ws_21_a_live_connection_and_a_session_end_when_the_list_names_them(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = listed(tmp_path / "revoked")
+    served = serve(auth={"revoked_file": path, "failed_limit": 1000}, websocket={"interval_seconds": 0.05})
+    signed_in = await served.ask(
+        "/session", ("Origin", "https://good.example"), ("X-API-Key", USER_1.key), method="POST"
+    )
+    assert signed_in.status == 201
+    session = ("Cookie", (signed_in.header("Set-Cookie") or "").partition(";")[0])
+    assert (await served.get("/trends", session)).status == 200
+    url = f"ws://{served.authority}{API}/ws/realtime/{USER_1.email}"
+    for credential, entry in (
+        ({"X-API-Key": USER_1.key}, f"key {USER_1.key[:32]}"),
+        ({"Authorization": f"Bearer {USER_1.token()}"}, f"user {USER_1.id}"),
+    ):
+        listed(path)
+        await comes_to(served, USER_1.token(), 200)
+        async with asyncio.timeout(8), live(url, additional_headers=credential) as line:
+            await line.recv()
+            listed(path, entry)
+            with contextlib.suppress(ConnectionClosed):
+                async for _ in line:
+                    pass  # until the server closes
+        assert line.close_code == 4401, entry
+    assert (await served.get("/trends", session)).status == 401
+
+
 def test_key_02_a_list_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     path = listed(tmp_path / "list", "user 7", "", "key owkai_user_AbC", "jti a b c")
     found = read_revoked(path)

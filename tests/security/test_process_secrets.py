@@ -142,7 +142,7 @@ def test_sec_11_the_scan_finds_what_it_looks_for() -> None:
 def test_cfg_04_the_number_of_warnings_is_in_readiness_and_metrics(tmp_path: Path) -> None:
     with serving(tmp_path, "--host", "0.0.0.0", AUDIT_ENABLED="false") as server:
         body = server.get("/readyz")[1]
-        assert body["settings_warnings"] == 2
+        assert body["settings_warnings"] == 3
         assert body["audit"]["state"] == "off"
 
 
