@@ -346,7 +346,7 @@ def test_a_damaged_write_ahead_log_never_leaves_the_cache_behind_the_slot(
         assert assert_equal(again, database) == 1650
 
 
-def test_an_older_cache_put_back_is_noticed_by_the_slot_being_ahead(
+def test_upg_04_an_older_cache_put_back_is_noticed_by_the_slot_being_ahead(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(database, 100)
