@@ -127,6 +127,14 @@ class AuditLog:
     # -- the writing thread --------------------------------------------------------------------------------------------
 
     def _run(self, writer: TrailWriter) -> None:
+        try:
+            self._write_all(writer)
+        except Exception:
+            # Whatever it was: from now on nothing is recorded, and that must be seen.
+            self.failing = "the recording thread ended"
+            log.exception("the audit trail is not written any more; restart the server")
+
+    def _write_all(self, writer: TrailWriter) -> None:
         last = False
         while not last:
             batch, waiters, last = self._gather()

@@ -32,15 +32,9 @@ class Tail:
     """How a file ends. `last` is its last complete line as a record, None where that is none of ours or the file is empty;
     `torn` is what follows the last newline (a write that was cut short)."""
 
-    size: int
     complete_bytes: int
     last: Line | None
     torn: bytes
-
-    @property
-    def foreign(self) -> bool:
-        """Whether the file ends with a line that is no record of the chain."""
-        return self.complete_bytes > 0 and self.last is None
 
 
 def open_for_append(path: Path) -> int:
@@ -91,15 +85,13 @@ def read_tail(descriptor: int) -> Tail:
     data = os.pread(descriptor, size - start, start)
     complete, newline, torn = data.rpartition(b"\n")
     if not newline:
-        return Tail(size, 0, None, data)
+        return Tail(0, None, data)
     line = complete.rpartition(b"\n")[2]
     # After a loss of power a file may end in zeros that never were a write of ours.
     if line.strip(b"\0") != line or not line:
         kept = complete[: len(complete) - len(line)]
-        return Tail(
-            size, start + len(kept), read_line(kept[:-1].rpartition(b"\n")[2]) if kept else None, line + b"\n" + torn
-        )
-    return Tail(size, start + len(complete) + 1, read_line(line), torn)
+        return Tail(start + len(kept), read_line(kept[:-1].rpartition(b"\n")[2]) if kept else None, line + b"\n" + torn)
+    return Tail(start + len(complete) + 1, read_line(line), torn)
 
 
 def first_line(path: Path) -> Line | None:
@@ -109,6 +101,16 @@ def first_line(path: Path) -> Line | None:
             return read_line(file.readline(TAIL_BYTES).rstrip(b"\n"))
     except (OSError, EOFError):
         return None
+
+
+def chained_lines(path: Path) -> tuple[Line, Line] | None:
+    """The first and the last record of a file, whatever stands around them; None where none of its lines is one."""
+    first = last = None
+    with open_to_read(path) as file:
+        while raw := file.readline(TAIL_BYTES):
+            line = read_line(raw.rstrip(b"\n"))
+            first, last = first or line, line or last
+    return None if first is None or last is None else (first, last)
 
 
 @contextlib.contextmanager
@@ -129,7 +131,7 @@ def earlier_files(path: Path) -> list[Path]:
     """The files beside `path` that hold earlier parts of its chain, in the chain's order: those we rotated, and those
     somebody moved by hand or by logrotate (`audit.jsonl.1`, `audit.jsonl-20250115.gz`)."""
     pattern = re.compile(
-        rf"{re.escape(path.stem)}\.\d+-\d+{re.escape(path.suffix)}(\.gz)?|{re.escape(path.name)}[.-][0-9A-Za-z_.-]+"
+        rf"{re.escape(path.stem)}\.\d+-\d+{re.escape(path.suffix)}(\.\d+)?(\.gz)?|{re.escape(path.name)}[.-][0-9A-Za-z_.-]+"
     )
     not_chain = re.compile(rf"{re.escape(path.name)}\.(lock|torn-.*|aside-.*)")
     try:
@@ -170,26 +172,24 @@ def keep_aside(path: Path, data: bytes) -> None:
 
 def newest_head(path: Path) -> Head:
     """Where the chain stands that the files before `path` hold; the empty head when there are none."""
-    newest = Head()
     for file in reversed(earlier_files(path)):
-        if file.suffix == ".gz":
-            with contextlib.suppress(OSError, EOFError), open_to_read(file) as packed:
-                for raw in packed:
-                    line = read_line(raw.rstrip(b"\n"))
-                    if line is not None and line.seq > newest.seq:
-                        newest = line.head
-        else:
-            with contextlib.suppress(OSError):
-                descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-                try:
-                    last = read_tail(descriptor).last
-                finally:
-                    os.close(descriptor)
-                if last is not None and last.seq > newest.seq:
-                    newest = last.head
-        if newest.seq:
-            return newest
-    return newest
+        last = None
+        with contextlib.suppress(OSError, EOFError):
+            last = last_record(file)
+        if last is not None:
+            return last.head
+    return Head()
+
+
+def last_record(path: Path) -> Line | None:
+    """The last record of a file. Looks at its end first, as files may be large. Raises OSError, EOFError."""
+    if path.suffix != ".gz":
+        with open_to_read(path) as file:
+            last = read_tail(file.fileno()).last
+        if last is not None:
+            return last
+    chained = chained_lines(path)
+    return None if chained is None else chained[1]
 
 
 def sync_folder(path: Path) -> None:

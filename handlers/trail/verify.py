@@ -88,6 +88,8 @@ class Check:
             verdict.fault(where, f"record {line.seq} is not the one that was anchored")
         if any(f'"event":"{event}"'.encode() in line.body for event in GAPS):
             verdict.fault(where, f"record {line.seq} says that records before it were missing or replaced at a start")
+        if b'"event":"set_aside"' in line.body:
+            verdict.notes.append(f"{where}: a file whose lines are not chained was set aside; nothing is known of them")
         verdict.records += 1
         verdict.keyed_records += line.keyed
         self._last = line

@@ -1,7 +1,7 @@
 """Writes records to the trail: one writer per trail, held by a lock. Synchronous; `journal` runs it in a thread of its own.
 
-Start: a torn last line is kept aside (`recovered` follows), a file that ends in something else than a record of ours is set
-aside whole (`set_aside`), and where the anchor knows newer records than the files do, the gap is recorded
+Start: a torn last line is kept aside (`recovered` follows), a file without a single record of ours is set aside whole
+(`set_aside`), and where the anchor knows newer records than the files do, the gap is recorded
 (`records_missing`) and the numbers go on behind it. Nothing of the trail is ever overwritten or deleted.
 """
 
@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from handlers.trail.anchor import Anchor, newest, read_anchors
-from handlers.trail.chain import Head, seal
+from handlers.trail.chain import Head, Line, seal
 from handlers.trail.place import (
     AuditFileError,
     aside_path,
+    chained_lines,
     first_line,
     keep_aside,
     lock,
@@ -146,19 +147,20 @@ class TrailWriter:
         descriptor = open_for_append(path)
         try:
             tail = read_tail(descriptor)
-            begin = first_line(path) if tail.complete_bytes else None
-            if tail.foreign or (tail.complete_bytes and begin is None):
+            begin, last = first_line(path) if tail.complete_bytes else None, tail.last
+            if tail.complete_bytes and (begin is None or last is None):
+                # Lines that are no records stay where they are, for the check to find, unless there is nothing else.
+                begin, last = chained_lines(path) or (None, None)
+            if tail.complete_bytes and begin is None:
                 aside = aside_path(path, "aside", self.head.seq + 1)
                 path.rename(aside)
                 os.close(descriptor)
                 descriptor = open_for_append(path)
-                tail, begin = read_tail(descriptor), None
-                notes.append(
-                    {"event": "set_aside", "file": aside.name, "reason": "it does not end in a chained record"}
-                )
-                log.warning("%s does not end in a chained record and is kept as %s", path, aside.name)
+                tail = read_tail(descriptor)
+                notes.append({"event": "set_aside", "file": aside.name, "reason": "none of its lines is chained"})
+                log.warning("no line of %s is chained; it is kept as %s", path, aside.name)
             if tail.torn:
-                seq = (tail.last.seq if tail.last else self.head.seq) + 1
+                seq = (last.seq if last else self.head.seq) + 1
                 aside = aside_path(path, "torn", seq)
                 keep_aside(aside, tail.torn)
                 os.ftruncate(descriptor, tail.complete_bytes)
@@ -170,9 +172,9 @@ class TrailWriter:
         self._descriptor = descriptor
         self._size = tail.complete_bytes
         self._first_seq, self._begun_at = 0, None
-        if begin is not None and tail.last is not None:
-            self.head = tail.last.head
-            self._first_seq, self._begun_at = begin.seq, begun_at(begin.entry().get("time"))
+        if begin is not None and last is not None:
+            self.head = last.head
+            self._first_seq, self._begun_at = begin.seq, begun_at(begin)
         return notes
 
     def _compare_with_anchor(self) -> list[dict[str, Any]]:
@@ -323,9 +325,9 @@ class TrailWriter:
         self._seal({"event": "rotated", "file": target.name})
 
 
-def begun_at(text: object) -> float | None:
+def begun_at(line: Line) -> float | None:
     """Seconds since 1970 of a record's time; None where it has none that can be read."""
     try:
-        return datetime.fromisoformat(str(text)).timestamp()
+        return datetime.fromisoformat(str(line.entry().get("time"))).timestamp()
     except ValueError:
         return None

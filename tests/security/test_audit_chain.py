@@ -340,6 +340,19 @@ def test_aud_06_a_torn_last_line_is_kept_aside_and_recovered_is_recorded(tmp_pat
     assert whole(kept).records == 13
 
 
+@pytest.mark.parametrize("line", [0, 4, 9])
+def test_aud_02_a_line_made_unreadable_is_still_found_after_a_restart(tmp_path: Path, line: int) -> None:
+    kept = shape(tmp_path)
+    write(kept, 10)
+    lines = lines_of(kept.path)
+    lines[line] = b"made unreadable\n"
+    kept.path.write_bytes(b"".join(lines))
+    write(kept, 2, start=11)
+    assert not list(tmp_path.glob("*.aside*"))
+    verdict = check(kept)
+    assert verdict.faults[0] == f"audit.jsonl:{line + 1}: is no record, or one that was changed"
+
+
 # -- old releases ----------------------------------------------------------------------------------------------------
 
 OLD = (
@@ -356,7 +369,7 @@ def test_upg_07_a_trail_of_the_release_before_is_set_aside_and_still_read(tmp_pa
     assert aside.read_text() == OLD * 3
     records = records_of(kept)
     assert (records[0]["event"], records[0]["file"]) == ("set_aside", "audit.jsonl.aside-1")
-    whole(kept)
+    assert any("was set aside" in note for note in whole(kept).notes)
     done = owkai("audit", "report", "--by", "user", "--json", str(aside), cwd=tmp_path)
     assert json.loads(done.stdout)["by_user"] == {"user@one.example (organization 1)": 3}, done.stderr
 

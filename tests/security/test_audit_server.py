@@ -289,6 +289,22 @@ def test_aud_07_a_folder_that_goes_away_fails_and_comes_back(tmp_path: Path) -> 
     whole(kept)
 
 
+def test_aud_07_a_recording_thread_that_ends_is_never_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = AuditLog(shape(tmp_path))
+    assert log._writer is not None
+
+    def broken(entries: Any) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(log._writer, "append", broken)
+    log.record({"event": "access"})
+    wait_for(lambda: not log.accepting, "the failure to be seen")
+    assert "not written any more" in caplog.text
+    log.close()
+
+
 # -- floods ----------------------------------------------------------------------------------------------------------
 
 
