@@ -487,7 +487,9 @@ def wait_long(server: Server, database: Database, caught_up: Any) -> None:
                 raise
 
 
-def test_a_transaction_of_150_thousand_rows_is_applied_in_bounded_memory(database: Database, tmp_path: Path) -> None:
+def test_dos_07_a_transaction_of_150_thousand_rows_is_applied_in_bounded_memory(
+    database: Database, tmp_path: Path
+) -> None:
     assert one_transaction_of(150_000, database, tmp_path) < 700
 
 

@@ -166,7 +166,9 @@ def test_rep_06_the_role_is_that_of_the_connection_string_or_owkai() -> None:
         ),
     ],
 )
-def test_each_unfit_source_is_named(database: Database, tmp_path: Path, statement: str, expected: str) -> None:
+def test_rep_04_rep_07_each_unfit_source_is_named(
+    database: Database, tmp_path: Path, statement: str, expected: str
+) -> None:
     database.execute(statement)
     found = errors(database, tmp_path)
     assert any(expected in line for line in found), found
