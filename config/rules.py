@@ -68,10 +68,11 @@ def advice(settings: Settings) -> list[str]:
     found = []
     server = settings.server
     if not loopback(server.host):
-        if not server.trusted_proxies:
+        if server.tls_certificate_file is None and not server.behind_proxy:
             found.append(
-                f"server.host = {server.host} is reachable from other machines and the server speaks plain HTTP; put a "
-                "TLS proxy before it and name it in server.trusted_proxies"
+                f"server.host = {server.host} is reachable from other machines and the server speaks plain HTTP: name a "
+                "certificate in server.tls_certificate_file, or put a TLS proxy before it, name it in server.trusted_proxies "
+                "and set server.behind_proxy = true"
             )
         if settings.mock_data:
             found.append(f"the demo is reachable from other machines at {server.host}")
@@ -82,6 +83,10 @@ def advice(settings: Settings) -> list[str]:
         )
     if not settings.audit.enabled:
         found.append("audit.enabled = false: accesses leave no record")
+    elif settings.audit.anchor_file is not None and settings.audit.anchor_file.parent == settings.audit_file.parent:
+        found.append("audit.anchor_file lies beside the audit file: who can cut the one can cut the other")
+    if settings.audit.enabled and settings.audit.on_failure == "continue":
+        found.append('audit.on_failure = "continue": while records cannot be written, requests are served all the same')
     if settings.cache.in_memory:
         found.append(
             "cache.in_memory = true: every start copies the source anew, while its slot keeps WAL between the runs"
@@ -218,6 +223,30 @@ def _doors(settings: Settings) -> Iterator[Problem]:
         yield Problem(("server", "host"), f'"{server.host}" is no address to listen on', 'e.g. "127.0.0.1" or "::"')
     for entry in server.trusted_proxies:
         yield from _proxy(entry)
+    if server.behind_proxy and not server.trusted_proxies:
+        yield Problem(
+            ("server", "behind_proxy"), "is true, but server.trusted_proxies names no proxy",
+            'name its address, e.g. trusted_proxies = ["127.0.0.1"]',
+        )  # fmt: skip
+    if (server.tls_certificate_file is None) != (server.tls_key_file is None):
+        given, missing = ("certificate", "key") if server.tls_key_file is None else ("key", "certificate")
+        yield Problem(
+            ("server", f"tls_{missing}_file"), f"is missing: server.tls_{given}_file is given", "name both, or none"
+        )
+    if server.tls_key_password_file is not None and server.tls_key_file is None:
+        yield Problem(
+            ("server", "tls_key_password_file"), "is given without a key that it opens", "name server.tls_key_file"
+        )
+    if (
+        server.require_tls
+        and server.tls_certificate_file is None
+        and not server.behind_proxy
+        and not loopback(server.host)
+    ):
+        yield Problem(
+            ("server", "require_tls"), "is true, but there is neither a certificate nor a proxy that has one",
+            "set server.tls_certificate_file or server.behind_proxy",
+        )  # fmt: skip
     for host in server.allowed_hosts:
         if not (_HOST.fullmatch(host) or _is_address(host)):
             yield Problem(
@@ -359,11 +388,25 @@ def _paths(settings: Settings) -> Iterator[Problem]:
         )
     elif directory.exists() and not directory.is_dir():
         yield Problem(("cache", "directory"), f"{directory} is no directory", "name a directory")
+    yield from _audit_paths(settings)
+
+
+def _audit_paths(settings: Settings) -> Iterator[Problem]:
+    directory, anchor = settings.cache.directory, settings.audit.anchor_file
+    if anchor is not None and (
+        anchor in _files_of_others(settings) or anchor in (settings.audit_file, settings.keys_file)
+    ):
+        yield Problem(
+            ("audit", "anchor_file"), f"{anchor} is another file of this server", "name a file in another place"
+        )
+    elif anchor is not None and not anchor.parent.is_dir():
+        yield Problem(("audit", "anchor_file"), f"its folder {anchor.parent} does not exist", "create the folder")
+    for field in ("file", "key_file", "anchor_file"):
+        if getattr(settings.audit, field) is not None and not settings.audit.enabled:
+            yield Problem(("audit", field), "is given, but audit.enabled is false", "leave one of the two out")
     audit = settings.audit.file
     if audit is None:
         return
-    if not settings.audit.enabled:
-        yield Problem(("audit", "file"), "is given, but audit.enabled is false", "leave one of the two out")
     if audit == settings.keys_file or audit in _files_of_others(settings):
         yield Problem(("audit", "file"), f"{audit} is another file of this server", "name a file of its own")
     elif audit.exists() and not stat.S_ISREG(audit.stat().st_mode):
@@ -373,5 +416,9 @@ def _paths(settings: Settings) -> Iterator[Problem]:
 
 
 def _files_of_others(settings: Settings) -> set[Path]:
-    files = (settings.source.password_file, settings.auth.jwt_secret_file, settings.auth.jwt_public_key_file)
+    auth, server = settings.auth, settings.server
+    files = (
+        settings.source.password_file, auth.jwt_secret_file, auth.jwt_public_key_file, auth.revoked_file,
+        server.tls_certificate_file, server.tls_key_file, server.tls_key_password_file, settings.audit.key_file,
+    )  # fmt: skip
     return {path for path in files if path is not None}

@@ -137,6 +137,23 @@ class Server(Section):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="Addresses or networks of proxies whose X-Forwarded-For counts."
     )
+    tls_certificate_file: Path | None = Field(
+        None,
+        description="PEM file of the server's certificate, followed by its chain; with tls_key_file the port speaks TLS. "
+        "Read again on SIGHUP.",
+    )
+    tls_key_file: Path | None = Field(None, description="PEM file of the certificate's private key (0600).")
+    tls_key_password_file: Path | None = Field(
+        None, description="File that holds the pass phrase of tls_key_file (0600), if it has one."
+    )
+    behind_proxy: bool = Field(
+        False, description="A TLS proxy named in trusted_proxies stands before this port, which nobody else can reach."
+    )
+    require_tls: bool = Field(
+        False,
+        description="Take credentials over TLS alone: our own, that of a trusted proxy (X-Forwarded-Proto: https), or from "
+        "this machine; 403 otherwise.",
+    )
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
         10, gt=0, le=3600, description="A connection without a complete request is closed after this."
@@ -159,6 +176,18 @@ class Auth(Section):
     jwt_secret: SecretStr = Field(SecretStr(""), description="HS256 secret, at least 32 bytes.")
     jwt_secret_file: Path | None = Field(None, description="File that holds the HS256 secret.")
     jwt_public_key_file: Path | None = Field(None, description="PEM or JWKS file with the RS256/ES256 public keys.")
+    jwt_overlap_seconds: float = Field(
+        300,
+        ge=0,
+        le=86_400,
+        description="How long the keys before an exchange still verify (their files are looked at every second); 0: not at "
+        "all, for a key that others may know. A restart knows the new keys alone.",
+    )
+    revoked_file: Path | None = Field(
+        None,
+        description="List of what is no longer let in, one entry a line: jti ID, token CREDENTIAL-ID (of an audit record), "
+        "key PREFIX, user ID. Looked at every second.",
+    )
     issuer: str = Field("", description="Required `iss` claim; empty: not checked.")
     audience: tuple[str, ...] = Field((), description="Accepted `aud` claims; empty: not checked.")
     token_types: tuple[str, ...] = Field(("access",), description="Accepted `type` claims, where the claim is present.")
@@ -171,6 +200,11 @@ class Auth(Section):
         "key_salt", description="What the platform hashed: SHA-256(key + salt) or SHA-256(salt + key)."
     )
     failed_limit: int = Field(30, ge=1, description="Failed attempts per address and window before 429.")
+    failed_limit_per_key: int = Field(
+        100,
+        ge=1,
+        description="Failed attempts with keys of one prefix, from all addresses, before failing ones get 429.",
+    )
     failed_window_seconds: Positive = Field(60, description="Window of the failed attempts.")
     session_idle_seconds: float = Field(
         3600, ge=10, le=2_592_000, description="A sign-in on the page ends after this long without a request."
@@ -297,6 +331,28 @@ class Audit(Section):
 
     enabled: bool = Field(True, description="Write one JSON line per access.")
     file: Path | None = Field(None, description="The audit file; default: audit.jsonl in the cache directory.")
+    key_file: Path | None = Field(
+        None,
+        description="File with the key of the chain (0600, at least 32 characters; further lines are earlier keys): records "
+        "carry an HMAC that nobody without it can make. Without: plain hashes.",
+    )
+    anchor_file: Path | None = Field(
+        None,
+        description="A second place, on another disk or machine, that is told the newest record, so that a cut end of the "
+        "trail shows.",
+    )
+    anchor_seconds: Positive = Field(60, description="Interval at which the anchor is told.")
+    rotate_megabytes: int = Field(
+        100, ge=0, le=100_000, description="Size at which a new audit file is begun; 0: never for its size."
+    )
+    rotate_hours: float = Field(
+        24, ge=0, le=8784, description="Age at which a new audit file is begun; 0: never for its age."
+    )
+    on_failure: Literal["refuse", "continue"] = Field(
+        "refuse",
+        description="What happens when accesses cannot be recorded. refuse: protected routes answer 503; continue: they "
+        "are served, and their records are counted together until they can be written.",
+    )
 
 
 class Settings(Section):

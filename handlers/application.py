@@ -8,6 +8,7 @@ import logging
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from config.settings import Server
 from handlers import page, signin
 from handlers.base import UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
@@ -18,6 +19,7 @@ from handlers.requestlog import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
 from handlers.services import Services, make_services
+from handlers.tls import HSTS, CertificateError, load_identity
 from handlers.websocket import LiveHandler
 
 __all__ = ["ApiServer", "Services", "api_routes", "make_application", "make_services"]
@@ -90,7 +92,10 @@ def make_application(services: Services) -> Application:
 
 
 class ApiServer:
-    """Serves the services' application. `start` and `drain` belong to one running event loop."""
+    """Serves the services' application. `start` and `drain` belong to one running event loop.
+
+    Raises `CertificateError` in the making, where certificate or key cannot be used.
+    """
 
     def __init__(self, services: Services) -> None:
         application = make_application(services)
@@ -98,8 +103,12 @@ class ApiServer:
         self.broadcaster: Broadcaster = application.settings["broadcaster"]
         self._drained = False
         settings = services.settings.server
+        self.identity = load_identity(settings, services.clock())
+        for warning in self.identity.warnings if self.identity else ():
+            log.warning("%s", warning)
         self.http = BoundedServer(
-            Gate(application),
+            Gate(application, {} if self.identity is None else {"Strict-Transport-Security": HSTS}),
+            ssl_options=None if self.identity is None else self.identity.context,
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
             max_buffer_size=MAX_BUFFER_BYTES,
@@ -119,10 +128,25 @@ class ApiServer:
         self._services.origins.bound(port)
         return port
 
+    def reload_identity(self, settings: Server) -> bool:
+        """Serve new connections with the certificate as it is on disk; whether there is one. Open ones live on.
+
+        Raises `CertificateError`, and the certificate in force stays, where the new one cannot be used.
+        """
+        if self.identity is None:
+            return False
+        found = load_identity(settings, self._services.clock())
+        if found is None:
+            raise CertificateError("server.tls_certificate_file: going back to plain HTTP needs a restart")
+        for warning in found.warnings:
+            log.warning("%s", warning)
+        self.identity, self.http.ssl_options = found, found.context
+        return True
+
     async def drain(self) -> None:
         """Stop in order: not ready, no new connection, open requests end, live clients get 1001. Idempotent.
 
-        Takes `server.drain_seconds` at the most; what is open then is cut. The audit record is written out.
+        Takes `server.drain_seconds` at the most; what is open then is cut. The audit records are written out.
         """
         if self._drained:
             return
@@ -139,4 +163,4 @@ class ApiServer:
         if services.metrics.open_requests > 0:
             log.warning("%d requests were cut after the drain bound", services.metrics.open_requests)
         await self.http.close_all_connections()
-        await asyncio.to_thread(services.audit.close)
+        await asyncio.to_thread(services.audit.flush)

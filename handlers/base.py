@@ -30,10 +30,13 @@ from handlers.redaction import client_request_id, shown, shown_path
 from handlers.requestlog import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
+from handlers.tls import HSTS, arrived_safely
+from handlers.trail.writer import stamp
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+NOT_RECORDED = "Accesses cannot be recorded at the moment"
 FIXED_HEADERS = {
     "Server": "owkai-analytics",
     "X-Content-Type-Options": "nosniff",
@@ -118,11 +121,25 @@ class ApiHandler(RequestHandler):
         if access is not Access.ORGANIZATION and not self.caller.principal.admin:
             raise forbidden(ADMIN_REQUIRED, "not_admin")
 
+    def _require_fit_way(self) -> None:
+        """Before a credential is looked at: it came over TLS where that is asked for, and its use can be recorded."""
+        if self.route.access is not Access.LOCAL and not self.services.audit.accepting:
+            raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
+        if self.services.settings.server.require_tls and not arrived_safely(
+            self.request.protocol,
+            self.peer,
+            self._was_forwarded(),
+            self.request.headers.get_list("X-Forwarded-Proto"),
+            self.services.trusted_proxies,
+        ):
+            raise forbidden("Credentials are taken over TLS alone", "plain_http")
+
     def _was_forwarded(self) -> bool:
         return any(name in self.request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"))
 
     async def _authenticate(self) -> Authentication:
         """The caller; raises `Refusal` 401, 400 or 429. Failures count against the address."""
+        self._require_fit_way()
         services = self.services
         try:
             presented = find_credentials(self.request.headers, services.settings.auth.cookie_names)
@@ -145,6 +162,10 @@ class ApiHandler(RequestHandler):
             attempt = await services.limiter.enter(bucket, now.timestamp())
             if attempt is None:
                 self._refuse_limited(bucket, now.timestamp())
+        prefixes = [found for credential in presented if (found := credential.prefix_bucket()) is not None]
+        if attempt is not None and self._prefix_limited(prefixes, bucket, now.timestamp()):
+            attempt.end(failed=True)
+            self._refuse_limited(bucket, now.timestamp())
         failed = False
         try:
             caller = await services.authenticator.authenticate(presented, now)
@@ -155,6 +176,8 @@ class ApiHandler(RequestHandler):
             services.metrics.authentication_failures["invalid"] += 1
             for fingerprint in fingerprints:
                 services.limiter.forget(fingerprint)
+            for prefix in prefixes:
+                services.prefix_limiter.count(prefix, now.timestamp())
             raise
         finally:
             if attempt is not None:
@@ -163,6 +186,13 @@ class ApiHandler(RequestHandler):
             for fingerprint in fingerprints:
                 services.limiter.remember(fingerprint)
         return caller
+
+    def _prefix_limited(self, prefixes: list[str], bucket: str, now: float) -> bool:
+        """Too many failures with this key's prefix, and this address has part in failing: see `handlers.limiter`."""
+        services = self.services
+        return services.limiter.failures(bucket, now) > 0 and any(
+            services.prefix_limiter.exhausted(prefix, now) for prefix in prefixes
+        )
 
     async def _count_failure(self, bucket: str, now: float) -> None:
         attempt = await self.services.limiter.enter(bucket, now)
@@ -188,6 +218,8 @@ class ApiHandler(RequestHandler):
         if not hasattr(self, "request_id"):
             self.request_id = os.urandom(8).hex()
         self._headers["X-Request-Id"] = self.request_id
+        if self.services.settings.server.tls_certificate_file is not None:
+            self._headers["Strict-Transport-Security"] = HSTS
         if self.services.settings.mock_data:
             self._headers["X-OWKAI-Mock-Data"] = "true"
 
@@ -278,11 +310,12 @@ class ApiHandler(RequestHandler):
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
         """The record of this access: no query, no header value, no credential."""
         entry: dict[str, Any] = {
-            "time": self.services.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "time": stamp(self.services.clock()),
             "event": "access",
             "request_id": self.request_id,
             "method": shown(self.request.method or "", 16),
             "path": path,
+            "route": self.route.name,
             "status": status,
             "outcome": self.outcome or outcome_of(status),
             "reason": self.refusal.reason if self.refusal else None,

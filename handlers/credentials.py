@@ -17,6 +17,7 @@ from typing import Protocol
 from handlers.problem import Refusal, bad_request, unauthenticated
 
 MAX_COOKIES = 200
+GUESSED_PREFIX = 32  # the part of a key that is no secret to who can read the platform's tables
 SECURE_PAGE_COOKIE = "__Host-owkai_page"
 PAGE_COOKIE = "owkai_page"
 PAGE_COOKIES = (SECURE_PAGE_COOKIE, PAGE_COOKIE)
@@ -43,6 +44,12 @@ class Presented:
 
     def fingerprint(self) -> bytes:
         return hashlib.sha256(f"{self.kind} {self.text}".encode("utf-8", "surrogateescape")).digest()
+
+    def prefix_bucket(self) -> str | None:
+        """What failures with keys of one prefix are counted under; None for a token."""
+        if self.kind != "key":
+            return None
+        return hashlib.sha256(self.text[:GUESSED_PREFIX].encode("utf-8", "surrogateescape")).hexdigest()
 
     def __repr__(self) -> str:
         return f"Presented({self.kind}, {self.source})"

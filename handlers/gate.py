@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -50,20 +50,25 @@ class BoundedServer(HTTPServer):
 
 class Gate(HTTPServerConnectionDelegate):
     """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped, but for
-    the JSON of a sign-in."""
+    the JSON of a sign-in.
 
-    def __init__(self, application: Application) -> None:
+    `headers` are further ones of the answers written here.
+    """
+
+    def __init__(self, application: Application, headers: Mapping[str, str]) -> None:
         self._application = application
+        self._headers = headers
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return _GatedRequest(self._application.start_request(server_conn, request_conn), request_conn)
+        return _GatedRequest(self._application.start_request(server_conn, request_conn), request_conn, self._headers)
 
     def on_close(self, server_conn: object) -> None:
         self._application.on_close(server_conn)
 
 
 class _GatedRequest(HTTPMessageDelegate):
-    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection) -> None:
+    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, headers: Mapping[str, str]) -> None:
+        self._headers = headers
         self._inner: HTTPMessageDelegate | None = inner
         self._connection = connection
         self._passes_body = False
@@ -101,6 +106,7 @@ class _GatedRequest(HTTPMessageDelegate):
         headers = HTTPHeaders(
             {
                 **FIXED_HEADERS,
+                **self._headers,
                 "Content-Type": PROBLEM_TYPE,
                 "Content-Length": str(len(body)),
                 "Connection": "close",

@@ -4,7 +4,9 @@ Rules. A window opens with the first failure of an address and lasts `window_sec
 An attempt takes one of the window's `limit` places before it is verified and gives it back when it succeeds, so a burst
 in parallel never gets more than `limit` guesses: attempts beyond the free places wait for those under way. A credential
 that was verified before, from wherever, passes without a place: an attacker behind the same address cannot lock out
-sessions and keys in use, only delays new ones until the window ends. When the table is full, further addresses share a
+sessions and keys in use, only delays new ones until the window ends. Failures with one key prefix are counted too, from all
+addresses together; beyond that limit only addresses with a failure of their own are refused, so that guessing at an
+administrator's key from many places never shuts out the administrator's own, clean one. When the table is full, further addresses share a
 fixed set of entries; nobody's counter is evicted before its window ends.
 
 Belongs to the event loop; not thread-safe.
@@ -84,6 +86,19 @@ class FailureLimiter:
             return None
         window.under_way += 1
         return Attempt(window, self.limit)
+
+    def failures(self, bucket: str, now: float) -> int:
+        """Failures in the present window; opens none."""
+        window = self._windows.get(bucket)
+        return 0 if window is None or not now < window.ends_at <= now + self.window_seconds else window.failures
+
+    def count(self, bucket: str, now: float) -> None:
+        """Count one failure without having taken a place."""
+        self._window(bucket, now).failures += 1
+
+    def exhausted(self, bucket: str, now: float) -> bool:
+        """Whether the limit is reached, in the shared entries too; opens a window."""
+        return self._window(bucket, now).failures >= self.limit
 
     def retry_after(self, bucket: str, now: float) -> int:
         """Whole seconds until the window of an address ends, at least 1."""

@@ -14,6 +14,7 @@ from handlers.broadcaster import Broadcaster
 from handlers.measures import CONTENT_TYPE, family, single
 from handlers.parameters import read_options
 from handlers.services import Services
+from handlers.trail.journal import AuditLog
 
 
 class Health(ApiHandler):
@@ -68,7 +69,7 @@ def readiness(services: Services) -> dict[str, Any]:
     lag = status.lag_seconds(now)
     progress = status.progress
     return {
-        "ready": services.cache.ready and not services.draining.is_set(),
+        "ready": services.cache.ready and not services.draining.is_set() and services.audit.accepting,
         "state": "draining" if services.draining.is_set() else status.phase.value,
         "mode": status.mode,
         "mode_reason": status.mode_reason,
@@ -89,8 +90,16 @@ def readiness(services: Services) -> dict[str, Any]:
             "percent": progress.percent,
         },
         "verify": verification(status.verification),
+        "audit": recording(services.audit),
+        "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
     }
+
+
+def recording(audit: AuditLog) -> dict[str, Any]:
+    """Whether accesses are recorded: `state` is recording, failing or off; the reason is the system's word for it."""
+    state = "off" if not audit.enabled else "failing" if audit.failing else "recording"
+    return {"state": state, "reason": audit.failing, "anchor_failure": audit.anchor_failure}
 
 
 def verification(last: Verification | None) -> dict[str, Any] | None:
@@ -118,6 +127,7 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         yield f'owkai_sync_phase{{phase="{phase.value}"}} {int(status.phase is phase)}'
     for name, kind, explanation, value in (
         ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
+        ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),
         ("owkai_cache_version", "counter", "Committed batches and swaps.", services.cache.version),
         ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),
@@ -136,6 +146,9 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_websocket_clients", "gauge", "Open live connections.", broadcaster.total),
         ("owkai_websocket_organizations", "gauge", "Organizations with live clients.", broadcaster.organizations),
         ("owkai_audit_failed_writes_total", "counter", "Audit writes that failed.", services.audit.failed_writes),
+        ("owkai_audit_records_total", "counter", "Audit records written.", services.audit.written_records),
+        ("owkai_audit_failing", "gauge", "1 while accesses cannot be recorded.", int(bool(services.audit.failing))),
+        ("owkai_audit_anchor_failing", "gauge", "1 while the anchor fails.", int(bool(services.audit.anchor_failure))),
     ):
         yield from single(name, kind, explanation, value)
 

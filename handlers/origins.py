@@ -6,7 +6,7 @@ from config.rules import loopback
 from config.settings import Settings
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
-HTTP_PORT = 80
+STANDARD_PORTS = {"http": 80, "https": 443}
 
 
 class Origins:
@@ -21,6 +21,7 @@ class Origins:
         self._listed = settings.websocket.allowed_origins
         self._implied = not self._listed and loopback(settings.server.host)
         self._port = settings.server.port
+        self._scheme = "http" if settings.server.tls_certificate_file is None else "https"
 
     def bound(self, port: int) -> None:
         """The port that the server has taken."""
@@ -32,8 +33,8 @@ class Origins:
     def all(self) -> tuple[str, ...]:
         if not self._implied:
             return self._listed
-        tail = "" if self._port == HTTP_PORT else f":{self._port}"
-        return tuple(f"http://{name}{tail}" for name in LOOPBACK_NAMES)
+        tail = "" if self._port == STANDARD_PORTS[self._scheme] else f":{self._port}"
+        return tuple(f"{self._scheme}://{name}{tail}" for name in LOOPBACK_NAMES)
 
     def live_sources(self, host: str) -> tuple[str, ...]:
         """ws/wss sources for the page's policy: of the known origins whose authority is `host`, never of others."""

@@ -21,8 +21,9 @@ from config.settings import Auth
 from handlers.credentials import Presented, well_formed_key
 from handlers.keystore import KeyStore, LocalKey
 from handlers.problem import ORGANIZATION_REQUIRED, Refusal, forbidden, unauthenticated
+from handlers.revocations import Revocations
 from handlers.sessions import Sessions
-from handlers.tokens import Claims, TokenError, TokenVerifier, check_times
+from handlers.tokens import Claims, TokenError, TokenVerifier
 
 SESSION_ENDED = "session_ended"
 PREFIX_LENGTHS = (32, 16)  # the platform's, and that of its older rows
@@ -70,10 +71,17 @@ class Authenticator:
     """Proves and confirms credentials. Raises `Refusal` (401) and passes on `CacheNotReadyError`."""
 
     def __init__(
-        self, auth: Auth, verifier: TokenVerifier, directory: Directory, keys: KeyStore, sessions: Sessions[Proof]
+        self,
+        auth: Auth,
+        verifier: TokenVerifier,
+        directory: Directory,
+        keys: KeyStore,
+        sessions: Sessions[Proof],
+        revocations: Revocations,
     ) -> None:
         self._auth = auth
         self._sessions = sessions
+        self._revocations = revocations
         self._verifier = verifier
         self._directory = directory
         self._keys = keys
@@ -92,10 +100,22 @@ class Authenticator:
             raise unauthenticated(SESSION_ENDED)
         subject = proof.subject
         if isinstance(subject, Claims):
-            return await self._confirm_claims(subject, now)
-        if isinstance(subject, ApiKey):
-            return await self._confirm_platform_key(subject, proof.prefixes, now)
-        return self._confirm_local_key(subject, now)
+            principal = await self._confirm_claims(subject, now)
+        elif isinstance(subject, ApiKey):
+            principal = await self._confirm_platform_key(subject, proof.prefixes, now)
+        else:
+            principal = self._confirm_local_key(subject, now)
+        self._refuse_revoked(proof, principal)
+        return principal
+
+    def _refuse_revoked(self, proof: Proof, principal: Principal) -> None:
+        revoked, subject = self._revocations.now, proof.subject
+        if isinstance(subject, Claims):
+            named = subject.identifier in revoked.tokens
+        else:
+            named = proof.identifier in revoked.keys or str(subject.id) in revoked.keys
+        if named or principal.user_id in revoked.users:
+            raise unauthenticated("revoked")
 
     async def _confirm_presented(self, proof: Proof, now: datetime) -> Principal:
         try:
@@ -132,7 +152,7 @@ class Authenticator:
 
     async def _confirm_claims(self, claims: Claims, now: datetime) -> Principal:
         try:
-            check_times(claims, now.timestamp(), self._auth.leeway_seconds)
+            self._verifier.confirm(claims, now.timestamp())
         except TokenError as error:
             raise unauthenticated(str(error)) from error
         user = await self._directory.user(claims.user_id) if claims.user_id is not None else None

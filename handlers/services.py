@@ -16,16 +16,18 @@ from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
+from config.rules import advice
 from config.settings import Settings
 from handlers.address import Network, parse_networks
-from handlers.audit import AuditLog
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
 from handlers.origins import Origins
 from handlers.principal import Authenticator, Proof
+from handlers.revocations import Revocations
 from handlers.sessions import Sessions
 from handlers.tokens import TokenVerifier
+from handlers.trail.journal import AuditLog, open_journal
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
 
@@ -44,12 +46,16 @@ class Services:
     keys: KeyStore
     audit: AuditLog
     limiter: FailureLimiter
+    prefix_limiter: FailureLimiter
     sessions: Sessions[Proof]
     origins: Origins
     authenticator: Authenticator
+    verifier: TokenVerifier
+    revocations: Revocations
     clock: Callable[[], datetime]
     zones: frozenset[str]
     trusted_proxies: tuple[Network, ...]
+    settings_warnings: int  # what `owkai check` and the log of the start say in words
     metrics: Measures = field(default_factory=Measures)
     draining: threading.Event = field(default_factory=threading.Event)
 
@@ -67,12 +73,14 @@ def make_services(
     clock: Callable[[], datetime],
     telemetry: TelemetryBoard | None = None,
 ) -> Services:
-    """Build the services. Raises `KeyFileError`, `KeyStoreError`, `AuditFileError` or ValueError, each naming its setting."""
+    """Build the services. Raises `AuditFileError` or ValueError (key files, key store, revocation list), each naming its setting."""
     verifier = TokenVerifier(settings.auth)
     trusted_proxies = parse_networks(settings.server.trusted_proxies)
     keys = KeyStore(settings.keys_file, clock)
     keys.load()
-    audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
+    revocations = Revocations(settings.auth.revoked_file)
+    revocations.load()
+    audit = open_journal(settings, clock)
     telemetry = telemetry or TelemetryBoard()
     ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
     forecasting = Forecasting(cache, settings, clock, ledger)
@@ -95,12 +103,16 @@ def make_services(
         keys=keys,
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
+        prefix_limiter=FailureLimiter(settings.auth.failed_limit_per_key, settings.auth.failed_window_seconds),
         sessions=sessions,
         origins=Origins(settings),
-        authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions),
+        authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions, revocations),
+        verifier=verifier,
+        revocations=revocations,
         clock=clock,
         zones=zone_names(),
         trusted_proxies=trusted_proxies,
+        settings_warnings=len(advice(settings)),
     )
 
 

@@ -69,6 +69,7 @@ class SessionHandler(ApiHandler):
         self.event = "sign_in"
         read_options(self.request.query_arguments, (), self.services.zones)
         self._require_own_origin()
+        self._require_fit_way()
         presented = self._presented_key()
         self.caller = await self._verify((presented,))
         require_organization(self.caller.principal)

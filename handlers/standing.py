@@ -1,7 +1,8 @@
 """Whether the credentials behind open connections still hold: until the moment they expire, and while their rows say so.
 
-Connections opened with one credential stand and fall together. Three things make a credential be looked at again: a timer
-set for its expiry, a change of the users or api_keys table, and, for credentials those tables do not know, a second gone by.
+Connections opened with one credential stand and fall together. Four things make a credential be looked at again: a timer
+set for its expiry, a change of the users or api_keys table, one of the revocation list or the keys for tokens, and, for
+credentials those tables do not know, a second gone by.
 """
 
 from __future__ import annotations
@@ -192,8 +193,10 @@ class Standings(Generic[Member]):
     def _leeway(self) -> float:
         return self._services.settings.auth.leeway_seconds
 
-    def _version(self) -> int:
-        return self._services.cache.table_version(*TABLES)
+    def _version(self) -> tuple[object, ...]:
+        services = self._services
+        keys = services.verifier.ring.version(services.clock().timestamp())
+        return services.cache.table_version(*TABLES), services.revocations.now, keys
 
 
 def stated_end(caller: Authentication, leeway_seconds: float) -> datetime | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 
 log = logging.getLogger(__name__)
@@ -30,6 +32,14 @@ class VerificationKey:
 
     key_id: str | None
     material: Any
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this key from others, without being it."""
+        data = self.material
+        if not isinstance(data, bytes):
+            data = data.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        return hashlib.sha256(data).hexdigest()
 
 
 def read_public_keys(path: Path, algorithm: str) -> tuple[VerificationKey, ...]:

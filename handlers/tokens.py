@@ -15,13 +15,15 @@ import re
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import jwt
 
-from config.settings import MINIMUM_SECRET_BYTES, Auth
-from handlers.tokenkeys import KeyFileError, VerificationKey, read_public_keys
+from config.settings import Auth
+from handlers.keyring import KeyRing
+from handlers.revocations import token_identifier
+from handlers.tokenkeys import VerificationKey
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Claims:
     expires_at: float
     not_before: float | None
     identifier: str  # jti shortened to a hash, or the token's own hash
+    key: str = ""  # fingerprint of the key that verified it
 
 
 class TokenVerifier:
@@ -60,7 +63,7 @@ class TokenVerifier:
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
-        self._keys = verification_keys(auth) if auth.jwt_enabled else ()
+        self.ring = KeyRing(auth)
         self._kept: OrderedDict[bytes, Claims] = OrderedDict()
 
     def verify(self, text: str, now: float) -> Claims:
@@ -69,15 +72,22 @@ class TokenVerifier:
             raise TokenError("tokens_switched_off")
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         claims = self._kept.get(digest)
-        if claims is None:
-            claims = self._verify_afresh(text, digest)
+        if claims is None or not self.ring.trusts(claims.key, now):
+            self._kept.pop(digest, None)
+            claims = self._verify_afresh(text, digest, now)
             self._kept[digest] = claims
             if len(self._kept) > KEPT_TOKENS:
                 self._kept.popitem(last=False)
         check_times(claims, now, self._auth.leeway_seconds)
         return claims
 
-    def _verify_afresh(self, text: str, digest: bytes) -> Claims:
+    def confirm(self, claims: Claims, now: float) -> None:
+        """Whether verified claims still hold: their dates, and the key they were verified with. Raises `TokenError`."""
+        check_times(claims, now, self._auth.leeway_seconds)
+        if not self.ring.trusts(claims.key, now):
+            raise TokenError("token_key_retired")
+
+    def _verify_afresh(self, text: str, digest: bytes, now: float) -> Claims:
         if len(text) > MAX_TOKEN_BYTES:
             raise TokenError("token_too_large")
         parts = text.split(".", 3)
@@ -86,45 +96,40 @@ class TokenVerifier:
         header, payload, signature = (decode_segment(part) for part in parts)
         if not signature:
             raise TokenError("token_unsigned")
-        self._check_signature(text, check_header(parse_object(header), self._auth.jwt_algorithm))
-        return read_claims(parse_object(payload), self._auth, digest.hex()[:16])
+        key_id = check_header(parse_object(header), self._auth.jwt_algorithm)
+        key = self._check_signature(text, key_id, now)
+        return replace(read_claims(parse_object(payload), self._auth, digest.hex()[:16]), key=key)
 
-    def _check_signature(self, text: str, key_id: str | None) -> None:
-        try:
-            key = select_key(self._keys, key_id)
-            jwt.PyJWS().decode(text, key, algorithms=[self._auth.jwt_algorithm])
-        except TokenError:
-            raise
-        except Exception as error:
-            raise TokenError("token_signature") from error
-
-
-def verification_keys(auth: Auth) -> tuple[VerificationKey, ...]:
-    """The configured keys; raises `KeyFileError` (a ValueError) naming the setting, never a value."""
-    if auth.jwt_algorithm != "HS256":
-        if auth.jwt_public_key_file is None:
-            raise KeyFileError(
-                f"auth.jwt_public_key_file is missing: {auth.jwt_algorithm} needs a PEM or JWKS file with the public keys"
-            )
-        return read_public_keys(auth.jwt_public_key_file, auth.jwt_algorithm)
-    secret = auth.jwt_secret.get_secret_value().encode()
-    if not secret and auth.jwt_secret_file is not None:
-        secret = auth.jwt_secret_file.read_bytes().strip()
-    if len(secret) < MINIMUM_SECRET_BYTES:
-        raise KeyFileError(
-            f"auth.jwt_secret has fewer than {MINIMUM_SECRET_BYTES} bytes; make one with `openssl rand -base64 48`"
-        )
-    return (VerificationKey(None, secret),)
+    def _check_signature(self, text: str, key_id: str | None, now: float) -> str:
+        """The fingerprint of the key that the signature is of."""
+        failure = TokenError("token_unknown_key")
+        for keys in self.ring.sets(now):
+            try:
+                key = select_key(keys, key_id)
+                check_signature(text, key, self._auth.jwt_algorithm)
+            except TokenError as error:
+                failure = error
+            else:
+                return key.fingerprint
+        raise failure
 
 
-def select_key(keys: tuple[VerificationKey, ...], key_id: str | None) -> Any:
+def select_key(keys: tuple[VerificationKey, ...], key_id: str | None) -> VerificationKey:
     """The key a token names; a single key without a name serves every token, several keys need the name."""
     if len(keys) == 1 and (keys[0].key_id is None or key_id is None):
-        return keys[0].material
+        return keys[0]
     for key in keys:
         if key.key_id is not None and key.key_id == key_id:
-            return key.material
+            return key
     raise TokenError("token_unknown_key")
+
+
+def check_signature(text: str, key: VerificationKey, algorithm: str) -> None:
+    """Raises `TokenError` where the signature is not of this key, whatever the library says of it."""
+    try:
+        jwt.PyJWS().decode(text, key.material, algorithms=[algorithm])
+    except Exception as error:
+        raise TokenError("token_signature") from error
 
 
 def decode_segment(text: str) -> bytes:
@@ -189,7 +194,7 @@ def read_claims(payload: dict[str, Any], auth: Auth, fallback_identifier: str) -
     token_id = payload.get("jti")
     identifier = fallback_identifier
     if isinstance(token_id, str) and token_id:
-        identifier = hashlib.sha256(token_id.encode("utf-8", "replace")).hexdigest()[:16]
+        identifier = token_identifier(token_id)
     return Claims(
         user_id=user_id,
         organization_id=_organization(payload),

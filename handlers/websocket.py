@@ -16,6 +16,7 @@ from handlers.broadcaster import Broadcaster
 from handlers.frames import PING_FRAME, StrictProtocol, text_frame
 from handlers.parameters import read_options
 from handlers.problem import Refusal, bad_request, forbidden
+from handlers.trail.writer import stamp as moment
 
 MAX_CLIENT_MESSAGE = 4096
 KERNEL_BUFFER_BYTES = 65_536
@@ -113,8 +114,9 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         if self.services.settings.audit.enabled and self.caller is not None:
             self.services.audit.record(
                 {
-                    "time": self.services.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+                    "time": moment(self.services.clock()),
                     "event": self._end_event,
+                    "route": self.route.name,
                     "request_id": self.request_id,
                     "close_code": self.close_code,
                     "address": self.address,

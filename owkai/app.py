@@ -12,20 +12,23 @@ from collections.abc import Callable
 from functools import partial
 
 from analytics.cache import Cache, CacheBusyError
-from analytics.status import StatusBoard, format_lsn, utc_now
+from analytics.status import StatusBoard, SyncStatus, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
-from config.settings import Settings
 from handlers.application import ApiServer, Services, make_services
-from handlers.audit import AuditFileError
 from handlers.keystore import KeyStoreError
+from handlers.revocations import RevokedFileError
+from handlers.tls import CertificateError
 from handlers.tokenkeys import KeyFileError
-from owkai import logs, verification
+from handlers.trail.journal import AuditLog
+from handlers.trail.place import AuditFileError
+from owkai import auditing, logs, verification
 from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
 from owkai.progress import show_copies
+from owkai.reloading import Reloading
 from owkai.supervisor import supervisor
 from sync.lightcheck import LightCheck
 from sync.loop import SyncLoop
@@ -39,10 +42,13 @@ SYNC_STOP_SECONDS = 10.0
 COLLECTOR_STOP_SECONDS = 1.0  # a call of AWS under way ends with the process
 
 
-def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int:
+def run(
+    loaded: Loaded, *, on_ready: Callable[[int], None] | None = None, again: Callable[[], Loaded] | None = None
+) -> int:
     """Serve until a signal or a failure; returns the exit code (`owkai.exits.Exit`).
 
-    `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz).
+    `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz). `again` reads the
+    settings anew on SIGHUP; without it, only the files that they name are read again.
     """
     settings = loaded.settings
     harden()
@@ -64,20 +70,27 @@ def run(loaded: Loaded, *, on_ready: Callable[[int], None] | None = None) -> int
             Exit.SETTINGS, f"cache.directory: {place}: {error.strerror}; name a directory that is ours to write"
         )
     try:
-        return asyncio.run(_serve(settings, cache, on_ready))
+        return asyncio.run(_serve(loaded, cache, on_ready, again))
     finally:
         cache.close()
 
 
-async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], None] | None) -> int:
+async def _serve(
+    loaded: Loaded, cache: Cache, on_ready: Callable[[int], None] | None, again: Callable[[], Loaded] | None
+) -> int:
+    settings = loaded.settings
     lifecycle, board = Lifecycle(), StatusBoard()
     telemetry = TelemetryBoard(settings.telemetry.source)
-    lifecycle.listen(lambda: _status_line(board, cache))
     try:
         services = make_services(settings, cache, board, utc_now, telemetry)
-    except (KeyFileError, KeyStoreError, AuditFileError) as error:
+    except (KeyFileError, KeyStoreError, RevokedFileError, AuditFileError) as error:
         return _refuse(Exit.SETTINGS, str(error))
-    server = ApiServer(services)
+    try:
+        server = ApiServer(services)
+    except CertificateError as error:
+        services.close()
+        return _refuse(Exit.SETTINGS, str(error))
+    lifecycle.listen(lambda: _status_line(board, cache), Reloading(loaded, again, services, server).reload)
     try:
         port = server.start()
     except OSError as error:
@@ -89,11 +102,16 @@ async def _serve(settings: Settings, cache: Cache, on_ready: Callable[[int], Non
     verifier = Verifier(settings, cache, sync, board, utc_now)
     check = LightCheck(verifier, board, settings.sync.verify_seconds)
     control = ControlServer(
-        settings.cache.directory / SOCKET, {verification.COMMAND: partial(verification.answer, verifier)}
+        settings.cache.directory / SOCKET,
+        {
+            verification.COMMAND: partial(verification.answer, verifier),
+            auditing.COMMAND: partial(auditing.answer, services.audit),
+        },
     )
     lifecycle.stage = Stage.SERVING
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
-    watch = asyncio.create_task(_watch(sync, lifecycle))
+    services.audit.note("start", **auditing.process(settings, port))
+    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit))
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     manager = supervisor()
     telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
@@ -130,10 +148,14 @@ async def _listen_to_operator(control: ControlServer) -> None:
         log.warning("operator commands such as `owkai verify` cannot reach this server: %s", error)
 
 
-async def _watch(sync: SyncLoop, lifecycle: Lifecycle) -> None:
-    """Ends the server when sync ended for good, which it says in `failed`."""
+async def _watch(sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog) -> None:
+    """Ends the server when sync ended for good, which it says in `failed`; records each change of what sync does."""
+    role = auditing.sync_role(SyncStatus())  # sync may be further already
     while sync.failed is None:
         await asyncio.sleep(WATCH_SECONDS)
+        if (now := auditing.sync_role(board.current)) != role:
+            journal.note("sync", before=role, now=now)
+            role = now
     lifecycle.end(Exit.BUSY, sync.failed)
 
 
@@ -144,6 +166,7 @@ async def _drain(lifecycle: Lifecycle, services: Services, server: ApiServer, sy
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.drain(), bound + 2)
     await asyncio.to_thread(sync.stop, SYNC_STOP_SECONDS)
+    services.audit.note("stop", reason=lifecycle.reason or "error", exit_code=int(lifecycle.exit))
     services.close()
 
 

@@ -34,6 +34,7 @@ def inspect(loaded: Loaded) -> list[Finding]:
         findings.append(Finding("warning", "account", "this is root", "run the server with an account of its own"))
     holder = cache_holder(settings.cache.directory)
     findings += inspect_directory(settings.cache.directory, holder)
+    findings += inspect_certificate(settings)
     findings += inspect_public_keys(settings)
     findings += inspect_keys(settings)
     findings += inspect_port(settings, holder)
@@ -109,6 +110,22 @@ def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
         yield Finding("warning", subject, f"{directory} has {free // 1_000_000} MB left", "make room or move the cache")
     held = f"; a running server (process {holder}) holds it" if holder else ""
     yield Finding("ok", subject, f"{directory} is ours to write, {free // 1_000_000_000} GB free{held}")
+
+
+def inspect_certificate(settings: Settings) -> Iterator[Finding]:
+    """Whether the port can speak TLS with what the settings name."""
+    from handlers.tls import CertificateError, load_identity
+    from sync.preflight import Finding
+
+    try:
+        identity = load_identity(settings.server, utc_now())
+    except CertificateError as error:
+        yield Finding("error", "TLS", str(error))
+        return
+    if identity is not None:
+        yield Finding("ok", "TLS", f"the certificate is valid until {identity.not_after:%Y-%m-%d}")
+        for warning in identity.warnings:
+            yield Finding("warning", "TLS", warning)
 
 
 def inspect_public_keys(settings: Settings) -> Iterator[Finding]:

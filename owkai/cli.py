@@ -16,7 +16,7 @@ from owkai.exits import Exit
 
 if TYPE_CHECKING:
     from config.load import Loaded
-    from handlers.keystore import KeyStore
+    from handlers.keystore import KeyStore, LocalKey
 
 DISTRIBUTION = "owkai-analytics"
 DEMO_PORT = 8480
@@ -61,19 +61,29 @@ def serve(
     """
     shortcuts = {"server.host": host, "server.port": port, "log.format": log_format}
     loaded = load(file, assignments, shortcuts, serving=True)
+    from config.load import load_settings
     from owkai.app import run
 
-    sys.exit(run(loaded))
+    overrides = given(assignments, shortcuts)
+    sys.exit(run(loaded, again=lambda: load_settings(loaded.file, os.environ, overrides, serving=True)))
 
 
 @main.command(epilog=EXIT_HELP)
 @config_option
 @set_option
-def check(file: Path | None, assignments: tuple[str, ...]) -> None:
+@click.option(
+    "--sql", "as_sql", is_flag=True, help="Print the SQL that gives the source role its least rights; no check."
+)
+def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool) -> None:
     """Check settings, source, privileges and cache directory, and say what is missing.
 
     Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
     """
+    if as_sql:
+        from sync.privileges import least_privilege_sql
+
+        click.echo(least_privilege_sql(load(file, assignments).settings))
+        return
     loaded = load(file, assignments, serving=True)
     from owkai.checks import inspect, report
 
@@ -163,11 +173,16 @@ def keys_create(
     file: Path | None, assignments: tuple[str, ...], org: int, role: str, email: str, days: int | None
 ) -> None:
     """Make a key and print it once; the server keeps only its hash."""
-    store = key_store(load(file, assignments))
+    loaded = load(file, assignments)
+    store = key_store(loaded)
     try:
         text, key = store.create(org, role, email, days)
     except ValueError as error:
         fail(Exit.SETTINGS, str(error))
+    unrecorded = recorded(loaded, "key_create", key)
+    if unrecorded and loaded.settings.audit.on_failure == "refuse":
+        store.revoke(key.id)
+        fail(Exit.FAILED, f"no key was made, because that could not be recorded: {unrecorded}")
     click.echo(text)
     until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
     click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
@@ -198,11 +213,83 @@ def keys_list(file: Path | None, assignments: tuple[str, ...]) -> None:
 @click.argument("name", metavar="ID-OR-PREFIX")
 def keys_revoke(file: Path | None, assignments: tuple[str, ...], name: str) -> None:
     """Revoke the key with this id or prefix (see `owkai keys list`)."""
+    loaded = load(file, assignments)
     try:
-        key = key_store(load(file, assignments)).revoke(name)
+        key = key_store(loaded).revoke(name)
     except (KeyError, ValueError) as error:
         fail(Exit.FAILED, str(error.args[0] if error.args else error))
     click.echo(f"revoked {key.id} ({key.email}); a running server refuses it within a second")
+    if unrecorded := recorded(loaded, "key_revoke", key):
+        fail(Exit.FAILED, f"the revocation could not be recorded: {unrecorded}")
+
+
+@main.group()
+def audit() -> None:
+    """The record of every access: is it whole, and what does it say?"""
+
+
+FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+
+
+@audit.command("verify", epilog=EXIT_HELP)
+@config_option
+@set_option
+@FILES
+def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[Path, ...]) -> None:
+    """Check that no record was changed, removed, moved or inserted, over all files of the trail.
+
+    Takes the files of the settings, or copies named as FILES. Exits with 1 and the first bad line when the trail is
+    not whole. Changes nothing; the server may run.
+    """
+    settings = load(file, assignments).settings
+    from handlers.trail.place import AuditFileError
+    from owkai.auditing import verdict_lines, verify
+
+    try:
+        verdict = verify(settings, files)
+    except AuditFileError as error:
+        fail(Exit.SETTINGS, str(error))
+    click.echo("\n".join(verdict_lines(verdict)))
+    sys.exit(Exit.OK if verdict.whole else Exit.FAILED)
+
+
+@audit.command("report", epilog=EXIT_HELP)
+@config_option
+@set_option
+@click.option("--since", metavar="WHEN", help="From this date or moment on (UTC), e.g. 2025-01-15.")
+@click.option("--until", metavar="WHEN", help="Up to the end of this date, or before this moment (UTC).")
+@click.option(
+    "--by", "dimensions", multiple=True, type=click.Choice(["user", "endpoint", "outcome", "day"]),
+    help="Count by this; may be repeated. Default: all.",
+)  # fmt: skip
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@FILES
+def audit_report(
+    file: Path | None,
+    assignments: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    dimensions: tuple[str, ...],
+    form: str | None,
+    files: tuple[Path, ...],
+) -> None:
+    """Count accesses by user, endpoint, outcome and day. Reads the trail, or copies named as FILES, and changes nothing."""
+    settings = load(file, assignments).settings
+    from handlers.trail import report as reports
+    from owkai.auditing import parse_moment, report
+
+    try:
+        start = parse_moment(since, end=False) if since else None
+        end = parse_moment(until, end=True) if until else None
+    except ValueError:
+        fail(Exit.SETTINGS, "--since and --until take a date or moment, e.g. 2025-01-15 or 2025-01-15T14:30:00+01:00")
+    try:
+        found = report(settings, files, start, end)
+    except (OSError, ValueError, RuntimeError) as error:
+        fail(Exit.FAILED, f"the trail cannot be read: {error}")
+    write = {"json": reports.as_json, "csv": reports.as_csv}.get(form or "", reports.as_text)
+    click.echo(write(found, dimensions or reports.DIMENSIONS), nl=form != "csv")
 
 
 @main.command()
@@ -311,16 +398,22 @@ def load(
     """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
     from config.load import SettingsError, default_file, load_settings
 
-    overrides = {key: str(value) for key, value in (shortcuts or {}).items() if value is not None}
+    overrides = given(assignments, shortcuts or {})
+    try:
+        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
+    except SettingsError as error:
+        fail(Exit.SETTINGS, str(error))
+
+
+def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
+    """What the command line says of settings, by key; the assignments win over the shortcuts."""
+    overrides = {key: str(value) for key, value in shortcuts.items() if value is not None}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
             fail(Exit.SETTINGS, "--set takes key=value, e.g. --set server.port=9000")
         overrides[key.strip()] = value
-    try:
-        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
-    except SettingsError as error:
-        fail(Exit.SETTINGS, str(error))
+    return overrides
 
 
 def key_store(loaded: Loaded) -> KeyStore:
@@ -334,6 +427,20 @@ def key_store(loaded: Loaded) -> KeyStore:
         owner = directory.stat().st_uid
         fail(Exit.SETTINGS, f"{directory} belongs to account {owner}; run this command as that account")
     return KeyStore(loaded.settings.keys_file)
+
+
+def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
+    """Record in the audit trail what was done with a local key; why that was not possible, or None."""
+    from owkai.auditing import NotRecordedError, record_operator
+
+    try:
+        record_operator(
+            loaded.settings, event, organization_id=key.organization_id, key=key.id, key_prefix=key.prefix,
+            key_role=key.role, key_email=key.email,
+        )  # fmt: skip
+    except NotRecordedError as error:
+        return str(error)
+    return None
 
 
 def fail(code: Exit, text: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import resource
@@ -15,6 +16,7 @@ from owkai.exits import Exit
 
 log = logging.getLogger(__name__)
 
+PR_SET_DUMPABLE = 4
 SPARE_DESCRIPTORS = 100  # cache, log, source, and what the interpreter has open
 
 
@@ -53,13 +55,14 @@ class Lifecycle:
         """Until somebody asked for the end."""
         await self._ended.wait()
 
-    def listen(self, report: Callable[[], str]) -> None:
-        """Take over the signals on the running loop. SIGUSR1 logs `report()`; SIGHUP ends a server on a terminal."""
+    def listen(self, report: Callable[[], str], reload: Callable[[], None]) -> None:
+        """Take over the signals on the running loop. SIGUSR1 logs `report()`; SIGHUP calls `reload()`, on a terminal it
+        ends the server."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_signal, number)
         on_terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up, on_terminal)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, on_terminal, reload)
         loop.add_signal_handler(signal.SIGUSR1, lambda: log.info("%s", report()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: log.info("SIGUSR2 has no meaning here"))
 
@@ -76,17 +79,20 @@ class Lifecycle:
             os.kill(os.getpid(), number)
         self.end(Exit.OK, number.name)
 
-    def _hang_up(self, on_terminal: bool) -> None:
+    def _hang_up(self, on_terminal: bool, reload: Callable[[], None]) -> None:
         if on_terminal:
             self.end(Exit.OK, "SIGHUP")
-        else:
-            log.info("SIGHUP: settings are read at the start alone; restart the server to change them")
+        elif not self.ending:
+            reload()
 
 
 def harden() -> None:
-    """Files of this process are private, and no core dump shows its memory."""
+    """Files of this process are private, and neither a core dump nor another process of this account shows its memory."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # Also closes /proc/PID/environ, where secrets given by the environment would stand to be read.
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def raise_descriptor_limit(connections: int) -> str | None:

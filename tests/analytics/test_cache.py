@@ -95,7 +95,7 @@ def test_a_read_that_is_open_during_a_swap_keeps_its_generation(given: Settings)
     assert (given.cache.directory / CURRENT).read_text() == store.path.name  # type: ignore[union-attr]
 
 
-def test_a_copy_that_was_not_published_is_not_there_after_a_restart(given: Settings) -> None:
+def test_upg_01_a_copy_that_was_not_published_is_not_there_after_a_restart(given: Settings) -> None:
     make(given)
     cache = Cache(given.cache)
     store = cache.build(ORIGIN)
@@ -188,7 +188,7 @@ DAMAGES = [garbage, empty, truncated, flipped_header, foreign, other_version, in
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_sql_09_a_file_that_cannot_be_used_is_set_aside_and_the_cache_rebuilt(
+def test_sql_09_upg_02_a_file_that_cannot_be_used_is_set_aside_and_the_cache_rebuilt(
     given: Settings, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = make(given)

@@ -198,7 +198,18 @@ def test_one_table_cannot_serve_twice() -> None:
     ("variables", "words"),
     [
         ({"SERVER_HOST": "0.0.0.0"}, "plain HTTP"),
-        ({"SERVER_HOST": "::", "SERVER_TRUSTED_PROXIES": "10.0.0.1", "MOCK_DATA": "true"}, "the demo is reachable"),
+        (
+            {
+                "SERVER_HOST": "::",
+                "SERVER_TRUSTED_PROXIES": "10.0.0.1",
+                "SERVER_BEHIND_PROXY": "yes",
+                "MOCK_DATA": "true",
+            },
+            "the demo is reachable",
+        ),
+        ({"SERVER_HOST": "0.0.0.0", "SERVER_TRUSTED_PROXIES": "10.0.0.1"}, "server.behind_proxy = true"),
+        ({"AUDIT_ANCHOR_FILE": "/etc/owkai-anchor", "AUDIT_FILE": "/etc/owkai-audit"}, "lies beside the audit file"),
+        ({"AUDIT_ON_FAILURE": "continue"}, "served all the same"),
         (
             {"SERVER_TRUSTED_PROXIES": "10.0.0.7", "WEBSOCKET_ALLOWED_ORIGINS": ""},
             "no browser on another machine can sign in",

@@ -126,7 +126,7 @@ async def test_a_draining_server_ends_open_requests_and_takes_no_new_ones(
     assert await idle_reader.read() == b""
     for writer in (kept, idle):
         writer.close()
-    assert served.audit_file.read_text().count('"status": 200') == 1
+    assert served.audit_file.read_text().count('"status":200') == 1
     await served.server.drain()
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.audit import MAX_QUEUED, AuditLog
 from handlers.frames import may_be_sent, text_frame
 from handlers.keystore import KeyStore
 from handlers.redaction import SECRET_RUN, shown, shown_path
+from handlers.trail.journal import AuditLog
+from handlers.trail.writer import Shape
 from tests.handlers.world import NOW
 
 
@@ -25,15 +24,8 @@ def store(tmp_path: Path) -> KeyStore:
     return KeyStore(tmp_path / "keys.json", lambda: NOW)
 
 
-@pytest.fixture
-def audit(tmp_path: Path) -> Iterator[AuditLog]:
-    log = AuditLog(tmp_path / "audit.jsonl")
-    yield log
-    log.close()
-
-
 def test_records_are_written_in_order_and_all_of_them(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path / "audit.jsonl")
+    log = AuditLog(Shape(tmp_path / "audit.jsonl"))
     for number in range(5000):
         log.record({"n": number, "text": "a\nb\u2028c"})
     log.close()
@@ -45,52 +37,15 @@ def test_records_are_written_in_order_and_all_of_them(tmp_path: Path) -> None:
 
 def test_records_are_appended_to_what_is_there(tmp_path: Path) -> None:
     for number in range(2):
-        log = AuditLog(tmp_path / "audit.jsonl")
+        log = AuditLog(Shape(tmp_path / "audit.jsonl"))
         log.record({"n": number})
         log.close()
-    assert (tmp_path / "audit.jsonl").read_text() == '{"n": 0}\n{"n": 1}\n'
-
-
-def test_records_beyond_the_queue_are_counted_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = AuditLog(tmp_path / "audit.jsonl")
-    gate, entered = threading.Event(), threading.Event()
-    real = log._append
-
-    def held(data: bytes) -> None:
-        entered.set()
-        gate.wait(10)
-        real(data)
-
-    monkeypatch.setattr(log, "_append", held)
-    log.record({"n": "first"})
-    assert entered.wait(5)
-    for number in range(MAX_QUEUED + 7):
-        log.record({"n": number})
-    gate.set()
-    assert log.flush(20)
-    log.record({"n": "last"})
-    log.close()
     lines = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_bytes().splitlines()]
-    assert lines[-2] == {"time": None, "event": "records_lost", "count": 7}
-    assert lines[-1] == {"n": "last"}
+    assert [(line["seq"], line["n"]) for line in lines] == [(1, 0), (2, 1)]
+    assert lines[1]["prev"] == lines[0]["hash"]
 
 
-def test_a_failing_disk_is_counted_and_does_not_stop_the_thread(
-    audit: AuditLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = os.open("/dev/full", os.O_WRONLY)
-    real, audit._descriptor = audit._descriptor, full
-    audit.record({"n": 1})
-    assert audit.flush()
-    assert audit.failed_writes == 1
-    audit._descriptor = real
-    os.close(full)
-    audit.record({"n": 2})
-    assert audit.flush()
-    assert audit.failed_writes == 1
-
-
-def test_an_audit_log_without_a_file_records_nothing() -> None:
+def test_an_audit_log_without_a_place_records_nothing() -> None:
     log = AuditLog(None)
     log.record({"n": 1})
     assert log.flush()

@@ -48,7 +48,7 @@ def test_upg_06_other_signals_are_defined_and_do_not_end_the_server(tmp_path: Pa
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
             server.signal(number)
         wait_for(lambda: "cache version 0" in server.messages(), "SIGUSR1's report")
-        wait_for(lambda: "settings are read at the start" in server.messages(), "SIGHUP's answer")
+        wait_for(lambda: "SIGHUP: settings unchanged" in server.messages(), "SIGHUP's answer")
         assert server.get("/healthz")[0] == 200
 
 

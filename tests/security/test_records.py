@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from analytics.cache import Cache
-from handlers.audit import AuditFileError, AuditLog
 from handlers.redaction import client_request_id, shown, shown_path
 from handlers.requestlog import FRAMEWORK_LOGGERS, FrameworkTexts, bridle_framework_loggers
+from handlers.trail.journal import AuditLog
+from handlers.trail.place import AuditFileError
+from handlers.trail.writer import Shape
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
 from tests.handlers.world import ADMIN_1, USER_1, LocalKeys
@@ -142,7 +144,7 @@ def test_aud_10_what_looks_like_a_credential_is_masked() -> None:
 def test_aud_11_the_file_is_private_and_never_a_link(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        log = AuditLog(tmp_path / "new" / "audit.jsonl")
+        log = AuditLog(Shape(tmp_path / "new" / "audit.jsonl"))
         log.record({"event": "x"})
         log.close()
     finally:
@@ -156,7 +158,7 @@ def test_aud_11_the_file_is_private_and_never_a_link(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for path in (link, folder, pipe, Path("/dev/full")):
         with pytest.raises(AuditFileError, match=r"audit\.file must name"):
-            AuditLog(path)
+            AuditLog(Shape(path))
 
 
 @pytest.mark.gen_test

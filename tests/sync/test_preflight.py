@@ -6,9 +6,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from analytics.status import Phase
+from config.settings import Settings
 from sync.preflight import inspect_source
+from sync.privileges import least_privilege_sql, source_role
 from sync.source import drop_replication
 from tests.postgres import Database
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until
@@ -69,6 +72,72 @@ def test_rep_06_rights_to_write_are_warned_about(database: Database, role: str, 
         if f.level == "warning"
     ]
     assert any("may write" in line and "REVOKE" in line for line in warnings)
+
+
+def test_rep_06_the_printed_sql_gives_all_that_is_needed_and_nothing_else(database: Database, tmp_path: Path) -> None:
+    """Exactly what `owkai check --sql` prints, run by psql's rules, and then the check, the copy and the stream."""
+    name = f"least's 100%s {database.name}"[:63]
+    quoted = sql.Identifier(name).as_string(None)
+    dsn = psycopg.conninfo.make_conninfo(database.dsn, user=name, password="least-password")
+    settings = settings_for(database, tmp_path, dsn, source={"manage_publication": False})
+    text = least_privilege_sql(settings)
+    assert "least-password" not in text
+    try:
+        database.execute(text)
+        database.execute(text)  # again: it changes nothing
+        database.execute(f"alter role {quoted} password 'least-password'")
+        found = inspect_source(settings)
+        assert [str(finding) for finding in found if finding.level == "error"] == []
+        assert not [str(finding) for finding in found if finding.level == "warning" and name in str(finding)]
+        with running_sync(database, tmp_path, dsn=dsn, source={"manage_publication": False}) as sync:
+            sync.streaming()
+            database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
+            assert assert_equal(sync, database) >= 1
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for statement in (
+                "select password from users", "select * from users", "select name from api_keys",
+                "select extra_data from agent_actions", "delete from users", "update users set role = 'admin'",
+                "insert into audit_logs (action) values ('x')", "truncate agent_actions",
+                "select * from organizations", "create table public.mine (id int)",
+            ):  # fmt: skip
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement)
+        row = database.execute(
+            "select rolsuper, rolcreaterole, rolcreatedb, rolbypassrls, rolreplication from pg_roles where rolname = %s",
+            [name],
+        ).fetchone()
+        assert row == (False, False, False, False, True)
+    finally:
+        database.execute(f"drop owned by {quoted}; drop role {quoted}")
+
+
+def test_rep_06_the_printed_sql_follows_the_settings_and_the_tables(database: Database, tmp_path: Path) -> None:
+    name = f"least_{database.name}"
+    database.execute(
+        "alter table agent_actions rename to actions; alter table actions rename column agent_id to agent;"
+        " alter table actions drop column mitre_technique; alter table audit_logs rename column created_at to timestamp;"
+        " alter table users enable row level security; alter table users replica identity full"
+    )
+    dsn = psycopg.conninfo.make_conninfo(database.dsn, user=name, password="least-password")
+    tables = {"agent_actions": "actions", "api_keys": ""}
+    source = {"tables": tables, "columns": {"agent_actions": {"agent_id": "agent"}}, "publication": "owkai_least"}
+    try:
+        for mode in ("poll", "stream"):
+            settings = settings_for(database, tmp_path / mode, dsn, source=source, sync={"mode": mode})
+            database.execute(least_privilege_sql(settings))
+            database.execute(f"alter role {name} password 'least-password'")
+            row = database.execute(
+                "select rolbypassrls, rolreplication from pg_roles where rolname = %s", [name]
+            ).fetchone()
+            assert row == (True, mode == "stream")
+            assert [str(finding) for finding in inspect_source(settings) if finding.level == "error"] == []
+    finally:
+        database.execute(f"drop owned by {name}; drop role {name}")
+
+
+def test_rep_06_the_role_is_that_of_the_connection_string_or_owkai() -> None:
+    for dsn, role in (("postgresql://me@h/d", "me"), ("postgresql://h/d", "owkai"), ("", "owkai")):
+        assert source_role(Settings.model_validate({"source": {"dsn": dsn}})) == role
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What SIGHUP does: settings are read again, keys, certificate and revocation list exchanged, the audit file looked for.
+
+Each part by itself: one that is broken stays as it was, with one line in the log, and the others are exchanged all the same.
+The record in the audit trail says what became of each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from config.load import Loaded, SettingsError
+from config.secrets import secret_texts
+from config.settings import Settings
+from config.tree import leaves
+from handlers.application import ApiServer
+from handlers.revocations import RevokedFileError
+from handlers.services import Services
+from handlers.tls import CertificateError
+from handlers.tokenkeys import KeyFileError
+from owkai import logs
+
+log = logging.getLogger(__name__)
+
+# What is exchanged while the server runs; everything else waits for a restart.
+EXCHANGED = frozenset(
+    {
+        "auth.jwt_secret", "auth.jwt_secret_file", "auth.jwt_public_key_file", "auth.jwt_overlap_seconds",
+        "server.tls_certificate_file", "server.tls_key_file", "server.tls_key_password_file", "log.level", "log.format",
+    }
+)  # fmt: skip
+
+
+class Reloading:
+    """Holds the settings in force. `again` reads them anew; None: they do not change, only the files they name."""
+
+    def __init__(
+        self, loaded: Loaded, again: Callable[[], Loaded] | None, services: Services, server: ApiServer
+    ) -> None:
+        self._settings = loaded.settings
+        self._secrets = secret_texts(loaded.settings)
+        self._again = again
+        self._services = services
+        self._server = server
+
+    def reload(self) -> None:
+        """Exchange what can be. Raises nothing that a broken file can cause."""
+        services = self._services
+        services.audit.reopen()
+        said, settings = self._read_settings()
+        parts = {"settings": said}
+        now = services.clock().timestamp()
+        parts["tokens"] = attempt("tokens", lambda: services.verifier.ring.reload(settings.auth, now))
+        parts["revocations"] = attempt("revocations", services.revocations.load)
+        parts["certificate"] = attempt("certificate", lambda: self._server.reload_identity(settings.server))
+        failed = [name for name, outcome in parts.items() if outcome == "kept"]
+        services.audit.note("reload", outcome="error" if failed else "success", **parts)
+        log.info("SIGHUP: %s", ", ".join(f"{name} {outcome}" for name, outcome in parts.items()))
+
+    def _read_settings(self) -> tuple[str, Settings]:
+        """What became of the settings, and those in force now."""
+        if self._again is None:
+            return "unchanged", self._settings
+        try:
+            loaded = self._again()
+        except SettingsError as error:
+            log.error("the settings stay as they are: %s", "; ".join(error.lines))
+            return "kept", self._settings
+        different = [leaf.key for leaf in leaves() if leaf.value(loaded.settings) != leaf.value(self._settings)]
+        if not different:
+            return "unchanged", self._settings
+        self._secrets = tuple(sorted({*self._secrets, *secret_texts(loaded.settings)}, key=len, reverse=True))
+        logs.set_up(loaded.settings.log, self._secrets)
+        waiting = [key for key in different if key not in EXCHANGED]
+        if waiting:
+            log.warning("a restart is needed for: %s", ", ".join(waiting))
+        self._settings = loaded.settings
+        return "exchanged, in part after a restart" if waiting else "exchanged", self._settings
+
+
+def attempt(name: str, exchange: Callable[[], object]) -> str:
+    """exchanged, unchanged, or kept where the new one cannot be used, which is logged."""
+    try:
+        return "exchanged" if exchange() else "unchanged"
+    except (KeyFileError, RevokedFileError, CertificateError) as error:
+        log.error("%s stay as they are: %s", name, error)
+        return "kept"
