@@ -159,13 +159,15 @@ def test_an_altered_byte_that_no_start_notices_is_found_by_check(bundle: Bundle,
 def test_a_damaged_or_cut_file_says_so_and_leaves_nothing(bundle: Bundle, tmp_path: Path) -> None:
     data = bundle.path.read_bytes()
     broken, runtime = tmp_path / "owkai", tmp_path / "runtime"
-    middle = bundle.launcher_bytes + bundle.payload_bytes // 2
-    broken.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    broken.chmod(0o755)
-    done = start(Bundle(broken), runtime)
-    assert done.returncode == 2
-    assert "this file is damaged; compare it with SHA256SUMS" in done.stderr
-    assert [path.name for path in runtime.iterdir()] == [".lock"]
+    end = bundle.launcher_bytes + bundle.payload_bytes
+    # In the middle, and the last byte of the checksum over everything before it.
+    for place in (end - bundle.payload_bytes // 2, end - 1):
+        broken.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        broken.chmod(0o755)
+        done = start(Bundle(broken), runtime)
+        assert done.returncode == 2
+        assert "this file is damaged; compare it with SHA256SUMS" in done.stderr
+        assert [path.name for path in runtime.iterdir()] == [".lock"]
     broken.write_bytes(data[: len(data) // 2])
     done = start(Bundle(broken), runtime)
     assert done.returncode == 2

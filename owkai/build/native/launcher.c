@@ -41,6 +41,7 @@
 #define LOOSE_PREFIX ".old-"
 #define SETTLED "SETTLED"
 #define BLOCK (1 << 20)
+#define MANIFEST_MOST (64 << 20)
 
 struct trailer { /* the last bytes of the file, little endian as x86-64 is; owkai/build/archive.py writes it */
     uint64_t payload_offset, payload_bytes, manifest_bytes, unpacked_bytes;
@@ -91,7 +92,9 @@ static int open_bundle(struct bundle *bundle) {
     off_t end = facts.st_size - (off_t)sizeof *trailer;
     if (end < 0 || pread(bundle->file, trailer, sizeof *trailer, end) != (ssize_t)sizeof *trailer ||
         memcmp(trailer->magic, MAGIC, sizeof trailer->magic) != 0 ||
-        trailer->payload_offset + trailer->payload_bytes != (uint64_t)end) {
+        trailer->payload_offset > (uint64_t)end || trailer->payload_bytes != (uint64_t)end - trailer->payload_offset ||
+        trailer->manifest_bytes > MANIFEST_MOST || trailer->name[sizeof trailer->name - 1] != 0 ||
+        trailer->libc[sizeof trailer->libc - 1] != 0) {
         say("this file is cut short or was changed: compare it with SHA256SUMS and fetch it again");
         return -1;
     }
@@ -187,10 +190,17 @@ static int next_entry(char **cursor, char *kind, uint64_t *size, char **path, ch
     return 1;
 }
 
-static int entry_is_right(int folder, const struct trailer *trailer, char kind, uint64_t size, const char *path) {
+static int leads_to(int folder, const char *path, const char *target) {
+    char found[PATH_MAX];
+    ssize_t length = readlinkat(folder, path, found, sizeof found);
+    return length == (ssize_t)strlen(target) && memcmp(found, target, (size_t)length) == 0;
+}
+
+static int entry_is_right(int folder, const struct trailer *trailer, char kind, uint64_t size, const char *path,
+                          const char *target) {
     struct stat facts;
     if (fstatat(folder, path, &facts, AT_SYMLINK_NOFOLLOW) != 0 || !owned_well(&facts)) return 0;
-    if (kind == 'l') return S_ISLNK(facts.st_mode);
+    if (kind == 'l') return S_ISLNK(facts.st_mode) && leads_to(folder, path, target);
     if (facts.st_mtime != trailer->time || (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0) return 0;
     if (kind == 'd') return S_ISDIR(facts.st_mode);
     return S_ISREG(facts.st_mode) && (uint64_t)facts.st_size == size && (kind != 'x' || (facts.st_mode & S_IXUSR) != 0);
@@ -208,7 +218,7 @@ static int is_whole(int folder, const struct trailer *trailer) {
         sha256(manifest, trailer->manifest_bytes, digest);
         whole = memcmp(digest, trailer->manifest_sha256, sizeof digest) == 0;
         while (whole && next_entry(&cursor, &kind, &size, &path, &target))
-            whole = entry_is_right(folder, trailer, kind, size, path);
+            whole = entry_is_right(folder, trailer, kind, size, path, target);
     }
     if (file >= 0) close(file);
     free(manifest);
@@ -224,25 +234,40 @@ struct reader { /* the decompressed bundle as a stream */
     uint64_t left;
     off_t at;
     unsigned char *buffer;
+    size_t expected; /* 0 when the end, with the checksum of all before it, was reached */
 };
+
+/* One step of decompression; -1 where the bundle is damaged or at its end. */
+static int step(struct reader *reader, ZSTD_outBuffer *out) {
+    if (reader->in.pos == reader->in.size && reader->left > 0) {
+        size_t wanted = reader->left < BLOCK ? (size_t)reader->left : BLOCK;
+        ssize_t got = pread(reader->file, reader->buffer, wanted, reader->at);
+        if (got <= 0) return -1;
+        reader->at += got;
+        reader->left -= (uint64_t)got;
+        reader->in = (ZSTD_inBuffer){reader->buffer, (size_t)got, 0};
+    }
+    size_t before = out->pos, fed = reader->in.pos;
+    reader->expected = ZSTD_decompressStream(reader->stream, out, &reader->in);
+    if (ZSTD_isError(reader->expected)) return -1;
+    return reader->expected != 0 && out->pos == before && reader->in.pos == fed && reader->left == 0 ? -1 : 0;
+}
 
 /* Exactly `size` bytes of the bundle; -1 where it is damaged. */
 static int take(struct reader *reader, void *into, size_t size) {
     ZSTD_outBuffer out = {into, size, 0};
-    while (out.pos < out.size) {
-        if (reader->in.pos == reader->in.size && reader->left > 0) {
-            size_t wanted = reader->left < BLOCK ? (size_t)reader->left : BLOCK;
-            ssize_t got = pread(reader->file, reader->buffer, wanted, reader->at);
-            if (got <= 0) return -1;
-            reader->at += got;
-            reader->left -= (uint64_t)got;
-            reader->in = (ZSTD_inBuffer){reader->buffer, (size_t)got, 0};
-        }
-        size_t before = out.pos, fed = reader->in.pos;
-        if (ZSTD_isError(ZSTD_decompressStream(reader->stream, &out, &reader->in))) return -1;
-        if (out.pos == before && reader->in.pos == fed && reader->left == 0) return -1;
-    }
+    while (out.pos < out.size)
+        if (step(reader, &out) != 0) return -1;
     return 0;
+}
+
+/* Whether what was taken is all there is, and its checksum is right. */
+static int is_at_end(struct reader *reader) {
+    unsigned char more;
+    ZSTD_outBuffer out = {&more, 1, 0};
+    while (reader->expected != 0)
+        if (step(reader, &out) != 0 || out.pos != 0) return 0;
+    return reader->left == 0 && reader->in.pos == reader->in.size;
 }
 
 static int write_all(int file, const unsigned char *bytes, size_t size) {
@@ -300,6 +325,10 @@ static int unpack_entries(struct reader *reader, int folder, const struct traile
         else if (kind == 'l') result = symlinkat(target, folder, path);
         else result = write_file(reader, folder, kind, size, path, trailer->time);
     }
+    if (result == 0 && !is_at_end(reader)) {
+        errno = 0;
+        result = -1;
+    }
     /* A folder's time is set when nothing more comes into it: it then tells whether its entries are still the same. */
     for (cursor = lines; result == 0 && next_entry(&cursor, &kind, &size, &path, &target);)
         if (kind == 'd') result = set_time(folder, path, trailer->time);
@@ -351,7 +380,7 @@ static int unpack(const struct bundle *bundle, const char *base_path, int base) 
     struct statvfs room;
     char fresh[NAME_MAX], aside[NAME_MAX];
     struct reader reader = {ZSTD_createDStream(), {NULL, 0, 0}, bundle->file, trailer->payload_bytes,
-                            (off_t)trailer->payload_offset, malloc(BLOCK)};
+                            (off_t)trailer->payload_offset, malloc(BLOCK), 1};
     if (!libc_will_do(trailer->libc)) exit(EXIT_UNFIT); /* before the disk is filled with what cannot run */
     remove_leftovers(base, trailer->name);
     if (fstatvfs(base, &room) == 0 && room.f_bavail * room.f_frsize < trailer->unpacked_bytes)

@@ -52,7 +52,7 @@ static void sha256(const void *data, size_t size, unsigned char digest[SHA256_BY
     for (size_t at = 0; at < whole; at += 64) sha256_block(state, bytes + at);
     memcpy(last, bytes + whole, rest);
     last[rest] = 0x80;
-    for (int i = 0; i < 8; i++) last[tail - 1 - i] = (unsigned char)((uint64_t)size * 8 >> 8 * i);
+    for (size_t i = 0; i < 8; i++) last[tail - 1 - i] = (unsigned char)((uint64_t)size * 8 >> 8 * i);
     for (size_t at = 0; at < tail; at += 64) sha256_block(state, last + at);
     for (int i = 0; i < SHA256_BYTES; i++) digest[i] = (unsigned char)(state[i / 4] >> (24 - 8 * (i % 4)));
 }
