@@ -18,6 +18,7 @@ from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
 from config.settings import Settings
 from handlers.address import Network, parse_networks
+from handlers.allowance import Allowances
 from handlers.audit import AuditLog
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
@@ -42,6 +43,7 @@ class Services:
     keys: KeyStore
     audit: AuditLog
     limiter: FailureLimiter
+    allowances: Allowances
     authenticator: Authenticator
     clock: Callable[[], datetime]
     zones: frozenset[str]
@@ -85,6 +87,7 @@ def make_services(
         keys=keys,
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
+        allowances=Allowances(settings.server),
         authenticator=Authenticator(settings.auth, verifier, directory, keys),
         clock=clock,
         zones=zone_names(),

@@ -62,7 +62,7 @@ async def test_az_01_every_route_and_credential_has_its_status(served: Served) -
 
 
 def test_az_01_every_route_is_in_the_matrix(served: Served) -> None:
-    patterns = {route.pattern for route in api_routes(served.services, served.server.broadcaster)}
+    patterns = {route.pattern for route in api_routes(served.services.settings, served.server.broadcaster)}
     assert patterns == {pattern for pattern in patterns if any(re.fullmatch(pattern, known) for known in MATRIX)}
     assert len(patterns) == len(MATRIX)
 

@@ -41,7 +41,7 @@ async def test_in_02_repeated_and_unknown_parameters_are_400_everywhere(served: 
         "/predictive/trends?x=1",
         "/performance?tz=UTC",
         "/performance/system?a",
-        "/debug?limit=5",
+        "/debug?offset=5",
     ):
         answer = await served.get(target, token=USER_1.token())
         assert answer.status == 400, target
