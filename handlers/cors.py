@@ -19,8 +19,8 @@ NOTHING: MappingProxyType[str, str] = MappingProxyType({})
 
 
 def is_shared(pattern: str, methods: Sequence[str]) -> bool:
-    """Whether a route may be read by other origins at all: a route of the API that only reads."""
-    return pattern.startswith(API) and set(methods) <= set(READING)
+    """Whether a route may be read by other origins at all: one of the API that reads, not the handshake (it has no HEAD)."""
+    return pattern.startswith(API) and set(methods) == set(READING)
 
 
 def granted(origins: Sequence[str], server: Server) -> MappingProxyType[str, str]:

@@ -59,7 +59,7 @@ class _GatedRequest(HTTPMessageDelegate):
         announced = headers.get("Content-Length", "")
         if announced.isdecimal() and announced.isascii() and int(announced[:20]) > MAX_BODY_BYTES:
             self._inner = None
-            self._refuse(413, "Request bodies are not read here")
+            self._refuse(413, "Request bodies are not read here", getattr(start_line, "method", ""))
             return None
         headers.pop("Content-Type", None)  # no route takes a body: nothing is to be parsed
         assert self._inner is not None  # noqa: S101 - only a refusal clears it
@@ -76,7 +76,7 @@ class _GatedRequest(HTTPMessageDelegate):
         if self._inner is not None:
             self._inner.on_connection_close()
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _refuse(self, status: int, detail: str, method: str) -> None:
         body = problem_body(status, detail, "none")
         headers = HTTPHeaders(
             {
@@ -86,5 +86,6 @@ class _GatedRequest(HTTPMessageDelegate):
                 "Connection": "close",
             }
         )
-        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, phrase(status)), headers, body)
+        sent = b"" if method == "HEAD" else body
+        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, phrase(status)), headers, sent)
         self._connection.finish()

@@ -23,10 +23,10 @@ class Alive:
 class CopyUnderWay:
     """How far a copy of the source is."""
 
-    table: str | None
+    table: str
     rows: int
-    rows_estimated: int | None
-    percent: float | None
+    rows_estimated: int  # the source's own estimate, which may be passed
+    percent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ PROBLEM = {
 }
 COPY_PROGRESS = {
     "type": "object",
-    "description": "How far the first copy of the source is; null is not known.",
+    "description": "How far the first copy of the source is.",
     "properties": {
-        "percent": {"type": ["number", "null"]},
+        "percent": {"type": "number"},
         "rows": {"type": "integer"},
-        "rows_estimated": {"type": ["integer", "null"]},
-        "table": {"type": ["string", "null"]},
+        "rows_estimated": {"type": "integer", "description": "The source's own estimate, which may be passed."},
+        "table": {"type": "string"},
     },
     "required": ["percent", "rows", "rows_estimated", "table"],
 }
