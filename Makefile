@@ -12,11 +12,12 @@ WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types bench lock docs clean
+.PHONY: help demo test browser lint format types bench lock docs clean
 
 help:
 	@echo 'make demo     set up and run the demo on http://127.0.0.1:$(PORT) (PORT=, STATE=)'
 	@echo 'make test     set up and run the tests (ARGS= for pytest, WORKERS= processes, most of them waiting)'
+	@echo 'make browser  the tests in a real browser; needs a Chromium (Debian: apt-get install chromium)'
 	@echo 'make lint     style and import rules        make types   strict types'
 	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
 	@echo 'make lock     dependency locks, needs uv    make clean   remove what make made'
@@ -26,6 +27,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	@echo 'left out here: the tests in a real browser (make browser) and the slow ones (ARGS="-m slow")'
+
+browser: $(VENV)/.test
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,7 +45,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	for benchmark in latency start sync.copy sync.apply sync.lag; do $(BIN)/python -m tests.benchmarks.$$benchmark || exit 1; done
+	for benchmark in latency start sync.copy sync.apply sync.lag websocket; do $(BIN)/python -m tests.benchmarks.$$benchmark || exit 1; done
 
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from analytics.cache import Cache, Snapshot
 from analytics.calendar import aware_utc
@@ -15,6 +16,7 @@ from analytics.flights import Flights
 
 KEPT_ENTRIES = 20_000
 LOOKUP_TIMEOUT_SECONDS = 5.0
+REFRESH_FROM = 8  # fewer look-ups are made one by one
 
 Key = TypeVar("Key", bound=Hashable)
 Found = TypeVar("Found")
@@ -53,6 +55,7 @@ class Kept(Generic[Key, Found]):
         self._cache = cache
         self._table = table
         self._look = look
+        self._workers = workers
         self._entries: OrderedDict[Key, tuple[int, Found]] = OrderedDict()
         self._flights: Flights[Key, tuple[int, Found]] = Flights(workers, self._version)
 
@@ -64,6 +67,24 @@ class Kept(Generic[Key, Found]):
             return entry[1]
         _, found = await self._flights.join(key, lambda version: (version, self._read(key)), self._keep)
         return found
+
+    async def refresh(
+        self, keys: Iterable[Key], look: Callable[[Snapshot, Sequence[Key]], Mapping[Key, Found]]
+    ) -> None:
+        """Look up in one go what `find` would look up one by one; `look` has an answer for every key it is asked."""
+        version = self._version()
+        stale = [key for key in keys if key not in self._entries or self._entries[key][0] != version]
+        if len(stale) < REFRESH_FROM:
+            return
+
+        def read() -> tuple[int, Mapping[Key, Found]]:
+            known = self._version()
+            with self._cache.read(LOOKUP_TIMEOUT_SECONDS) as snapshot:
+                return known, look(snapshot, stale)
+
+        known, found = await asyncio.get_running_loop().run_in_executor(self._workers, read)
+        for key, answer in found.items():
+            self._keep(key, (known, answer))
 
     def _version(self) -> int:
         return self._cache.table_version(self._table)
@@ -98,24 +119,55 @@ class Directory:
         """The keys whose stored prefix is one of `prefixes`, by id; inactive ones too."""
         return await self._keys.find(prefixes)
 
+    async def refresh(self, user_ids: Iterable[int], prefixes: Iterable[tuple[str, ...]]) -> None:
+        """Make `user` and `keys_with_prefix` know the answers for many at once, with one question of each table."""
+        await self._users.refresh(user_ids, look_for_users)
+        await self._keys.refresh(prefixes, look_for_many_keys)
+
     async def keeps_users(self) -> bool:
         """Whether the source has a users table with anybody in it; if not, users cannot be looked up at all."""
         return await self._any.find(None)
 
 
 def look_for_user(snapshot: Snapshot, user_id: int) -> User | None:
-    for found_id, organization_id, email, role, active, last_logout in snapshot.rows("user_by_id", user_id=user_id):
-        return User(found_id, organization_id, email or "", role or "", active, aware_utc(last_logout))
-    return None
+    return next((_user(row) for row in snapshot.rows("user_by_id", user_id=user_id)), None)
+
+
+def look_for_users(snapshot: Snapshot, user_ids: Sequence[int]) -> dict[int, User | None]:
+    found: dict[int, User | None] = dict.fromkeys(user_ids)
+    for row in snapshot.rows("users_by_ids", user_ids=",".join(map(str, user_ids))):
+        found[row[0]] = _user(row)
+    return found
 
 
 def look_for_keys(snapshot: Snapshot, prefixes: tuple[str, ...]) -> tuple[ApiKey, ...]:
-    return tuple(
-        ApiKey(key_id, user_id, organization_id, key_hash or "", salt or "", prefix, active, aware_utc(expires_at))
-        for key_id, user_id, organization_id, key_hash, salt, prefix, active, expires_at in snapshot.rows(
-            "keys_by_prefix", prefixes=list(prefixes)
+    return tuple(_api_key(row) for row in snapshot.rows("keys_by_prefix", prefixes=list(prefixes)))
+
+
+def look_for_many_keys(
+    snapshot: Snapshot, many: Sequence[tuple[str, ...]]
+) -> dict[tuple[str, ...], tuple[ApiKey, ...]]:
+    by_prefix: dict[str, list[ApiKey]] = {}
+    text = "\n".join(prefix for prefixes in many for prefix in prefixes)
+    for row in snapshot.rows("keys_by_prefixes", prefixes=text):
+        key = _api_key(row)
+        by_prefix.setdefault(key.key_prefix, []).append(key)
+    return {
+        prefixes: tuple(
+            sorted((key for prefix in prefixes for key in by_prefix.get(prefix, ())), key=lambda key: key.id)
         )
-    )
+        for prefixes in many
+    }
+
+
+def _user(row: tuple[Any, ...]) -> User:
+    user_id, organization_id, email, role, active, last_logout = row
+    return User(user_id, organization_id, email or "", role or "", active, aware_utc(last_logout))
+
+
+def _api_key(row: tuple[Any, ...]) -> ApiKey:
+    key_id, user_id, organization_id, key_hash, salt, prefix, active, expires_at = row
+    return ApiKey(key_id, user_id, organization_id, key_hash or "", salt or "", prefix, active, aware_utc(expires_at))
 
 
 def look_for_any_user(snapshot: Snapshot, _: None) -> bool:

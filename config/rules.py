@@ -25,6 +25,7 @@ SYSTEM_FOLDERS = frozenset(
 _HOST = re.compile(
     r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
 )
+_PAGE_COOKIES = frozenset({"owkai_page", "__host-owkai_page"})
 _COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -74,6 +75,11 @@ def advice(settings: Settings) -> list[str]:
             )
         if settings.mock_data:
             found.append(f"the demo is reachable from other machines at {server.host}")
+    if not settings.websocket.allowed_origins and (server.trusted_proxies or not loopback(server.host)):
+        found.append(
+            "websocket.allowed_origins is empty: no browser on another machine can sign in or get live updates; list the "
+            "address of the page as the browser shows it"
+        )
     if not settings.audit.enabled:
         found.append("audit.enabled = false: accesses leave no record")
     if settings.cache.in_memory:
@@ -179,6 +185,15 @@ def _tokens(settings: Settings) -> Iterator[Problem]:
     for name in auth.cookie_names:
         if not _COOKIE_NAME.fullmatch(name):
             yield Problem(("auth", "cookie_names"), f'has "{name}", which no cookie can be called', "")
+        if name.lower() in _PAGE_COOKIES:
+            yield Problem(
+                ("auth", "cookie_names"), f'has "{name}", which is the cookie of our own page', "leave it out"
+            )
+    if auth.session_idle_seconds > auth.session_max_seconds:
+        yield Problem(
+            ("auth", "session_idle_seconds"), f"exceeds auth.session_max_seconds ({auth.session_max_seconds:g})",
+            "lower it or raise auth.session_max_seconds",
+        )  # fmt: skip
 
 
 def _public_key(path: Path) -> Iterator[Problem]:

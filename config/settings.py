@@ -157,7 +157,7 @@ class Server(Section):
     computations_burst: int = Field(400, ge=1, description="Answers computed for one user at once.")
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
-        20, gt=0, le=3600, description="A connection without a complete request is closed after this."
+        10, gt=0, le=3600, description="A connection without a complete request is closed after this."
     )
     max_connections: int = Field(20_000, ge=10, description="Connections accepted at once.")
     workers: int = Field(2, ge=1, le=64, description="Threads that compute answers.")
@@ -190,6 +190,14 @@ class Auth(Section):
     )
     failed_limit: int = Field(30, ge=1, description="Failed attempts per address and window before 429.")
     failed_window_seconds: Positive = Field(60, description="Window of the failed attempts.")
+    session_idle_seconds: float = Field(
+        3600, ge=10, le=2_592_000, description="A sign-in on the page ends after this long without a request."
+    )
+    session_max_seconds: float = Field(
+        43_200, ge=60, le=2_592_000, description="A sign-in on the page ends after this, however busy it is."
+    )
+    max_sessions: int = Field(10_000, ge=1, le=1_000_000, description="Sign-ins open at once; beyond it 503.")
+    max_sessions_per_user: int = Field(20, ge=1, description="Sign-ins of one user; a further one ends the oldest.")
 
 
 class WebSocket(Section):
@@ -197,7 +205,14 @@ class WebSocket(Section):
 
     interval_seconds: float = Field(10, ge=0.05, le=3600, description="Time between two metrics_update messages.")
     allowed_origins: tuple[str, ...] = Field(
-        (), description='Origins of pages that may connect, e.g. "https://soc.example.com"; never "*".'
+        (),
+        description="Origins of pages that may sign in and connect, as the browser shows them, e.g. "
+        '"https://soc.example.com"; never "*". Empty: the server\'s own on this machine, where it listens on loopback.',
+    )
+    push_on_change: bool = Field(
+        True,
+        description="Send an update before its time when a number has changed in the source, at most once a second and "
+        "organization.",
     )
     max_per_user: int = Field(20, ge=1, description="Open sockets of one user.")
     max_total: int = Field(10_000, ge=1, description="Open sockets in all.")

@@ -9,6 +9,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from config.settings import Settings
+from handlers import page, signin
 from handlers.base import UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
@@ -57,9 +58,22 @@ def api_routes(settings: Settings, broadcaster: Broadcaster | None = None) -> li
             options={"broadcaster": broadcaster},
         ),
         *contract_routes(settings.server.reference),
+        *page_routes(),
+        Route(signin.PATH, signin.SessionHandler, Access.PUBLIC, signin.PATH, methods=signin.METHODS),
         Route("/healthz", Health, Access.PUBLIC, "/healthz"),
         Route("/readyz", Readiness, Access.PUBLIC, "/readyz"),
         Route("/metrics", Metrics, Access.LOCAL, "/metrics", options={"broadcaster": broadcaster}),
+    ]
+
+
+def page_routes() -> list[Route]:
+    """The pages and what they load; public, because they hold no data."""
+    files = page.read_files()
+    options = {"files": files}
+    assets = page.pattern(path for path in files if path not in page.PAGES)
+    return [
+        *(Route(path, page.PageHandler, Access.PUBLIC, path, options=options) for path in page.PAGES),
+        Route(assets, page.PageHandler, Access.PUBLIC, page.ASSETS, options=options),
     ]
 
 
@@ -98,6 +112,7 @@ class ApiServer:
             body_timeout=settings.idle_timeout_seconds,
         )
         self.http.bound = settings.max_connections
+        self.http.measures = services.metrics
 
     def start(self) -> int:
         """Listen; returns the bound port. Raises OSError when the address is taken or not ours."""
@@ -106,6 +121,7 @@ class ApiServer:
         self.http.add_sockets(sockets)
         self.broadcaster.start()
         port: int = sockets[0].getsockname()[1]
+        self._services.origins.bound(port)
         return port
 
     async def drain(self) -> None:

@@ -16,8 +16,8 @@ from analytics.views import ViewTimeoutError
 from handlers import cors
 from handlers.address import client_address, is_loopback, limiter_bucket
 from handlers.allowance import Exceeded
-from handlers.credentials import find_credentials
-from handlers.principal import Authentication, Principal, require_organization
+from handlers.credentials import Presented, find_credentials
+from handlers.principal import SESSION_ENDED, Authentication, Principal, require_organization
 from handlers.problem import (
     ADMIN_REQUIRED,
     PROBLEM_TYPE,
@@ -137,13 +137,18 @@ class ApiHandler(RequestHandler):
     async def _authenticate(self) -> Authentication:
         """The caller; raises `Refusal` 401, 400 or 429. Failures count against the address."""
         services = self.services
-        now = services.clock()
-        bucket = limiter_bucket(self.address)
         try:
             presented = find_credentials(self.request.headers, services.settings.auth.cookie_names)
         except Refusal:
-            await self._count_failure(bucket, now.timestamp())
+            await self._count_failure(limiter_bucket(self.address), services.clock().timestamp())
             raise
+        return await self._verify(presented)
+
+    async def _verify(self, presented: tuple[Presented, ...]) -> Authentication:
+        """The caller who presents these; as `_authenticate`."""
+        services = self.services
+        now = services.clock()
+        bucket = limiter_bucket(self.address)
         if not presented:
             services.metrics.authentication_failures["missing"] += 1
             raise unauthenticated("no_credential")
@@ -156,8 +161,10 @@ class ApiHandler(RequestHandler):
         failed = False
         try:
             caller = await services.authenticator.authenticate(presented, now)
-        except Refusal:
-            failed = True
+        except Refusal as refusal:
+            # An id of 256 random bits is no guess. After a restart every open page presents one that has ended, and
+            # must not lock its address out.
+            failed = refusal.reason != SESSION_ENDED
             services.metrics.authentication_failures["invalid"] += 1
             for fingerprint in fingerprints:
                 services.limiter.forget(fingerprint)

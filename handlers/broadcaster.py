@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -13,18 +14,29 @@ from tornado.ioloop import PeriodicCallback
 
 from analytics.cache import CacheNotReadyError
 from analytics.views import ViewKey
-from handlers.frames import text_frame
+from handlers.changes import Changes
+from handlers.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER, text_frame
 from handlers.principal import Authentication
 from handlers.problem import Refusal
 from handlers.services import Services
+from handlers.slices import Slices
+from handlers.standing import Standings
 
 log = logging.getLogger(__name__)
 
-GOING_AWAY = 1001
-TRY_AGAIN_LATER = 1013
-CREDENTIAL_ENDED = 4401
-CLIENTS_BETWEEN_PAUSES = 500
 CLOSE_SECONDS = 2.0
+WATCH_SECONDS = 0.1  # between two looks at what has changed
+PUSH_SECONDS = 1.0  # between two updates of one organization before their time
+RETRY_SECONDS = 0.25  # between two looks for a change that does not show yet
+UNSETTLED_SECONDS = 3.0  # how long a change may take to show: its rows may be dated by a clock ahead of ours
+SHOWN = (  # the numbers of an organization; what else an update says is no reason to send one before its time
+    "recent_actions_last_hour",
+    "high_risk_actions_last_hour",
+    "active_agents_last_hour",
+    "active_users",
+)
+
+Numbers = tuple[Any, ...]
 
 
 class Client(Protocol):
@@ -32,18 +44,27 @@ class Client(Protocol):
 
     caller: Authentication | None
 
-    def send_frame(self, frame: bytes) -> None: ...
-    def unsent_bytes(self) -> int: ...
-    def end(self, code: int, reason: str) -> None: ...
-    def abort(self, reason: str) -> None: ...
+    def send_frame(self, frame: memoryview) -> int: ...
+    def probe(self) -> bool: ...
+    def end(self, code: int, reason: str, event: str) -> None: ...
+    def abort(self, event: str) -> None: ...
+
+
+class Told:
+    """What an organization's clients were last told, and when they are owed an update before its time."""
+
+    def __init__(self, numbers: Numbers | None) -> None:
+        self.numbers = numbers
+        self.next_push = 0.0
+        self.unsettled_until = 0.0
 
 
 class Broadcaster:
     """Owns the live clients. Belongs to the event loop.
 
-    A tick first confirms each client's credential, then writes one frame per organization. A client that does not read is
-    dropped when its unsent bytes pass the bound; nobody waits for it. A tick that is still running when the next is due
-    makes that one fall out.
+    A tick confirms credentials whose time has come, then writes one frame per organization. Between ticks, changes of
+    credentials and numbers are noticed within a tenth of a second. A client that does not read is closed when its unsent
+    bytes pass the bound; nobody waits for it. A tick that is still running when the next is due makes that one fall out.
     """
 
     def __init__(self, services: Services) -> None:
@@ -52,8 +73,13 @@ class Broadcaster:
         self._per_user: Counter[tuple[Any, ...]] = Counter()
         self._reserved = 0
         self._welcomes: dict[int, list[Client]] = {}
+        self._told: dict[int, Told] = {}
+        self._slices = Slices()
+        self._standings: Standings[Client] = Standings(services, _credential_ended)
+        self._changes = Changes(services) if services.settings.websocket.push_on_change else None
+        self._updating = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timer: PeriodicCallback | None = None
+        self._rounds: tuple[PeriodicCallback, ...] = ()
 
     @property
     def total(self) -> int:
@@ -90,81 +116,131 @@ class Broadcaster:
     def join(self, client: Client, organization_id: int) -> None:
         """Add an open connection; its first metrics follow as soon as they are computed."""
         self._clients.setdefault(organization_id, set()).add(client)
+        if client.caller is not None:
+            self._standings.add(client, client.caller)
         waiting = self._welcomes.get(organization_id)
         if waiting is not None:
             waiting.append(client)
             return
         self._welcomes[organization_id] = [client]
-        task = asyncio.get_running_loop().create_task(self._welcome(organization_id))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(self._welcome(organization_id))
 
     def leave(self, client: Client, organization_id: int) -> None:
+        if client.caller is not None:
+            self._standings.remove(client, client.caller)
         clients = self._clients.get(organization_id)
         if clients is not None:
             clients.discard(client)
             if not clients:
                 del self._clients[organization_id]
+                self._told.pop(organization_id, None)
 
     async def _welcome(self, organization_id: int) -> None:
         """First metrics of new clients; those who join during a computation share the next."""
         try:
             while waiting := self._welcomes[organization_id]:
                 self._welcomes[organization_id] = []
-                frame = await self._frame(organization_id)
+                frame, numbers = await self._compose(organization_id)
                 present = self._clients.get(organization_id, set())
-                self.deliver([client for client in waiting if client in present], frame)
+                if present and organization_id not in self._told:
+                    self._told[organization_id] = self._unsettled(Told(numbers))
+                await self.deliver([client for client in waiting if client in present], frame)
         finally:
             del self._welcomes[organization_id]
 
-    # -- ticks -----------------------------------------------------------------------------------------------------
+    # -- ticks and changes -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin ticking; needs a running event loop."""
-        self._timer = PeriodicCallback(self.tick, self._services.settings.websocket.interval_seconds * 1000)
-        self._timer.start()
+        """Begin ticking, watching and pinging; needs an event loop."""
+        settings = self._services.settings.websocket
+        self._rounds = (
+            PeriodicCallback(self.tick, settings.interval_seconds * 1000),
+            PeriodicCallback(self._watch, WATCH_SECONDS * 1000),
+            PeriodicCallback(self._ping, settings.ping_seconds * 1000),
+        )
+        for timer in self._rounds:
+            timer.start()
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer = None
+        for timer in self._rounds:
+            timer.stop()
 
     async def tick(self) -> None:
         """Confirm credentials, then update every organization that has clients; none waits for another."""
-        now = self._services.clock()
-        for clients in list(self._clients.values()):
-            await self._confirm(list(clients), now)
-        await asyncio.gather(*(self._update(organization_id) for organization_id in list(self._clients)))
+        if not self._clients:
+            return
+        async with self._updating:
+            await self._standings.confirm(self._standings.due(self._services.clock()))
+            await asyncio.gather(*(self._update(organization_id) for organization_id in list(self._clients)))
 
     async def _update(self, organization_id: int) -> None:
         if not self.connections(organization_id):
             return
-        frame = await self._frame(organization_id)
-        self.deliver(list(self._clients.get(organization_id, ())), frame)
+        frame, numbers = await self._compose(organization_id)
+        if self.connections(organization_id):
+            self._told.setdefault(organization_id, Told(None)).numbers = numbers
+            await self.deliver(list(self._clients[organization_id]), frame)
 
-    def deliver(self, clients: list[Client], frame: bytes) -> None:
-        """Write one frame to clients; drops those that have not read what they were sent before."""
+    async def _watch(self) -> None:
+        """Between ticks: credentials that ended, numbers that changed."""
+        if not self._clients:
+            return
+        await self._standings.confirm(self._standings.due(self._services.clock()))
+        if self._changes is not None and not self._updating.locked():
+            async with self._updating:
+                await self._push(self._changes)
+
+    async def _push(self, changes: Changes) -> None:
+        for organization_id in await changes.look():
+            if organization_id in self._told:
+                self._unsettled(self._told[organization_id])
+        for organization_id, told in list(self._told.items()):
+            moment = self._now()
+            if told.next_push <= moment < told.unsettled_until:
+                await self._push_to(organization_id, told)
+
+    async def _push_to(self, organization_id: int, told: Told) -> None:
+        """Send the organization's update now if its numbers are not those its clients have."""
+        told.next_push = self._now() + RETRY_SECONDS
+        frame, numbers = await self._compose(organization_id)
+        if numbers is None or numbers == told.numbers or not self.connections(organization_id):
+            return
+        told.numbers = numbers
+        told.unsettled_until = 0.0
+        self._services.metrics.websocket_pushes += 1
+        await self.deliver(list(self._clients[organization_id]), frame)
+        told.next_push = self._now() + PUSH_SECONDS
+
+    def _unsettled(self, told: Told) -> Told:
+        told.unsettled_until = self._now() + UNSETTLED_SECONDS
+        return told
+
+    async def deliver(self, clients: Sequence[Client], frame: bytes) -> None:
+        """Write one frame to clients; those that have not read what they were sent before are closed with 1013."""
         bound = self._services.settings.websocket.max_backlog_bytes
-        metrics = self._services.metrics
-        for client in clients:
-            if client.unsent_bytes() > bound:
-                metrics.websockets_dropped_slow += 1
-                client.abort("ws_slow")
-                continue
-            client.send_frame(frame)
-            metrics.websocket_messages += 1
+        shared = memoryview(frame)
 
-    async def _frame(self, organization_id: int) -> bytes:
+        def write(client: Client) -> None:
+            if client.send_frame(shared) > bound:
+                self._services.metrics.websockets_dropped_slow += 1
+                client.end(TRY_AGAIN_LATER, "does not read", "ws_slow")
+
+        await self._slices.each(clients, write)
+        self._services.metrics.websocket_messages += len(clients)
+
+    async def _compose(self, organization_id: int) -> tuple[bytes, Numbers | None]:
+        """The organization's frame now, and its numbers; None in place of them when they could not be computed."""
         key = ViewKey("metrics_update", organization_id, (("connections", self.connections(organization_id)),))
         publisher = self._services.publisher
         try:
             published = publisher.cached(key) or await publisher.get(key)
         except CacheNotReadyError:
-            return text_frame(self._failure("The first copy of the source is not complete"))
+            return text_frame(self._failure("The first copy of the source is not complete")), None
         except Exception:
             log.exception("live metrics of organization %d failed", organization_id)
-            return text_frame(self._failure("Metrics are temporarily unavailable"))
-        return text_frame(published.body)
+            return text_frame(self._failure("Metrics are temporarily unavailable")), None
+        metrics = json.loads(published.body)["metrics"]
+        return text_frame(published.body), tuple(metrics[name] for name in SHOWN)
 
     def _failure(self, message: str) -> bytes:
         settings = self._services.settings
@@ -178,47 +254,51 @@ class Broadcaster:
             }
         ).encode()
 
-    async def _confirm(self, clients: list[Client], now: datetime) -> None:
-        outcomes: dict[Authentication, bool] = {}
-        for number, client in enumerate(clients, 1):
-            caller = client.caller
-            if caller is None:
-                continue
-            # Sockets opened with one credential stand and fall together.
-            if caller not in outcomes:
-                outcomes[caller] = await self._still_holds(caller, now)
-            if not outcomes[caller]:
-                client.end(CREDENTIAL_ENDED, "credential ended")
-            if number % CLIENTS_BETWEEN_PAUSES == 0:
-                await asyncio.sleep(0)
+    # -- pings -----------------------------------------------------------------------------------------------------
 
-    async def _still_holds(self, caller: Authentication, now: datetime) -> bool:
-        try:
-            return await self._services.authenticator.confirm(caller.proof, now) == caller.principal
-        except Refusal:
-            return False
-        except CacheNotReadyError:
-            return True  # a copy is under way: nothing is known against the credential
-        except Exception:
-            log.exception("a live credential could not be confirmed")
-            return False
+    async def _ping(self) -> None:
+        """Ping every client; one that has said nothing since the last ping is gone."""
+
+        def probe(client: Client) -> None:
+            if not client.probe():
+                self._services.metrics.websockets_silent += 1
+                client.end(POLICY_VIOLATION, "no answer to pings", "ws_silent")
+                client.abort("ws_silent")
+
+        await self._slices.each(self._everyone(), probe)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> None:
         """Close all clients with 1001 and wait for them; what has not answered after `seconds` is cut."""
         self.stop()
-        clients = [client for group in list(self._clients.values()) for client in group]
-        for client in clients:
-            client.end(GOING_AWAY, "server stops")
-        deadline = asyncio.get_running_loop().time() + min(seconds, CLOSE_SECONDS)
-        while self._clients and asyncio.get_running_loop().time() < deadline:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(seconds, CLOSE_SECONDS)
+        clients = self._everyone()
+        await self._slices.each(clients, lambda client: client.end(GOING_AWAY, "server stops", "ws_closed"))
+        while self._reserved and loop.time() < deadline:
             await asyncio.sleep(0.01)
-        for client in clients:
-            client.abort("ws_drained")
+        await self._slices.each(clients, lambda client: client.abort("ws_drained"))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._standings.close()
+
+    def _everyone(self) -> list[Client]:
+        return [client for clients in self._clients.values() for client in clients]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _credential_ended(client: Client) -> None:
+    client.end(CREDENTIAL_ENDED, "credential ended", "ws_expired")
 
 
 def user_of(caller: Authentication) -> tuple[Any, ...]:

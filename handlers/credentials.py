@@ -1,4 +1,5 @@
-"""Finding the credentials a request presents: session cookies, `Authorization: Bearer`, `X-API-Key`, in this order.
+"""Finding the credentials a request presents: the page's session, session cookies, `Authorization: Bearer`, `X-API-Key`, in
+this order.
 
 Nothing else counts: no query parameter, no body, no identity header of a proxy. A request that presents one twice with
 different values, or in a form that is not documented, is refused rather than read in one of two ways. Documented forms of
@@ -16,6 +17,9 @@ from typing import Protocol
 from handlers.problem import Refusal, bad_request, unauthenticated
 
 MAX_COOKIES = 200
+SECURE_PAGE_COOKIE = "__Host-owkai_page"
+PAGE_COOKIE = "owkai_page"
+PAGE_COOKIES = (SECURE_PAGE_COOKIE, PAGE_COOKIE)
 KEY_TEXT = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,256}")  # visible ASCII without the comma
 
 
@@ -27,7 +31,7 @@ class Headers(Protocol):
 
 @dataclass(frozen=True)
 class Presented:
-    """One credential as presented. `kind` is token or key, `source` says where it stood (for the audit record)."""
+    """One credential as presented. `kind` is session, token or key, `source` says where it stood (for the audit record)."""
 
     kind: str
     source: str
@@ -52,7 +56,7 @@ def find_credentials(headers: Headers, cookie_names: tuple[str, ...]) -> tuple[P
     found: list[Presented] = []
     cookie_lines = headers.get_list("Cookie")
     if cookie_lines:
-        found.extend(_cookies(cookie_lines, cookie_names))
+        found.extend(_cookies(cookie_lines, (*PAGE_COOKIES, *cookie_names)))
     if authorization := headers.get_list("Authorization"):
         found.append(_bearer(authorization))
     if keys := headers.get_list("X-Api-Key"):
@@ -82,7 +86,12 @@ def _cookies(lines: list[str], names: tuple[str, ...]) -> Iterator[Presented]:
         if len(values.get(name.lower(), ())) > 1:
             raise unauthenticated("cookie_repeated")
         if name in exact:
-            yield Presented("token", f"cookie:{name}", _session_text(exact[name]))
+            source = f"cookie:{name}"
+            yield (
+                Presented("session", source, exact[name])
+                if name in PAGE_COOKIES
+                else Presented("token", source, _session_text(exact[name]))
+            )
 
 
 def _too_many_cookies() -> Refusal:
@@ -102,7 +111,12 @@ def _bearer(lines: list[str]) -> Presented:
     scheme, blank, text = lines[0].partition(" ")
     if scheme.lower() != "bearer" or not blank or not text or text.startswith(" "):
         raise unauthenticated("authorization_form")
-    return Presented("token" if text.count(".") >= 2 else "key", "bearer", text)
+    return token_or_key(text, "bearer")
+
+
+def token_or_key(text: str, source: str) -> Presented:
+    """A credential in a place where both may stand: a token has at least two dots, a key has none."""
+    return Presented("token" if text.count(".") >= 2 else "key", source, text)
 
 
 def well_formed_key(text: str) -> bool:

@@ -1,36 +1,66 @@
 """WebSocket frames: one encoding for all clients, and a protocol stricter with clients than the framework's.
 
 Tornado 6.6 accepts unmasked client frames (RFC 6455 §5.1 has the connection failed), echoes close codes that must never be
-sent, and bounds neither pings nor fragments. Clients of ours have nothing to say, so the bounds are small.
+sent, ends most violations without saying why, and bounds neither pings nor fragments. So receiving is our own here; the
+handshake, the answer to pings and the closing handshake stay the framework's. Clients of ours have nothing to say: what
+they send is checked and dropped, and the bounds are small.
 """
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
+from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketProtocol13
 
-FINAL_TEXT = 0x81
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+OPCODES = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
+FINAL = 0x80
+RESERVED_BITS = 0x70
 MASK_BIT = 0x80
-CLOSE = 0x8
+CONTROL_BIT = 0x8
+CONTROL_BYTES = 125
 FLOOD_FRAMES = 100
 FLOOD_SECONDS = 10.0
-POLICY_VIOLATION = 1008
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1_000_000
+LINGER_PIECE = 65_536
+
+GOING_AWAY = 1001
 PROTOCOL_ERROR = 1002
+NOT_TEXT = 1007
+POLICY_VIOLATION = 1008
+TOO_BIG = 1009
+TRY_AGAIN_LATER = 1013
+CREDENTIAL_ENDED = 4401
+
+PING_FRAME = memoryview(bytes((FINAL | PING, 0)))
+
+Utf8 = codecs.getincrementaldecoder("utf-8")
+
+
+class FrameError(Exception):
+    """What a client sent breaks the protocol or our bounds; `code` is the close code that says how."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"close code {code}")
+        self.code = code
 
 
 def text_frame(payload: bytes) -> bytes:
     """A final, unmasked, uncompressed text frame (RFC 6455 §5.2), ready for any number of clients."""
     size = len(payload)
-    if size < 126:
-        return struct.pack("!BB", FINAL_TEXT, size) + payload
+    if size <= CONTROL_BYTES:
+        return struct.pack("!BB", FINAL | TEXT, size) + payload
     if size <= 0xFFFF:
-        return struct.pack("!BBH", FINAL_TEXT, 126, size) + payload
-    return struct.pack("!BBQ", FINAL_TEXT, 127, size) + payload
+        return struct.pack("!BBH", FINAL | TEXT, 126, size) + payload
+    return struct.pack("!BBQ", FINAL | TEXT, 127, size) + payload
 
 
 def may_be_sent(code: int) -> bool:
@@ -39,57 +69,150 @@ def may_be_sent(code: int) -> bool:
 
 
 class StrictProtocol(WebSocketProtocol13):
-    """Fails the connection on an unmasked frame, a flood of frames or a malformed close."""
+    """One client's wire. `heard` becomes true with every frame that arrives; whoever pings sets it to false."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._at_frame_start = False
+        self.heard = True
         self._window_ends = 0.0
         self._window_frames = 0
+        self._in_message = False
+        self._message_bytes = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._time: Callable[[], float] = IOLoop.current().time
 
+    # -- receiving -------------------------------------------------------------------------------------------------
+
+    async def _receive_frame_loop(self) -> None:
+        try:
+            while not self.client_terminated:
+                await self._receive_frame()
+        except FrameError as error:
+            await self._fail(error.code)
+        except StreamClosedError:
+            self._abort()
+        finally:
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+
     async def _receive_frame(self) -> None:
-        self._at_frame_start = True
+        """One frame, checked before its payload is read (RFC 6455 §5.2, 5.4, 5.5)."""
+        first, second = await self._read_bytes(2)
+        self.heard = True
+        self._count_frame()
+        opcode, final, size = first & 0x0F, bool(first & FINAL), second & 0x7F
+        control = bool(opcode & CONTROL_BIT)
+        if opcode not in OPCODES or first & RESERVED_BITS or not second & MASK_BIT:
+            raise FrameError(PROTOCOL_ERROR)
+        if control and (size > CONTROL_BYTES or not final):
+            raise FrameError(PROTOCOL_ERROR)
+        if not control and (opcode == CONTINUATION) is not self._in_message:
+            raise FrameError(PROTOCOL_ERROR)
+        if size == 126:
+            (size,) = struct.unpack("!H", await self._read_bytes(2))
+            _refuse_unless(size > CONTROL_BYTES)
+        elif size == 127:
+            (size,) = struct.unpack("!Q", await self._read_bytes(8))
+            _refuse_unless(0xFFFF < size < 1 << 63)
+        if not control and self._message_bytes + size > self.params.max_message_size:
+            raise FrameError(TOO_BIG)
+        masked = await self._read_bytes(4 + size)
+        payload = _websocket_mask(masked[:4], masked[4:])
+        if control:
+            self._take_control(opcode, payload)
+        else:
+            self._take_data(opcode, payload, final)
+
+    def _count_frame(self) -> None:
         self._window_frames += 1
         moment = self._time()
         if moment >= self._window_ends:
             self._window_ends = moment + FLOOD_SECONDS
             self._window_frames = 1
-        await super()._receive_frame()
+        if self._window_frames > FLOOD_FRAMES:
+            raise FrameError(POLICY_VIOLATION)
 
-    async def _read_bytes(self, n: int) -> bytes:
-        data = await super()._read_bytes(n)
-        if self._at_frame_start:
-            self._at_frame_start = False
-            if not data[1] & MASK_BIT:
-                self.fail(PROTOCOL_ERROR)
-            if self._window_frames > FLOOD_FRAMES:
-                self.fail(POLICY_VIOLATION)
-        return data
+    def _take_control(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self._send_pong(payload)
+        elif opcode == CLOSE:
+            self.close_code = close_code_of(payload)
+            self.client_terminated = True
+            self.close(self.close_code)
 
-    def _handle_message(self, opcode: int, data: bytes) -> Any:
-        if opcode == CLOSE and len(data) == 1:
-            self.fail(PROTOCOL_ERROR)
-        return super()._handle_message(opcode, data)
+    def _take_data(self, opcode: int, payload: bytes, final: bool) -> None:
+        if opcode != CONTINUATION:
+            self._decoder = Utf8() if opcode == TEXT else None
+        if self._decoder is not None:
+            try:
+                self._decoder.decode(payload, final)
+            except UnicodeDecodeError as error:
+                raise FrameError(NOT_TEXT) from error
+        self._in_message = not final
+        self._message_bytes = 0 if final else self._message_bytes + len(payload)
 
-    def close(self, code: int | None = None, reason: str | None = None) -> None:
-        super().close(PROTOCOL_ERROR if code is not None and not may_be_sent(code) else code, reason)
-
-    def fail(self, code: int) -> None:
-        """Say why, end the connection at once, and leave the receiving loop."""
+    async def _fail(self, code: int) -> None:
+        """Say why and end. What still arrives is read and dropped for a moment: closing a socket over unread bytes resets
+        the connection, and the close frame could be lost with it."""
         self.close(code)
+        left = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while left > 0:
+                    left -= len(await self.stream.read_bytes(LINGER_PIECE, partial=True))
+        except (StreamClosedError, TimeoutError):
+            pass
         self._abort()
-        raise StreamClosedError
 
-    def abort(self) -> None:
-        """End the connection at once, without a word: the peer does not read."""
-        self._abort()
+    # -- sending ---------------------------------------------------------------------------------------------------
 
-    def send_frame(self, frame: bytes) -> None:
-        """Queue an encoded frame; one object serves all clients."""
-        self.stream.write(frame)
+    def send_frame(self, frame: memoryview) -> int:
+        """Write an encoded frame that all clients share; returns the bytes this client has not taken yet.
+
+        Straight to the socket while nothing waits before it: the stream would copy the frame and make a future nobody
+        awaits. What the socket does not take goes to the stream's buffer, as does everything behind it.
+        """
+        stream = self.stream
+        if self.server_terminated or self.client_terminated or stream.closed():
+            return 0
+        if stream.writing():
+            stream.write(frame)
+            return self.unsent_bytes
+        try:
+            sent = stream.write_to_fd(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            stream.close(exc_info=error)
+            return 0
+        if sent == len(frame):
+            return 0
+        stream.write(frame[sent:])
+        return self.unsent_bytes
 
     @property
     def unsent_bytes(self) -> int:
         """Bytes this client has not taken yet. The stream keeps no public count (pinned by a test)."""
         return len(self.stream._write_buffer)
+
+    def abort(self) -> None:
+        """End the connection at once, without a word."""
+        self._abort()
+
+
+def close_code_of(payload: bytes) -> int | None:
+    """The code of a close frame's payload, None where there is none; raises `FrameError` for one that must not be sent."""
+    if not payload:
+        return None
+    _refuse_unless(len(payload) >= 2)
+    code = int.from_bytes(payload[:2], "big")
+    _refuse_unless(may_be_sent(code))
+    try:
+        payload[2:].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FrameError(NOT_TEXT) from error
+    return code
+
+
+def _refuse_unless(condition: bool) -> None:
+    if not condition:
+        raise FrameError(PROTOCOL_ERROR)

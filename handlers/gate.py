@@ -1,4 +1,4 @@
-"""Before the application: bounds on what a connection may cost, and a body that nobody reads."""
+"""Before the application: bounds on what a connection may cost, and a body that only the sign-in reads."""
 
 from __future__ import annotations
 
@@ -21,25 +21,39 @@ from tornado.iostream import IOStream
 from tornado.web import Application
 
 from handlers.base import FIXED_HEADERS
+from handlers.measures import Measures
 from handlers.problem import PROBLEM_TYPE, phrase, problem_body
 
 MAX_BODY_BYTES = 64 * 1024
+SIGN_IN = ("POST", "/session")  # the one request with a body
+JSON = "application/json"
 
 
 class BoundedServer(HTTPServer):
-    """Accepts no more than `bound` connections at once; further ones are closed unheard."""
+    """Accepts no more than `bound` connections at once; further ones are closed unheard. `measures` hears how many are open."""
 
     bound = 20_000
+    measures: Measures | None = None
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         if len(self._connections) >= self.bound:
             stream.close()
             return
         super().handle_stream(stream, address)
+        self._tell()
+
+    def on_close(self, server_conn: object) -> None:
+        super().on_close(server_conn)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.measures is not None:
+            self.measures.open_connections = len(self._connections)
 
 
 class Gate(HTTPServerConnectionDelegate):
-    """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped."""
+    """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped, but for
+    the JSON of a sign-in."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -77,6 +91,7 @@ class _GatedRequest(HTTPMessageDelegate):
         self._inner: HTTPMessageDelegate | None = inner
         self._connection = connection
         self._is_last = is_last
+        self._passes_body = False
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -88,11 +103,16 @@ class _GatedRequest(HTTPMessageDelegate):
             self._inner = None
             self._refuse(413, "Request bodies are not read here", getattr(start_line, "method", ""))
             return None
-        headers.pop("Content-Type", None)  # no route takes a body: nothing is to be parsed
+        if isinstance(start_line, RequestStartLine) and (start_line.method, start_line.path) == SIGN_IN:
+            self._passes_body = headers.get("Content-Type") == JSON
+        if not self._passes_body:
+            headers.pop("Content-Type", None)  # a body that nobody takes is not to be parsed either
         assert self._inner is not None  # noqa: S101 - only a refusal clears it
         return self._inner.headers_received(start_line, headers)
 
-    def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._passes_body and self._inner is not None:
+            return self._inner.data_received(chunk)
         return None
 
     def finish(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from analytics.telemetry import RequestTotals
 
 BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "DELETE"})
 API = "/api/"  # routes of clients; the operator's own are not part of what clients wait for
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,7 +24,10 @@ class Measures:
         self._seconds: Counter[str] = Counter()
         self.authentication_failures: Counter[str] = Counter()
         self.websockets_dropped_slow = 0
+        self.websockets_silent = 0
         self.websocket_messages = 0
+        self.websocket_pushes = 0
+        self.open_connections = 0
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         self._requests[route, method if method in METHODS else "other", f"{status // 100}xx"] += 1
@@ -60,6 +63,12 @@ class Measures:
                 yield f'owkai_http_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}'
             yield f'owkai_http_request_seconds_sum{{route="{route}"}} {self._seconds[route]:.6f}'
             yield f'owkai_http_request_seconds_count{{route="{route}"}} {total}'
+        yield from single(
+            "owkai_http_connections",
+            "gauge",
+            "Open connections that speak HTTP; half-open handshakes among them, live clients not.",
+            self.open_connections,
+        )
         yield from single("owkai_http_open_requests", "gauge", "Requests not yet answered.", self.open_requests)
         yield from family("owkai_authentication_failures_total", "counter", "Requests refused for their credential.")
         for kind in ("invalid", "missing", "limited"):
@@ -69,10 +78,22 @@ class Measures:
             "owkai_websocket_messages_total", "counter", "Messages written to live clients.", self.websocket_messages
         )
         yield from single(
+            "owkai_websocket_pushes_total",
+            "counter",
+            "Updates sent before their time because a number had changed.",
+            self.websocket_pushes,
+        )
+        yield from single(
             "owkai_websocket_dropped_slow_total",
             "counter",
-            "Live clients dropped because they did not read.",
+            "Live clients closed because they did not read.",
             self.websockets_dropped_slow,
+        )
+        yield from single(
+            "owkai_websocket_silent_total",
+            "counter",
+            "Live clients cut because they answered no ping.",
+            self.websockets_silent,
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from analytics.directory import ApiKey, Directory, User
@@ -21,8 +21,10 @@ from config.settings import Auth
 from handlers.credentials import Presented, well_formed_key
 from handlers.keystore import KeyStore, LocalKey
 from handlers.problem import ORGANIZATION_REQUIRED, Refusal, forbidden, unauthenticated
+from handlers.sessions import Sessions
 from handlers.tokens import Claims, TokenError, TokenVerifier, check_times
 
+SESSION_ENDED = "session_ended"
 PREFIX_LENGTHS = (32, 16)  # the platform's, and that of its older rows
 
 
@@ -34,6 +36,7 @@ class Principal:
     user_id: int | None
     organization_id: int | None
     admin: bool
+    role: str = ""
 
     @property
     def account(self) -> tuple[int | None, int | str]:
@@ -53,6 +56,7 @@ class Proof:
     identifier: str  # key prefix, or hash of the token's id
     subject: Claims | ApiKey | LocalKey
     prefixes: tuple[str, ...] = ()  # under which a key of the platform is looked up
+    session: bytes | None = None  # digest of the page's session that the proof is presented by
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,11 @@ class Authentication:
 class Authenticator:
     """Proves and confirms credentials. Raises `Refusal` (401) and passes on `CacheNotReadyError`."""
 
-    def __init__(self, auth: Auth, verifier: TokenVerifier, directory: Directory, keys: KeyStore) -> None:
+    def __init__(
+        self, auth: Auth, verifier: TokenVerifier, directory: Directory, keys: KeyStore, sessions: Sessions[Proof]
+    ) -> None:
         self._auth = auth
+        self._sessions = sessions
         self._verifier = verifier
         self._directory = directory
         self._keys = keys
@@ -81,11 +88,13 @@ class Authenticator:
         outcomes = []
         for credential in presented:
             proof = await self._prove(credential, now)
-            outcomes.append(Authentication(await self.confirm(proof, now), proof))
+            outcomes.append(Authentication(await self._confirm_presented(proof, now), proof))
         return outcomes[0]
 
     async def confirm(self, proof: Proof, now: datetime) -> Principal:
         """The principal behind a proof at this moment; raises `Refusal` when it holds no longer."""
+        if proof.session is not None and self._sessions.find(proof.session, now) is None:
+            raise unauthenticated(SESSION_ENDED)
         subject = proof.subject
         if isinstance(subject, Claims):
             return await self._confirm_claims(subject, now)
@@ -93,7 +102,21 @@ class Authenticator:
             return await self._confirm_platform_key(subject, proof.prefixes, now)
         return self._confirm_local_key(subject, now)
 
+    async def _confirm_presented(self, proof: Proof, now: datetime) -> Principal:
+        try:
+            return await self.confirm(proof, now)
+        except Refusal:
+            if proof.session is not None:
+                # What ended the credential may be taken back later; whoever signed in with it signs in again.
+                self._sessions.close(proof.session)
+            raise
+
     async def _prove(self, presented: Presented, now: datetime) -> Proof:
+        if presented.kind == "session":
+            session = self._sessions.use(presented.text, now)
+            if session is None:
+                raise unauthenticated(SESSION_ENDED)
+            return replace(session.proof, source=presented.source, session=session.digest)
         if presented.kind == "token":
             try:
                 claims = self._verifier.verify(presented.text, now.timestamp())
@@ -121,7 +144,9 @@ class Authenticator:
         if user is None:
             if await self._directory.keeps_users():
                 raise unauthenticated("user_unknown")
-            return Principal(claims.email, claims.user_id, claims.organization_id, self._is_admin(claims.role))
+            return Principal(
+                claims.email, claims.user_id, claims.organization_id, self._is_admin(claims.role), claims.role
+            )
         _refuse_inactive(user)
         if user.last_logout is not None and user.last_logout.timestamp() > claims.issued_at:
             raise unauthenticated("user_logged_out")
@@ -135,6 +160,7 @@ class Authenticator:
             user.id,
             user.organization_id and claims.organization_id,
             self._is_admin(user.role) and self._is_admin(claims.role),
+            user.role,
         )
 
     async def _confirm_platform_key(self, known: ApiKey, stored: tuple[str, ...], now: datetime) -> Principal:
@@ -148,7 +174,7 @@ class Authenticator:
         if owner is None:
             raise unauthenticated("user_unknown")
         _refuse_inactive(owner)
-        return Principal(owner.email, owner.id, owner.organization_id, self._is_admin(owner.role))
+        return Principal(owner.email, owner.id, owner.organization_id, self._is_admin(owner.role), owner.role)
 
     def _confirm_local_key(self, known: LocalKey, now: datetime) -> Principal:
         key = self._keys.get(known.id)
@@ -156,7 +182,7 @@ class Authenticator:
             raise unauthenticated("key_revoked")
         if key.expires_at is not None and now >= key.expires_at:
             raise unauthenticated("key_expired")
-        return Principal(key.email, None, key.organization_id, self._is_admin(key.role))
+        return Principal(key.email, None, key.organization_id, self._is_admin(key.role), key.role)
 
     def _is_admin(self, role: str) -> bool:
         return role in self._auth.admin_roles

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache as cached
 from zoneinfo import available_timezones
 
 from analytics.cache import Cache
 from analytics.directory import Directory
-from analytics.predictive.ledger import Ledger
+from analytics.predictive.ledger import open_ledger
 from analytics.predictive.schedule import Forecasting
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
@@ -23,7 +23,9 @@ from handlers.audit import AuditLog
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
-from handlers.principal import Authenticator
+from handlers.origins import Origins
+from handlers.principal import Authenticator, Proof
+from handlers.sessions import Sessions
 from handlers.tokens import TokenVerifier
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
@@ -44,6 +46,8 @@ class Services:
     audit: AuditLog
     limiter: FailureLimiter
     allowances: Allowances
+    sessions: Sessions[Proof]
+    origins: Origins
     authenticator: Authenticator
     clock: Callable[[], datetime]
     zones: frozenset[str]
@@ -72,10 +76,16 @@ def make_services(
     keys.load()
     audit = AuditLog(settings.audit_file if settings.audit.enabled else None)
     telemetry = telemetry or TelemetryBoard()
-    ledger = Ledger(None if settings.cache.in_memory else settings.cache.directory)
+    ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
     forecasting = Forecasting(cache, settings, clock, ledger)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.workers)
+    sessions: Sessions[Proof] = Sessions(
+        timedelta(seconds=settings.auth.session_idle_seconds),
+        timedelta(seconds=settings.auth.session_max_seconds),
+        settings.auth.max_sessions,
+        settings.auth.max_sessions_per_user,
+    )
     return Services(
         settings=settings,
         cache=cache,
@@ -88,7 +98,9 @@ def make_services(
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
         allowances=Allowances(settings.server),
-        authenticator=Authenticator(settings.auth, verifier, directory, keys),
+        sessions=sessions,
+        origins=Origins(settings),
+        authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions),
         clock=clock,
         zones=zone_names(),
         trusted_proxies=trusted_proxies,

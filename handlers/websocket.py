@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-import json
+import socket
 from typing import Any
 
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, _WebSocketParams
 
+from analytics.responses import connection_message, encode
 from handlers.base import ApiHandler, describe
-from handlers.broadcaster import Broadcaster, stamp
-from handlers.frames import StrictProtocol
+from handlers.broadcaster import Broadcaster
+from handlers.frames import PING_FRAME, StrictProtocol, text_frame
 from handlers.parameters import read_options
 from handlers.problem import Refusal, bad_request, forbidden
 
 MAX_CLIENT_MESSAGE = 4096
+KERNEL_BUFFER_BYTES = 65_536
+CLOSE_SECONDS = 2.0
 NOT_YOURS = "This live feed belongs to another user"
 ORIGIN_REFUSED = "This page may not open a live connection"
 
@@ -23,7 +27,7 @@ ORIGIN_REFUSED = "This page may not open a live connection"
 class LiveHandler(ApiHandler, WebSocketHandler):
     """One live connection.
 
-    The Origin must be listed in `websocket.allowed_origins`, character by character; only a client that shows a key or
+    The Origin must be one of the services' `origins`, character by character; only a client that shows a key or
     bearer token may come without one. The path's e-mail must be the caller's own; any other gives one and the same 403.
     """
 
@@ -31,7 +35,8 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         super().initialize(**common)  # type: ignore[arg-type]
         self._broadcaster = broadcaster
         self._place_taken = False
-        self._end_reason = "ws_closed"
+        self._wire: StrictProtocol | None = None
+        self._end_event = "ws_closed"
 
     # -- handshake -------------------------------------------------------------------------------------------------
 
@@ -75,38 +80,30 @@ class LiveHandler(ApiHandler, WebSocketHandler):
             if self.caller is not None and self.caller.by_cookie:
                 raise forbidden(ORIGIN_REFUSED, "origin_missing")
             return
-        if origins[0] not in self.services.settings.websocket.allowed_origins:
+        if origins[0] not in self.services.origins:
             raise forbidden(ORIGIN_REFUSED, "origin_not_allowed")
 
     def check_origin(self, origin: str) -> bool:
         return True  # decided by _check_origin_header, more strictly than the framework does
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        interval = self.services.settings.websocket.ping_seconds
-        return StrictProtocol(
-            self,
-            False,
-            _WebSocketParams(ping_interval=interval, ping_timeout=interval, max_message_size=MAX_CLIENT_MESSAGE),
-        )
+        # No pings of the framework's: it keeps a task and a timer for each client, the broadcaster pings all in one round.
+        self._wire = StrictProtocol(self, False, _WebSocketParams(max_message_size=MAX_CLIENT_MESSAGE))
+        return self._wire
 
     # -- the open connection ---------------------------------------------------------------------------------------
 
     def open(self, email: str) -> None:
         self.set_nodelay(True)
-        self.write_message(
-            json.dumps(
-                {
-                    "type": "connection",
-                    "status": "connected",
-                    "message": f"Real-time analytics connected for {self.principal.email}",
-                    "timestamp": stamp(self.services.clock()),
-                }
-            )
-        )
+        self._bound_kernel_buffer()
+        message = encode(connection_message(self.principal.email, self.services.clock()))
+        self.send_frame(memoryview(text_frame(message)))
         self._broadcaster.join(self, self.organization_id)
 
-    def on_message(self, message: str | bytes) -> None:
-        """Clients have nothing to say."""
+    def _bound_kernel_buffer(self) -> None:
+        """Left to itself the kernel takes megabytes for a client that does not read, before we see that it does not."""
+        if self._wire is not None and not self._wire.stream.closed():
+            self._wire.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def on_close(self) -> None:
         self._broadcaster.leave(self, self.organization_id)
@@ -115,7 +112,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
             self.services.audit.record(
                 {
                     "time": self.services.clock().strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
-                    "event": self._end_reason,
+                    "event": self._end_event,
                     "request_id": self.request_id,
                     "close_code": self.close_code,
                     "address": self.address,
@@ -127,25 +124,31 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         entry = super().audit_entry(path, status)
         return entry | {"event": "ws_open", "outcome": "success"} if status == 101 else entry
 
-    def send_frame(self, frame: bytes) -> None:
-        if isinstance(self.ws_connection, StrictProtocol) and not self.ws_connection.is_closing():
-            self.ws_connection.send_frame(frame)
+    def send_frame(self, frame: memoryview) -> int:
+        """Write a frame; returns the bytes that the client has not taken yet."""
+        return self._wire.send_frame(frame) if self._wire is not None else 0
 
-    def unsent_bytes(self) -> int:
-        return self.ws_connection.unsent_bytes if isinstance(self.ws_connection, StrictProtocol) else 0
+    def probe(self) -> bool:
+        """Ping. False, and no ping, when nothing was heard since the last one."""
+        if self._wire is None or not self._wire.heard:
+            return False
+        self._wire.heard = False
+        self._wire.send_frame(PING_FRAME)
+        return True
 
-    def end(self, code: int, reason: str) -> None:
-        """Close with a code; nothing is sent afterwards."""
-        if code == 4401:
-            self._end_reason = "ws_expired"
+    def end(self, code: int, reason: str, event: str) -> None:
+        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn."""
         self._broadcaster.leave(self, self.organization_id)
-        if isinstance(self.ws_connection, StrictProtocol):
-            self.ws_connection.close(code, reason)
+        if self._wire is not None and not self._wire.is_closing():
+            self._end_event = event
+            self._wire.close(code, reason)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, event)
 
-    def abort(self, reason: str) -> None:
-        if isinstance(self.ws_connection, StrictProtocol):
-            self._end_reason = reason
-            self.ws_connection.abort()
+    def abort(self, event: str) -> None:
+        """End without a word; a connection that has ended keeps its event."""
+        if self._wire is not None and not self._wire.stream.closed():
+            self._end_event = event
+            self._wire.abort()
 
     def _give_back_place(self) -> None:
         if self._place_taken and self.caller is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from analytics.predictive.anomalies import Anomaly
-from analytics.predictive.collecting import OPTIMAL_DAYS
+from analytics.predictive.levels import OPTIMAL_DAYS
 from analytics.predictive.outlook import AgentForecast, Forecasts, Outlook
 from analytics.responses import cut
 

@@ -15,7 +15,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from analytics.predictive.baseline import DAY, Deviation, Hours
-from analytics.predictive.incidents import Incident, checked, detect_hourly, deviations, incidents, strengths
+from analytics.predictive.incidents import (
+    Incident,
+    checked,
+    detect_hourly,
+    deviations,
+    eventful,
+    incidents,
+    strengths,
+)
 from analytics.proportions import direction
 
 __all__ = ["Anomaly", "HourlyCounts", "detect_hourly", "find_anomalies"]
@@ -126,6 +134,8 @@ def activity(series: Mapping[str | None, HourlyCounts], end: datetime) -> list[A
             continue
         tests += -(-(len(values) - score_from) // DAY)
         measures = deviations(values)
+        if not eventful(measures):
+            continue
         # From the start, so that what began before the days reported and still lasts is not told as new.
         whole = incidents(measures, strengths(measures), LEARNING_HOURS)
         findings += [Finding(agent_id, shifted(one, len(values)), measures) for one in whole if one.alarm >= score_from]

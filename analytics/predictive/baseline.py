@@ -17,7 +17,7 @@ with all else equal, at the time of the choice). Neighbouring values of the cons
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,17 +53,13 @@ class Deviation(NamedTuple):
     standardised: Hours
 
 
-def lagged(values: Hours, hours: int) -> Hours:
-    """The value `hours` earlier; nan where the series had not begun."""
-    earlier = np.full(len(values), np.nan)
-    if hours < len(values):
-        earlier[hours:] = values[: len(values) - hours]
+def lags(values: Hours, hours: range) -> Hours:
+    """The values `hours` hours earlier: one row per hour of the series, one column per lag; nan before its begin."""
+    lead = hours[-1]
+    padded = np.concatenate([np.full(lead, np.nan), values])
+    behind = np.lib.stride_tricks.sliding_window_view(padded, len(values)) if len(values) else padded[:, None][:, :0]
+    earlier: Hours = behind[lead - hours[0] :: -hours.step][: len(hours)].T
     return earlier
-
-
-def lags(values: Hours, hours: Iterable[int]) -> Hours:
-    """One row per hour of the series, one column per lag."""
-    return np.stack([lagged(values, lag) for lag in hours], axis=1)
 
 
 def row_quantiles(rows: Hours, shares: Sequence[float]) -> list[Hours]:

@@ -1,8 +1,8 @@
 """Small classical forecasters of daily counts, vectorised over series. Pure numpy.
 
-All follow one convention. The constructor only stores; `fit(counts)` takes an array of shape (series, days), oldest
-day first, complete days with zeros filled in, and learns attributes ending in `_`; `predict(horizon)` gives an array
-of shape (series, horizon) for the days after the last one, never below zero and always finite.
+All follow the convention of scikit-learn (analytics/predictive/estimator.py). `fit(counts)` takes an array of shape
+(series, days), oldest day first, complete days with zeros filled in; `predict(horizon)` gives an array of shape
+(series, horizon) for the days after the last one, never below zero and always finite.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from analytics.predictive.estimator import Estimator
 
 Counts = npt.NDArray[np.float64]
 
@@ -41,7 +43,7 @@ def repeated_week(week: Counts, horizon: int) -> Counts:
     return np.asarray(np.take(week, np.arange(horizon) % week.shape[1], axis=1), dtype=np.float64)
 
 
-class Naive:
+class Naive(Estimator):
     """Tomorrow is like today."""
 
     def fit(self, counts: Counts) -> Self:
@@ -49,10 +51,11 @@ class Naive:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         return np.asarray(np.repeat(self.last_, horizon, axis=1), dtype=np.float64)
 
 
-class SeasonalNaive:
+class SeasonalNaive(Estimator):
     """Like the same weekday of the last week; the last day while there is no whole week."""
 
     def fit(self, counts: Counts) -> Self:
@@ -61,10 +64,11 @@ class SeasonalNaive:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         return repeated_week(self.week_, horizon)
 
 
-class WeekdayMean:
+class WeekdayMean(Estimator):
     """Mean of the same weekday over the last `weeks` weeks; the plain mean while there is no whole week."""
 
     def __init__(self, weeks: int = 4) -> None:
@@ -81,10 +85,11 @@ class WeekdayMean:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         return repeated_week(self.week_, horizon)
 
 
-class SimpleSmoothing:
+class SimpleSmoothing(Estimator):
     """Simple exponential smoothing; the rate with the least squared one-day errors among `rates` (0 < rate <= 1)."""
 
     def __init__(self, rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.35, 0.6)) -> None:
@@ -96,6 +101,7 @@ class SimpleSmoothing:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         return np.maximum(np.repeat(self.level_[:, None], horizon, axis=1), 0.0)
 
 
@@ -134,7 +140,7 @@ def weekday_offsets(values: Counts, strength: float = 0.5) -> Counts:
     return np.asarray(offsets * (weeks / (weeks + strength)), dtype=np.float64)
 
 
-class SeasonalSmoothing:
+class SeasonalSmoothing(Estimator):
     """Exponential smoothing with a damped trend and additive weekdays, on the square root of the counts.
 
     Level rate, trend rate and weekday rate are the combination of the grid with the least squared one-day errors.
@@ -178,6 +184,7 @@ class SeasonalSmoothing:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         ahead = np.arange(1, horizon + 1)
         drift = np.cumsum(self.damping**ahead)
         season = np.take(self.season_, (ahead - 1) % WEEK, axis=1)
@@ -185,7 +192,7 @@ class SeasonalSmoothing:
         return np.asarray(np.square(np.maximum(root, 0.0)), dtype=np.float64)
 
 
-class Theta:
+class Theta(Estimator):
     """The Theta method: half the linear trend over a smoothed level, on counts freed of shrunk weekday offsets.
 
     Assimakopoulos and Nikolopoulos (2000) in the form of Hyndman and Billah (2003): simple exponential smoothing with
@@ -210,6 +217,7 @@ class Theta:
         return self
 
     def predict(self, horizon: int) -> Counts:
+        self.require_fit()
         ahead = np.arange(horizon)
         root = self.level_[:, None] + self.drift_[:, None] * ahead + np.take(self.offsets_, ahead % WEEK, axis=1)
         return np.asarray(np.square(np.maximum(root, 0.0)), dtype=np.float64)

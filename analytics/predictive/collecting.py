@@ -7,12 +7,10 @@ from typing import NamedTuple
 
 from analytics.cache import Snapshot
 from analytics.calendar import midnight
+from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
 from analytics.question import Question
 
-MINIMUM_DAYS = 4
-TREND_DAYS = 8
-OPTIMAL_DAYS = 14
 WINDOW_DAYS = 30
 PLANNED_FEATURES = (
     PlannedFeature(

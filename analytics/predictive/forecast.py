@@ -13,6 +13,7 @@ from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from analytics.predictive.backtest import actual_after, backtested, mean_absolute_errors, rolling_origins
 from analytics.predictive.classical import (
@@ -25,11 +26,10 @@ from analytics.predictive.classical import (
     WeekdayMean,
 )
 from analytics.predictive.intervals import ConformalBand
-from analytics.predictive.structural import RECENT_DAYS, YEARLY_FROM_DAYS, StructuralAverage
+from analytics.predictive.levels import MINIMUM_DAYS, prediction_method
+from analytics.predictive.structural import RECENT_DAYS, YEARLY_READ, Factors, StructuralAverage
 
-MINIMUM_DAYS = 4
-PATTERN_BELOW_DAYS = 8
-TREND_BELOW_DAYS = 14
+A_MONDAY = date(2024, 1, 1)
 CLASSICAL: dict[str, Callable[[], Forecaster]] = {"smoothing": SeasonalSmoothing, "theta": Theta}
 BASELINES: dict[str, Callable[[], Forecaster]] = {
     "naive": Naive,
@@ -60,13 +60,6 @@ class SeriesForecast:
     backtest_errors: dict[str, float]
 
 
-def prediction_method(days: int) -> str:
-    """The documented name of how a history of so many complete days is forecast."""
-    if days < PATTERN_BELOW_DAYS:
-        return "pattern_based"
-    return "trend_based" if days < TREND_BELOW_DAYS else "ml_powered"
-
-
 def forecast_series(
     history: npt.NDArray[np.float64],
     start: date,
@@ -83,29 +76,47 @@ def forecast_series(
 def forecast_many(
     series: Sequence[tuple[npt.NDArray[np.float64], date]], horizon: int = 7, level: float = 0.8
 ) -> list[SeriesForecast]:
-    """Forecasts of many series, in their order; those that use the same days are fitted together."""
-    groups: dict[tuple[int, date], list[int]] = defaultdict(list)
+    """Forecasts of many series, in their order; those that use the same days are fitted together.
+
+    The linear algebra library is held to one thread meanwhile, in the whole process: the matrices are small, and its
+    threads, which spin while they wait, made the same fit ten times slower on two busy cores (10 s instead of 1).
+    Raises ValueError as `forecast_series` does, and for a horizon below one day.
+    """
+    if horizon < 1:
+        raise ValueError(f"a forecast needs a horizon of one day at least, not {horizon}")
+    with threadpool_limits(limits=1, user_api="blas"):
+        return forecast_groups(series, horizon, level)
+
+
+def forecast_groups(
+    series: Sequence[tuple[npt.NDArray[np.float64], date]], horizon: int, level: float
+) -> list[SeriesForecast]:
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
     for number, (history, start) in enumerate(series):
         if len(history) < MINIMUM_DAYS:
             raise ValueError(f"a forecast needs {MINIMUM_DAYS} complete days, series {number} has {len(history)}")
         used = days_read(len(history))
-        groups[used, start + timedelta(days=len(history) - used)].append(number)
+        first = start + timedelta(days=len(history) - used)
+        groups[first.weekday(), used].append(number)
     found: dict[int, SeriesForecast] = {}
-    for (used, start), members in groups.items():
+    factors: Factors | None = None
+    for weekday, used in sorted(groups, reverse=True):  # the longest of a weekday first: the shorter use its factors
+        members = groups[weekday, used]
         counts = np.stack([np.asarray(series[number][0], dtype=np.float64)[-used:] for number in members])
-        found.update(zip(members, forecast_together(counts, start, horizon, level), strict=True))
+        structural = StructuralAverage(horizon).fit(counts, A_MONDAY + timedelta(days=weekday), factors)
+        factors = structural.factors_
+        found.update(zip(members, forecast_together(counts, structural, level), strict=True))
     return [found[number] for number in range(len(series))]
 
 
 def days_read(days: int) -> int:
-    """How many of the last days matter: all of them only where they hold a year to learn from."""
-    return days if days >= YEARLY_FROM_DAYS else min(days, RECENT_DAYS)
+    """How many of the last days matter: beyond half a year only whole seasons of past years."""
+    return next((enough for enough in YEARLY_READ if days >= enough), min(days, RECENT_DAYS))
 
 
-def forecast_together(counts: Counts, start: date, horizon: int, level: float) -> list[SeriesForecast]:
-    """Forecasts of series of one length, shape (series, days), that begin on `start`."""
-    days = counts.shape[1]
-    structural = StructuralAverage(horizon).fit(counts, start)
+def forecast_together(counts: Counts, structural: StructuralAverage, level: float) -> list[SeriesForecast]:
+    """Forecasts of series of one length, shape (series, days), that `structural` has learnt."""
+    days, horizon = counts.shape[1], structural.horizon
     now = structural.outlook(structural.days_)
     recent = counts[:, structural.positions_]
     calm = structural.calmed()[:, structural.days_ - structural.recent_days_ :]

@@ -86,6 +86,11 @@ def deviations(values: Hours) -> list[Deviation]:
     return [deviation(values, expected, width) for width in WIDTHS]
 
 
+def eventful(measures: Sequence[Deviation]) -> bool:
+    """Whether any hour can be beyond its limit, which is never below `LEAST_DEVIATIONS`."""
+    return any(bool((np.abs(one.standardised) > LEAST_DEVIATIONS).any()) for one in measures)
+
+
 def strengths(measures: Sequence[Deviation]) -> Strength:
     hours = len(measures[0].standardised)
     ratio, tail = np.zeros(hours), np.ones(hours)

@@ -8,12 +8,13 @@ the days a short history lacks. The confidence is the share of held-out days the
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from analytics.predictive.classical import Counts
+from analytics.predictive.estimator import Estimator
 
 PRIOR_DAYS = 28  # held-out days that the Gaussian prior counts for
 PRIOR_DAYS_AHEAD = 8  # days that the coverage over all days ahead counts for in that of one
@@ -30,7 +31,7 @@ class Band(NamedTuple):
     confidence: Counts
 
 
-class ConformalBand:
+class ConformalBand(Estimator):
     """Learns from held-out days how far to stretch a model's own 80 % band for `level` coverage (0 < level < 1).
 
     `fit` takes the held-out actuals and the forecasts of them, each of shape (origins, series, horizon); there may be
@@ -40,23 +41,28 @@ class ConformalBand:
     def __init__(self, level: float = 0.8) -> None:
         self.level = level
 
-    def fit(self, actual: Counts, point: Counts, lower: Counts, upper: Counts) -> ConformalBand:
+    def fit(self, actual: Counts, point: Counts, lower: Counts, upper: Counts) -> Self:
         if not 0 < self.level < 1:
             raise ValueError(f"level must lie between 0 and 1, not {self.level}")
-        origins, series, horizon = actual.shape
+        origins, series, _ = actual.shape
         scores = normalised_residuals(actual, point, lower, upper).transpose(1, 0, 2).reshape(series, -1)
         prior = gaussian_scores()
         weights = np.concatenate([np.ones(scores.shape[1]), np.full(PRIOR_POINTS, PRIOR_DAYS / PRIOR_POINTS)])
         both = np.concatenate([scores, np.broadcast_to(prior, (series, PRIOR_POINTS))], axis=1)
-        self.factor_ = weighted_quantile(both, weights, self.level)
+        # The day to come is one more of these days, and counts as a miss until it is seen (split conformal prediction).
+        coming = 1.0 if origins else 0.0
+        held = float(weights.sum())
+        self.factor_ = weighted_quantile(both, weights, min(self.level * (held + coming) / held, 1.0))
         low, high = stretched(point, lower, upper, self.factor_[None, :, None])
         inside = ((actual >= low) & (actual <= high)).sum(axis=0).astype(np.float64)
-        overall = (inside.sum(axis=1) + self.level * PRIOR_DAYS) / (origins * horizon + PRIOR_DAYS)
+        overall = (inside.sum(axis=1) + self.level * PRIOR_DAYS) / (held + coming)
+        inside *= held / (held + coming)
         self.confidence_ = (inside + overall[:, None] * PRIOR_DAYS_AHEAD) / (origins + PRIOR_DAYS_AHEAD)
         return self
 
     def band(self, point: Counts, lower: Counts, upper: Counts) -> Band:
         """The stretched band around forecasts of shape (series, horizon), never below zero."""
+        self.require_fit()
         low, high = stretched(point, lower, upper, self.factor_[:, None])
         return Band(low, high, np.clip(self.confidence_, 0.01, 0.99))
 

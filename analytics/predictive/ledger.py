@@ -186,6 +186,15 @@ class Ledger:
             self._database.close()
 
 
+def open_ledger(directory: Path | None) -> Ledger:
+    """The record in `directory`; in memory, with a warning, where none can be kept there: a server forecasts all the same."""
+    try:
+        return Ledger(directory)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("issued forecasts are kept in memory only, until this is mended: %s: %s", FILE, error)
+        return Ledger(None)
+
+
 def opened(path: Path) -> sqlite3.Connection:
     """The database at `path`, made where it is missing; readable by its owner alone."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

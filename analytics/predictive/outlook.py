@@ -10,9 +10,9 @@ import numpy as np
 
 from analytics.predictive.anomalies import Anomaly, find_anomalies
 from analytics.predictive.classical import Counts
-from analytics.predictive.collecting import MINIMUM_DAYS
 from analytics.predictive.history import DailyCounts, Days, Hours
 from analytics.predictive.ledger import Accuracy
+from analytics.predictive.levels import MINIMUM_DAYS
 from analytics.predictive.usual import Trend, factors, trend, usual
 
 if TYPE_CHECKING:

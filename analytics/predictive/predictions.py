@@ -10,8 +10,9 @@ import math
 from analytics.cache import Snapshot
 from analytics.predictive.advice import recommendations, workload_recommendation
 from analytics.predictive.anomalies import Anomaly
-from analytics.predictive.collecting import MINIMUM_DAYS, OPTIMAL_DAYS, TREND_DAYS, Collected, collected, collecting
+from analytics.predictive.collecting import Collected, collected, collecting
 from analytics.predictive.ledger import Score
+from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS, Quality, prediction_method, quality
 from analytics.predictive.outlook import AgentForecast, DayForecast, Forecasts, Outlook
 from analytics.predictive.responses import (
     ActiveCollection,
@@ -20,10 +21,8 @@ from analytics.predictive.responses import (
     CollectingData,
     LiveAccuracy,
     LiveScore,
-    Method,
     Predictions,
     PredictionsMeta,
-    Quality,
     RiskForecast,
     RiskPredictions,
     WorkloadForecast,
@@ -64,14 +63,6 @@ def predictions(snapshot: Snapshot, question: Question) -> Predictions | Collect
     )
 
 
-def quality(days: int) -> Quality:
-    """The documented word for a forecast from so many days."""
-    if days < TREND_DAYS:
-        return "developing"
-    return "medium" if days < OPTIMAL_DAYS else "high"
-
-
-METHODS: dict[Quality, Method] = {"high": "ml_powered", "medium": "trend_based", "developing": "pattern_based"}
 QUALITY_SENTENCES: dict[Quality, str] = {
     "high": "Excellent data for high quality predictions",
     "medium": "Good data for medium quality predictions",
@@ -150,7 +141,7 @@ def meta(
     return PredictionsMeta(
         version="1.0.0-phase3",
         mock_data=question.settings.mock_data,
-        prediction_method=METHODS[quality(days)],
+        prediction_method=prediction_method(days),
         confidence_range=confidence,
         phase="3_of_3_active",
         time_zone="UTC",

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
-Trend = Literal["increasing", "stable", "decreasing"]
-Quality = Literal["high", "medium", "developing"]
-Method = Literal["ml_powered", "trend_based", "pattern_based"]
+from analytics.predictive.levels import Method, Quality
+from analytics.predictive.usual import Trend
 
 
 @dataclass(frozen=True, slots=True)

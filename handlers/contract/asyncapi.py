@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from analytics.responses import ConnectionMessage, MetricsUpdate
-from handlers.broadcaster import CREDENTIAL_ENDED, GOING_AWAY
 from handlers.contract.examples import completed
 from handlers.contract.openapi import SCHEMES, VERSION, license_name
 from handlers.contract.operational import MetricsFailure
 from handlers.contract.schemas import Schemas
-from handlers.frames import POLICY_VIOLATION, PROTOCOL_ERROR
+from handlers.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, PROTOCOL_ERROR
 
 Document = dict[str, Any]
 

@@ -50,6 +50,8 @@ HEADERS: MappingProxyType[str, Header] = MappingProxyType(
         "WWW-Authenticate": header("How to authenticate.", "^Bearer$", always=True),
         "X-Request-Id": header("This request in the server's log and audit trail.", "^[0-9a-f]{16}$", always=True),
         "X-OWKAI-Mock-Data": header("true: the server shows made-up data (owkai demo).", "^true$"),
+        "Set-Cookie": header("The page's session cookie, or its end.", "^(__Host-)?owkai_page="),
+        "Strict-Transport-Security": header("Over TLS alone: come back over TLS.", "^max-age="),
         "Sec-WebSocket-Accept": header("As in RFC 6455.", always=True),
         "Sec-WebSocket-Version": header("The version that is spoken here.", "^13$"),
         "Upgrade": header("websocket.", "(?i)^websocket$", always=True),
@@ -69,6 +71,7 @@ HEADERS: MappingProxyType[str, Header] = MappingProxyType(
 COMMON = (
     "X-Request-Id", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy",
     "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Permissions-Policy", "X-OWKAI-Mock-Data",
+    "Strict-Transport-Security",
 )  # fmt: skip
 SHARING = ("Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers")
 PREFLIGHT = ("Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Max-Age")

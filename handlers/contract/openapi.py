@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.settings import Settings
+from handlers import signin
 from handlers.application import api_routes
 from handlers.contract.examples import completed
 from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
-from handlers.contract.operational import COPY_PROGRESS, PROBLEM
+from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account
 from handlers.contract.operations import OPERATIONS, Body, Operation
 from handlers.contract.schemas import Responses, Schemas
 from handlers.cors import is_shared
@@ -22,7 +23,7 @@ Document = dict[str, Any]
 
 TITLE = "OW-kai Analytics API"
 VERSION = "1.0.0"
-SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}, {"sessionCookie": []}]
+SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}, {"sessionCookie": []}, {"pageCookie": []}]
 SCHEMES = {
     "apiKey": {
         "type": "apiKey",
@@ -41,6 +42,12 @@ SCHEMES = {
         "in": "cookie",
         "name": "access_token",
         "description": "The platform's session cookie. Its names are a setting (auth.cookie_names).",
+    },
+    "pageCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-owkai_page",
+        "description": "The session of somebody who signed in on the page; without TLS it is called owkai_page.",
     },
 }
 INTRODUCTION = """\
@@ -62,6 +69,7 @@ HEAD is GET without a body. OPTIONS says what a path allows and needs no credent
 TAGS = [
     {"name": "Analytics", "description": "The numbers."},
     {"name": "Live", "description": "The same, as they change."},
+    {"name": "Page", "description": "The dashboard in a browser."},
     {"name": "Operations", "description": "For operators and orchestrators."},
     {"name": "Reference", "description": "The contract itself."},
 ]
@@ -106,7 +114,8 @@ def openapi() -> Document:
     for route in routes:
         operation = OPERATIONS[route.name]
         paths[operation.path or route.name] = path_item(route, operation, parts)
-    schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS}
+    session_operations(paths[signin.PATH], parts)
+    schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS, "SignIn": SIGN_IN}
     fill_examples(paths, schemas)
     return {
         "openapi": "3.1.1",
@@ -129,15 +138,17 @@ def license_name() -> dict[str, str]:
 
 def path_item(route: Route, operation: Operation, parts: Parts) -> Document:
     item: Document = {"summary": operation.summary}
-    if "{user_email}" in operation.path:
+    varying = operation.parameter
+    if varying is not None:
         item["parameters"] = [
             {
-                "name": "user_email", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1},
-                "description": "The caller's own e-mail address; any other is 403.",
+                "name": varying.name, "in": "path", "required": True, "schema": dict(varying.schema),
+                "description": varying.meaning,
             }
         ]  # fmt: skip
     for method in route.methods:
-        item[method.lower()] = reading(route, operation, method == "GET", parts)
+        if method in ("GET", "HEAD"):
+            item[method.lower()] = reading(route, operation, method == "GET", parts)
     off = (404,) if operation.switchable else ()
     item["options"] = {
         "operationId": f"{operation.id}Options",
@@ -171,6 +182,46 @@ def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Docu
     if not result["parameters"]:
         del result["parameters"]
     return result
+
+
+def session_operations(item: Document, parts: Parts) -> None:
+    """The rest of /session: its methods have rules of their own (`handlers.signin`)."""
+    (route,) = [route for route in api_routes(Settings()) if route.name == signin.PATH]
+    operation = OPERATIONS[signin.PATH]
+    cookie = {"Set-Cookie": {"$ref": "#/components/headers/Set-Cookie"}}
+    account: Document = {
+        "description": "Signed in.",
+        "headers": references(*COMMON, "Vary") | cookie,
+        "content": {"application/json": {"schema": parts.schemas.of(Account)}},
+    }
+    for method in ("get", "head"):
+        found = item[method]["responses"] | refusals(route, operation, (401, 403, 429, 503), method == "get", parts)
+        found["200"] = {**account, "description": "Who is signed in.", "headers": references(*COMMON, "Vary")}
+        if method == "head":
+            del found["200"]["content"]
+        unauthenticated: Document = dict(parts.responses.components()[found["401"]["$ref"].rpartition("/")[2]])
+        found["401"] = unauthenticated | {"headers": unauthenticated["headers"] | cookie}
+        item[method]["responses"] = dict(sorted(found.items()))
+        item[method]["security"] = SECURITY
+    common = {"tags": [operation.tag], "security": []}
+    own = "Needs the exact Origin of a page of this server (websocket.allowed_origins)."
+    item["post"] = common | {
+        "operationId": "signIn",
+        "summary": "Sign in",
+        "description": f"Exchanges a key for a session cookie. {own}",
+        "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/SignIn"}}}},
+        "responses": {
+            "201": account,
+            **refusals(route, operation, (400, 401, 403, 413, 415, 429, 500, 503), True, parts),
+        },
+    }
+    ended = {"description": "Signed out, or nobody was signed in.", "headers": references(*COMMON) | cookie}
+    item["delete"] = common | {
+        "operationId": "signOut",
+        "summary": "Sign out",
+        "description": f"Ends the session of the cookie. {own}",
+        "responses": {"204": ended, **refusals(route, operation, (400, 403, 413, 415, 500), True, parts)},
+    }
 
 
 def parameters(route: Route, operation: Operation) -> list[Document]:

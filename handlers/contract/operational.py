@@ -83,6 +83,29 @@ class MetricsFailure:
     data_quality: LiveDataQuality
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who is signed in."""
+
+    email: str
+    role: str
+    admin: bool
+    organization_id: int
+    signed_in_by: str  # page | platform | credential
+    expires_at: datetime | None  # at the latest; null: the credential has no end of its own
+    idle_seconds: float | None  # a sign-in on the page ends after this long without a request; null: no such sign-in
+    live_path: str | None  # path of the live connection; null: no address is known
+    live_seconds: float  # between two of its messages
+    mock_data: bool
+
+
+SIGN_IN = {
+    "type": "object",
+    "description": "What signs in on the page: an API key, or a session token of the platform.",
+    "properties": {"api_key": {"type": "string"}},
+    "required": ["api_key"],
+    "additionalProperties": False,
+}
 PROBLEM = {
     "type": "object",
     "description": "RFC 9457. Clients of the platform read detail.",
@@ -93,6 +116,7 @@ PROBLEM = {
         "detail": {"type": "string", "description": "What is wrong, for people."},
         "request_id": {"type": "string", "description": "As in X-Request-Id; the log and the audit trail have it too."},
         "parameter": {"type": "string", "description": "The query parameter that was refused."},
+        "session_ended": {"const": True, "description": "The page's session is over; its cookie is taken back."},
         "progress": {"$ref": "#/components/schemas/CopyProgress"},
         "mock_data": {"const": True, "description": "The server shows made-up data (owkai demo)."},
     },

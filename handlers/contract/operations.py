@@ -13,7 +13,8 @@ from typing import Any
 from analytics.executive_responses import ExecutiveDashboard
 from analytics.predictive.responses import CollectingData, Predictions
 from analytics.responses import DebugAction, Performance, RealTimeMetrics, Trends
-from handlers.contract.operational import Alive, Ready
+from handlers import page, signin
+from handlers.contract.operational import Account, Alive, Ready
 from handlers.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH
 
 API = "/api/analytics"
@@ -32,6 +33,16 @@ class Body:
 
 
 @dataclass(frozen=True)
+class PathParameter:
+    """A part of a path that varies. `sample` is one that a route matches."""
+
+    name: str
+    schema: Mapping[str, Any]
+    meaning: str
+    sample: str
+
+
+@dataclass(frozen=True)
 class Operation:
     """A route in the document. `path` where it is not the route's name; `further` are statuses of its own."""
 
@@ -45,6 +56,7 @@ class Operation:
     switchable: str = ""  # the setting that turns it into 404
     file_name: bool = False
     revalidated: bool = True  # has an ETag
+    parameter: PathParameter | None = None
 
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
@@ -98,6 +110,12 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "browser's Origin must be listed in websocket.allowed_origins; only a client that shows a key or bearer token "
             "may come without one.",
             path=f"{API}/ws/realtime/{{user_email}}",
+            parameter=PathParameter(
+                "user_email",
+                MappingProxyType({"type": "string", "minLength": 1}),
+                "The caller's own e-mail address; any other is 403.",
+                "user@company.com",
+            ),
             further=MappingProxyType(
                 {"101": "The connection is open.", "426": "The request is no WebSocket handshake of version 13."}
             ),
@@ -124,6 +142,29 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             (Body("text/css", text=True),),
             switchable="server.reference",
         ),
+        signin.PATH: Operation(
+            "session", "Page", "Signing in on the page, asking who is signed in, signing out",
+            "For any credential of a caller with an organization.",
+            (Body(JSON, Account),),
+            revalidated=False,
+        ),
+        "/": Operation(
+            "dashboardPage", "Page", "The dashboard", "Holds no data; its scripts ask the API.", (Body("text/html", text=True),),
+        ),
+        "/sign-in": Operation(
+            "signInPage", "Page", "Where a key is exchanged for a session", "Holds no data.", (Body("text/html", text=True),),
+        ),
+        page.ASSETS: Operation(
+            "assets", "Page", "What the pages load", "The vendored files lie in /assets/vendor/.",
+            tuple(Body(kind, text=True) for kind in ("text/javascript", "text/css", "image/svg+xml", "text/plain")),
+            path=page.ASSETS + "{file}",
+            parameter=PathParameter(
+                "file",
+                MappingProxyType({"enum": [name for name in page.ASSET_NAMES if "/" not in name]}),
+                "Name of the file.",
+                "app.js",
+            ),
+        ),
         "/healthz": Operation(
             "health", "Operations", "Whether the process answers", "Says nothing of the data; see /readyz.",
             (Body(JSON, Alive),),
@@ -143,3 +184,13 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+
+
+def sample_path(name: str, **values: str) -> str:
+    """A path that the route of this name matches; `values` stand for its varying part."""
+    operation = OPERATIONS[name]
+    path = operation.path or name
+    if operation.parameter is not None:
+        chosen = values.get(operation.parameter.name, operation.parameter.sample)
+        path = path.replace(f"{{{operation.parameter.name}}}", chosen)
+    return path

@@ -76,8 +76,19 @@ def _operation(openapi: Document, path: str, item: Document) -> Iterator[str]:
     yield f'<section class="operation" id="{get["operationId"]}">'
     yield f'<h3><a class="anchor" href="#{get["operationId"]}">{text(item["summary"])}</a></h3>'
     yield f'<p class="path"><b>{methods}</b> <code>{breakable(path)}</code></p>'
-    yield f"<p>{text(get['description'])}</p>"
-    parameters = [*item.get("parameters", ()), *get.get("parameters", ())]
+    for method in METHODS:
+        if method in item and method not in QUIET:
+            if method != "get":
+                yield f"<h4>{method.upper()}: {text(item[method]['summary'])}</h4>"
+            yield from _method(openapi, item, item[method])
+    yield "</section>"
+
+
+def _method(openapi: Document, item: Document, operation: Document) -> Iterator[str]:
+    yield f"<p>{text(operation['description'])}</p>"
+    for media_type, media in operation.get("requestBody", {}).get("content", {}).items():
+        yield f"<p>Body: {code(media_type)} {kind(media['schema'])}</p>"
+    parameters = [*item.get("parameters", ()), *operation.get("parameters", ())]
     if parameters:
         yield "<h4>Parameters</h4>"
         yield table(
@@ -85,7 +96,7 @@ def _operation(openapi: Document, path: str, item: Document) -> Iterator[str]:
             ((code(one["name"]), text(one["in"]), kind(one["schema"]), text(one["description"])) for one in parameters),
         )
     yield "<h4>Answers</h4>"
-    responses = {status: resolved(openapi, response) for status, response in get["responses"].items()}
+    responses = {status: resolved(openapi, response) for status, response in operation["responses"].items()}
     yield table(
         ("Status", "When", "Body"),
         ((code(status), text(one["description"]), bodies(one)) for status, one in responses.items()),
@@ -93,7 +104,6 @@ def _operation(openapi: Document, path: str, item: Document) -> Iterator[str]:
     for media in responses.get("200", {}).get("content", {}).values():
         for example in media.get("examples", {}).values():
             yield _example(example["summary"], example["value"])
-    yield "</section>"
 
 
 def _live(asyncapi: Document) -> Iterator[str]:

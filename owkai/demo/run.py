@@ -220,7 +220,13 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
     ]
     for key in keys:
         lines.append(f"  organization {key.organization_id}  {key.role:<5}  {key.email:<44}  {key.key}")
-    lines += ["", "Try:"]
+    lines += [
+        "",
+        f"Dashboard: {base_url}/",
+        f"  sign in with a key from above; an admin's shows the executive view, e.g. {admin.key}",
+        "",
+        "Try:",
+    ]
     for path in ("trends", "realtime/metrics", "performance"):
         lines.append(f"  curl -H 'X-API-Key: {admin.key}' {api}/{path}")
     lines += [

@@ -11,7 +11,9 @@ FOLDER = resources.files("analytics").joinpath("sql")
 NAMES = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith(".sql"))
 TENANT_TABLES = re.compile(r"\b(?:from|join) (agent_actions|audit_logs|users|api_keys)\b")
 UNSCOPED = {
-    *("user_by_id.sql", "keys_by_prefix.sql", "any_user.sql"),  # who is asking is settled across organizations
+    # Who is asking is settled across organizations.
+    *("user_by_id.sql", "users_by_ids.sql", "keys_by_prefix.sql", "keys_by_prefixes.sql", "any_user.sql"),
+    "activity_by_organization.sql",  # what has changed is compared, never shown
     "acting_organizations.sql",  # whose forecasts are due
     "origin.sql",  # of the cache itself
 }

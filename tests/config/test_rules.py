@@ -49,7 +49,8 @@ def test_a_proxy_that_is_no_address_or_is_everybody_is_refused(proxy: str) -> No
 
 
 def test_proxies_are_addresses_and_networks() -> None:
-    assert accepted(SERVER_TRUSTED_PROXIES="10.0.0.7, 10.1.0.0/16, ::1, fd00::/8") == []
+    proxies = "10.0.0.7, 10.1.0.0/16, ::1, fd00::/8"
+    assert accepted(SERVER_TRUSTED_PROXIES=proxies, WEBSOCKET_ALLOWED_ORIGINS="https://soc.example.com") == []
 
 
 def test_cfg_03_cloudwatch_needs_region_cluster_and_service_and_all_are_named_at_once() -> None:
@@ -198,13 +199,17 @@ def test_one_table_cannot_serve_twice() -> None:
     [
         ({"SERVER_HOST": "0.0.0.0"}, "plain HTTP"),
         ({"SERVER_HOST": "::", "SERVER_TRUSTED_PROXIES": "10.0.0.1", "MOCK_DATA": "true"}, "the demo is reachable"),
+        (
+            {"SERVER_TRUSTED_PROXIES": "10.0.0.7", "WEBSOCKET_ALLOWED_ORIGINS": ""},
+            "no browser on another machine can sign in",
+        ),
         ({"AUDIT_ENABLED": "no"}, "accesses leave no record"),
         ({"CACHE_IN_MEMORY": "yes"}, "copies the source anew"),
         ({"AUTH_ADMIN_ROLES": ""}, "nobody may read the executive dashboard"),
     ],
 )
 def test_cfg_04_what_is_allowed_but_seldom_meant_is_a_warning(variables: dict[str, str], words: str) -> None:
-    (warning,) = accepted(**variables)
+    (warning,) = accepted(**{"WEBSOCKET_ALLOWED_ORIGINS": "https://soc.example.com", **variables})
     assert words in warning
 
 

@@ -17,7 +17,7 @@ from analytics.status import CopyProgress, Phase, Verification
 from analytics.telemetry import Part, TelemetrySample, TelemetryStatus
 from config.settings import Settings
 from handlers.application import api_routes
-from handlers.contract.operations import OPERATIONS
+from handlers.contract.operations import sample_path
 from handlers.keystore import KeyStore
 from handlers.reference import PAGE_PATH, STYLE_PATH
 from tests.contract.document import ASYNCAPI, assert_described, asyncapi, faults
@@ -25,10 +25,7 @@ from tests.handlers.fixtures import Serve, make_settings
 from tests.handlers.serving import API, Answer, Served, run
 from tests.handlers.world import ADMIN_1, NOW, STAFF, USER_1, LocalKeys, make_local_keys
 
-PATHS = [
-    (OPERATIONS[route.name].path or route.name).replace("{user_email}", ADMIN_1.email)
-    for route in api_routes(Settings())
-]
+PATHS = [sample_path(route.name, user_email=ADMIN_1.email) for route in api_routes(Settings())]
 VIEWS = ("trends", "realtime/metrics", "predictive/trends", "performance", "performance/system", "debug")
 
 

@@ -15,9 +15,10 @@ import pytest
 from analytics.cache import Cache
 from config.settings import Settings
 from handlers.application import api_routes
-from handlers.contract.operations import OPERATIONS
+from handlers.contract.operations import sample_path
 from handlers.rest import HiddenHandler
 from handlers.routes import Access, Route
+from handlers.signin import SessionHandler
 from handlers.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Answer, Lines, Served
@@ -153,6 +154,10 @@ def expected(route: Route, kind: Kind, method: str, direct: bool, path: str, upg
         return 204
     if method not in route.methods:
         return 405
+    if route.handler is SessionHandler:
+        if method not in ("GET", "HEAD"):
+            return 403  # no page of ours says so
+        return refusal(Access.ORGANIZATION, kind, direct) or 200
     refused = refusal(route.access, kind, direct)
     if refused is not None:
         return refused
@@ -167,10 +172,8 @@ def expected(route: Route, kind: Kind, method: str, direct: bool, path: str, upg
 
 def targets(route: Route) -> list[str]:
     """The paths that stand for a route; one with an address stands for one of the own and of the other organization."""
-    path = OPERATIONS[route.name].path or route.name
-    if "{" not in path:
-        return [path]
-    return [path.replace("{user_email}", person.email) for person in (USER_1, ADMIN_1, USER_2, ADMIN_2)]
+    people = (USER_1, ADMIN_1, USER_2, ADMIN_2)
+    return list(dict.fromkeys(sample_path(route.name, user_email=person.email) for person in people))
 
 
 @pytest.mark.parametrize("shown", [True, False], ids=["all on", "switched off"])

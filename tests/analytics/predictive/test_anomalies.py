@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 
 from analytics.predictive.anomalies import Anomaly, HourlyCounts, adjusted_tails, detect_hourly, find_anomalies
-from analytics.predictive.baseline import deviance_residual, trimmed_mean
-from analytics.predictive.incidents import alarms, deviations, incidents, strengths
+from analytics.predictive.baseline import deviance_residual, lags, trimmed_mean
+from analytics.predictive.incidents import alarms, deviations, eventful, incidents, strengths
 
 Hours = npt.NDArray[np.float64]
 
@@ -176,6 +176,27 @@ def test_the_residual_of_a_poisson_count_has_unit_variance() -> None:
 def test_a_trimmed_mean_leaves_out_extremes_and_unknowns() -> None:
     rows = np.array([[9.0, 1.0, np.nan, 100.0, 3.0, 6.0], [np.nan, np.nan, np.nan, np.nan, np.nan, 2.0]])
     assert trimmed_mean(rows, np.array([1, 2])).tolist() == [6.0, 2.0]
+
+
+def test_whom_no_hour_makes_eventful_has_no_hour_beyond_its_limit() -> None:
+    seen = set()
+    for seed in range(40):
+        values = ordinary(200 + seed, 8, level=float(seed) / 4)
+        values[-30] += 3 * (seed % 8)
+        measures = deviations(values)
+        seen.add(eventful(measures))
+        if not eventful(measures):
+            assert strengths(measures).ratio.max() <= 1
+    assert seen == {True, False}
+
+
+def test_lags_are_earlier_values_and_unknown_before_the_begin() -> None:
+    unknown = np.nan
+    np.testing.assert_array_equal(
+        lags(np.array([1.0, 2.0, 3.0, 4.0]), range(1, 4, 2)),
+        [[unknown, unknown], [1, unknown], [2, unknown], [3, 1]],
+    )
+    assert lags(np.zeros(0), range(24, 49, 24)).shape == (0, 2)
 
 
 # --- an organization

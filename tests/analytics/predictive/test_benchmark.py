@@ -1,4 +1,4 @@
-"""The benchmark command on a small folder of the layout: complete, and blind to the days after a cutoff."""
+"""The benchmark commands on a small folder of the layout: complete, honest, and blind to what came after."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks.predictive import detectors, fit_times, libraries
 from tests.benchmarks.predictive.__main__ import main
 
 
@@ -54,3 +55,43 @@ def test_every_window_is_forecast_and_the_future_changes_nothing(
     assert (out / "alarms.csv").read_text().splitlines()[1].startswith("odd,2025-01-20")
     other = run(tmp_path / "b", monkeypatch, 1000)
     assert (out / "forecasts.csv").read_bytes() == (other / "forecasts.csv").read_bytes()
+
+
+def test_without_the_library_this_is_said_and_what_was_published_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lay_out(tmp_path, 0)
+    (tmp_path / "README.md").write_text(
+        "# X\n\n## Baselines: forecasts\n\n| AutoETS | 1.234 |\n\n## Baselines: anomalies\n\nno\n"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["x", "--data", str(tmp_path)])
+    libraries.main()
+    told = capsys.readouterr().out
+    assert "2 of 2 windows" in told
+    assert "| ours | " in told
+    assert "statsforecast is not installed, so no library was run" in told
+    assert told.rstrip().endswith("| AutoETS | 1.234 |")
+
+
+@pytest.mark.parametrize("judge", [detectors.isolated, detectors.reconstructed])
+def test_the_rival_detectors_see_no_hour_before_it_comes(judge: detectors.Judge) -> None:
+    rows = np.random.default_rng(1).normal(size=(5 * detectors.WEEK, 4))
+    changed = rows.copy()
+    cut = 4 * detectors.WEEK + 10
+    changed[cut:] += 50
+    first, second = (detectors.week_by_week(one, judge) for one in (rows, changed))
+    np.testing.assert_array_equal(first[:cut], second[:cut])
+    assert (first[cut:] != second[cut:]).all()
+    for beyond in (detectors.beyond_spread, detectors.beyond_highest):
+        assert [hour for hour in beyond(first, 1.1) if hour < cut] == [
+            hour for hour in beyond(second, 1.1) if hour < cut
+        ]
+        assert cut in beyond(second, 1.1)
+
+
+@pytest.mark.parametrize("kind", ["forecast", "anomalies"])
+def test_a_fit_time_is_of_a_real_fit(kind: str) -> None:
+    told = fit_times.measured(kind, 3, 2)
+    assert told["wall"] > 0
+    assert told["peak"] > 20

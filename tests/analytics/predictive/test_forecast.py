@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from analytics.predictive.classical import SeasonalNaive, WeekdayMean
-from analytics.predictive.forecast import forecast_many, forecast_series
+from analytics.predictive.forecast import SeriesForecast, forecast_many, forecast_series
 
 MONDAY = date(2025, 3, 3)
 WEEK_SHAPE = np.array([30.0, 34.0, 33.0, 31.0, 28.0, 8.0, 5.0])
@@ -144,6 +145,32 @@ def test_the_documented_method_is_named_by_the_days_of_history(days: int, method
 def test_three_days_are_refused() -> None:
     with pytest.raises(ValueError, match="needs 4 complete days, series 0 has 3"):
         forecast_series(np.ones(3), MONDAY)
+
+
+def test_a_horizon_of_no_day_is_refused() -> None:
+    with pytest.raises(ValueError, match="horizon of one day at least, not 0"):
+        forecast_series(np.ones(9), MONDAY, horizon=0)
+
+
+def test_no_series_give_no_forecasts() -> None:
+    assert forecast_many([]) == []
+
+
+def test_linear_algebra_has_one_thread_during_a_fit_and_its_own_number_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    before, during = threads(), []
+
+    def noted(*asked: object) -> list[SeriesForecast]:
+        during.append(threads())
+        return []
+
+    monkeypatch.setattr("analytics.predictive.forecast.forecast_groups", noted)
+    forecast_many([(np.ones(9), MONDAY)])
+    assert before
+    assert during == [[1] * len(before)]
+    assert threads() == before
 
 
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics.predictive.ledger import ASIDE, FILE, Due, Issued, Ledger, Score
+from analytics.predictive.ledger import ASIDE, FILE, Due, Issued, Ledger, Score, open_ledger
 
 TODAY = date(2025, 1, 15)
 DAY = timedelta(days=1)
@@ -116,6 +116,13 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"symbolic|Too many levels"):
         Ledger(tmp_path)
     assert (tmp_path / "elsewhere").read_bytes() == b"precious"
+
+
+def test_where_none_can_be_kept_it_is_kept_in_memory_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / FILE).mkdir()
+    ledger = open_ledger(tmp_path)
+    assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
+    assert "kept in memory only" in caplog.text
 
 
 def test_names_are_values_never_sql(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+// The time zone of the viewer: their own or UTC, kept in this browser. Days are counted in it where the API can.
+import { byId } from "./elements.js";
+
+const KEY = "owkai.zone";
+
+function own() {
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+}
+
+function stored() {
+  try {
+    return localStorage.getItem(KEY) === "utc";
+  } catch {
+    return false;
+  }
+}
+
+class Zone extends EventTarget {
+  #utc = stored();
+  #refused = false;
+
+  get current() {
+    return this.#utc || this.#refused ? "UTC" : own();
+  }
+
+  // Connect a <select> with the values "own" and "utc".
+  connect(select) {
+    const [first] = select.options;
+    first.textContent = own().replaceAll("_", " ");
+    if (own() === "UTC") {
+      select.replaceChildren(first);
+    }
+    select.value = this.#utc && own() !== "UTC" ? "utc" : "own";
+    this.#name();
+    this.addEventListener("change", () => this.#name());
+    select.addEventListener("change", () => {
+      this.#utc = select.value === "utc";
+      this.#refused = false;
+      try {
+        localStorage.setItem(KEY, select.value);
+      } catch {
+        // holds for this visit alone
+      }
+      this.dispatchEvent(new Event("change"));
+    });
+  }
+
+  #name() {
+    byId("zone-name").textContent = this.current.replaceAll("_", " ");
+  }
+
+  // The server does not know the viewer's zone: its days are UTC days then.
+  refuse() {
+    if (!this.#refused) {
+      this.#refused = true;
+      this.dispatchEvent(new Event("change"));
+    }
+  }
+}
+
+export const zone = new Zone();

@@ -1,0 +1,245 @@
+"""What each view shows, to whom, and that all of it comes from this server."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from playwright.sync_api import Route, expect
+
+from tests.browser.chromium import Watch
+from tests.browser.conftest import Open
+from tests.browser.dashboard import NUMBER, VIEWS, Dashboard
+from tests.browser.platform import Platform
+from tests.contract.structure import example
+
+
+def test_hdr_05_the_whole_page_comes_from_this_server_without_a_violation(admin: Dashboard, watch: Watch) -> None:
+    for view in VIEWS:
+        admin.show(view)
+    assert watch.hosts == {admin.base.removeprefix("http://")}
+    watch.assert_quiet()
+
+
+def test_the_chart_shows_history_forecast_and_band_and_says_the_same_in_a_table(admin: Dashboard) -> None:
+    page = admin.page
+    expect(page.locator("#risk-chart canvas")).to_be_visible()
+    expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
+    expect(page.locator("#risk-key-band")).to_be_visible()
+    page.get_by_text("As a table").click()
+    rows = page.locator("#risk-rows tr")
+    expect(rows).to_have_count(14 + 7)
+    expect(rows.first.locator("td").nth(1)).to_have_text(NUMBER)
+    expect(rows.first.locator("td").nth(2)).to_have_text(re.compile(r"^[\d.,]+ to [\d.,]+$"))
+    expect(rows.nth(7)).to_contain_text("so far")
+    expect(page.locator("#risk-chart")).to_have_attribute("aria-label", re.compile("high-risk actions in 14 days"))
+    page.get_by_role("group", name="Days shown").get_by_label("30 days").check()
+    expect(rows).to_have_count(30 + 7)
+    expect(page.locator("#risk-summary")).to_contain_text("30 days")
+
+
+def test_the_bars_of_the_chart_are_drawn_to_the_canvas(admin: Dashboard) -> None:
+    expect(admin.page.locator("#risk-chart canvas")).to_be_visible()
+    colours = admin.page.evaluate(
+        """() => {
+            const canvas = document.querySelector('#risk-chart canvas');
+            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            const bar = getComputedStyle(document.documentElement).getPropertyValue('--bar').trim();
+            const [r, g, b] = [1, 3, 5].map((at) => parseInt(bar.slice(at, at + 2), 16));
+            let found = 0;
+            for (let i = 0; i < data.length; i += 4) found += data[i] === r && data[i + 1] === g && data[i + 2] === b;
+            return found;
+        }"""
+    )
+    assert colours > 2000
+
+
+def test_the_latest_actions_can_be_filtered_and_sorted(admin: Dashboard) -> None:
+    page = admin.page
+    expect(admin.rows()).to_have_count(20)
+    assert page.locator("#sort-timestamp").get_attribute("aria-sort") == "descending"
+    page.get_by_role("button", name="Agent").click()
+    expect(page.locator("#sort-agent_id")).to_have_attribute("aria-sort", "ascending")
+    assert admin.column("Agent") == sorted(admin.column("Agent"))
+    page.get_by_role("button", name="Agent").click()
+    expect(page.locator("#sort-agent_id")).to_have_attribute("aria-sort", "descending")
+    assert admin.column("Agent") == sorted(admin.column("Agent"), reverse=True)
+    page.get_by_role("button", name="Risk").click()
+    order = ["Critical", "High", "Medium", "Low", "Unknown"]
+    assert admin.column("Risk") == sorted(admin.column("Risk"), key=order.index)
+    page.get_by_label("Filter by risk").select_option("elevated")
+    assert set(admin.column("Risk")) <= {"High", "Critical"}
+    assert 0 < len(admin.column("Risk")) < 20
+    page.get_by_label("Filter by risk").select_option("")
+    page.get_by_label("Filter by any text").fill("TOOL-1")
+    assert set(admin.column("Tool")) == {"tool-1"}
+    expect(page.locator("#actions-count")).to_contain_text("of 20 actions")
+    page.get_by_label("Filter by any text").fill("no such thing")
+    expect(page.locator("#actions-empty")).to_have_text("No action fits the filter.")
+    page.get_by_role("button", name="Show all").click()
+    expect(admin.rows()).to_have_count(20)
+
+
+def test_the_outlook_shows_forecast_workload_and_how_good_it_is(admin: Dashboard) -> None:
+    admin.show("outlook")
+    page = admin.page
+    expect(page.locator("#forecast tbody tr")).to_have_count(7, timeout=30_000)
+    expect(page.locator("#workload tbody tr").first).to_contain_text("agent-")
+    expect(page.locator("#collection")).to_contain_text("Confidence shown")
+    expect(page.locator("#advice")).not_to_be_empty()
+    expect(page.locator("#anomalies")).not_to_be_empty()
+
+
+def test_the_system_view_says_how_fresh_everything_is(admin: Dashboard) -> None:
+    admin.show("system")
+    page = admin.page
+    expect(page.locator("#sync-facts")).to_contain_text("In step")
+    expect(page.locator("#sync-facts")).to_contain_text("exact")
+    expect(page.locator("#machine-state")).to_contain_text("Live")
+    expect(page.locator("#machine-state")).to_contain_text("ago, this machine")
+    expect(page.locator("#database")).to_contain_text("active")
+    expect(page.locator("#measured-rows tr")).to_have_count(8)
+
+
+def test_the_executive_view_is_the_admins_report_with_files_to_take_away(admin: Dashboard) -> None:
+    admin.show("executive")
+    page = admin.page
+    expect(page.locator("#executive article")).to_have_count(4)
+    expect(page.locator("#executive")).to_contain_text("Platform health")
+    expect(page.locator("#business")).to_contain_text("People")
+    page.get_by_role("group", name="Period").get_by_label("7 days").check()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").click()
+    path = download.value.path()
+    text = path.read_text(encoding="utf-8-sig")
+    assert len(list(csv.reader(io.StringIO(text)))) > 10
+    with page.expect_download() as download:
+        page.get_by_role("link", name="PDF").click()
+    assert download.value.path().read_bytes().startswith(b"%PDF-")
+
+
+def test_az_02_the_executive_view_is_hidden_from_users_and_refused_by_address(
+    open_page: Open, platform: Platform, watch: Watch
+) -> None:
+    board = open_page().enter(platform.keys["user"])
+    expect(board.page.get_by_role("link", name="Executive")).to_be_hidden()
+    board.page.goto(f"{board.base}/#executive")
+    expect(board.page.locator("#executive")).to_have_text(
+        "The executive view is for administrators of the organization."
+    )
+    expect(board.page.get_by_role("link", name="PDF")).to_be_hidden()
+    watch.assert_quiet()
+
+
+def test_an_organization_without_data_reads_words_instead_of_empty_boxes(open_page: Open, platform: Platform) -> None:
+    board = open_page().enter(platform.keys["empty"])
+    page = board.page
+    expect(page.locator("#actions-empty")).to_have_text("No action has been recorded yet.")
+    expect(page.locator("#agents-list")).to_have_text("No agent has acted in these days.")
+    expect(page.locator("#risk-summary")).to_have_text("No high-risk action in 14 days.")
+    expect(page.locator("#attention")).to_contain_text("Forecasts need 4 days of history")
+    board.show("outlook")
+    expect(page.locator("#forecast")).to_contain_text("There is no forecast yet")
+
+
+def test_times_and_days_follow_the_viewers_zone_and_the_choice_of_utc(open_page: Open, platform: Platform) -> None:
+    board = open_page(timezone_id="Pacific/Kiritimati").enter(platform.keys["admin"])
+    page = board.page
+    expect(page.locator("#zone-name")).to_have_text("Pacific/Kiritimati")
+    expect(page.locator("#risk-zone")).to_contain_text("Pacific/Kiritimati")
+    page.get_by_text("As a table").click()
+    there = datetime.now(UTC) + timedelta(hours=14)
+    today = page.locator("#risk-rows tr").filter(has_text="so far")
+    expect(today).to_contain_text(f"{there.day} {there:%b} {there.year}")
+    page.locator("#account summary").click()
+    page.get_by_label("Times and days in").select_option("utc")
+    expect(page.locator("#zone-name")).to_have_text("UTC")
+    expect(page.locator("#risk-zone")).to_contain_text("Days in UTC")
+    now = datetime.now(UTC)
+    expect(today).to_contain_text(f"{now.day} {now:%b} {now.year}")
+
+
+def test_the_theme_follows_the_system_and_a_choice_outlives_the_visit(admin: Dashboard) -> None:
+    page = admin.page
+    root = page.locator("html")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.emulate_media(color_scheme="dark")
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.locator("#account summary").click()
+    page.get_by_label("Theme").select_option("light")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.reload()
+    admin.until_live()
+    expect(root).to_have_attribute("data-theme", "light")
+
+
+WITHOUT = ("realtime_metrics_without_cloudwatch", "predictive_trends_collecting")
+EXAMPLES = {
+    "realtime_metrics_cloudwatch": "realtime/metrics",
+    "realtime_metrics_without_cloudwatch": "realtime/metrics",
+    "performance": "performance",
+    "predictive_trends_active": "predictive/trends",
+    "predictive_trends_collecting": "predictive/trends",
+    "trends": "trends?*",
+    "executive_dashboard": "executive/dashboard?*",
+}
+
+
+def fulfil(name: str, route: Route) -> None:
+    route.fulfill(json=example(name))
+
+
+@pytest.mark.parametrize("left_out", [WITHOUT, ("realtime_metrics_cloudwatch", "predictive_trends_active")])
+def test_the_documented_examples_as_they_stand_are_shown_without_a_gap(
+    open_page: Open, platform: Platform, watch: Watch, left_out: tuple[str, ...]
+) -> None:
+    board = open_page()
+    for name, path in EXAMPLES.items():
+        if name not in left_out:
+            board.page.route(f"**/api/analytics/{path}", partial(fulfil, name))
+    board.enter(platform.keys["admin"])
+    for view in VIEWS:
+        text = board.show(view).page.locator("body").inner_text()
+        assert not re.search(r"undefined|NaN|\bnull\b|\[object", text), view
+    watch.assert_quiet()
+
+
+HEALTH = {
+    "live": ("Live", "measured 12 s ago, CloudWatch", None),
+    "stale": ("Stale", "measured 4 min ago, CloudWatch", "throttled"),
+    "unavailable": ("Unavailable", "no sample", "access denied"),
+    "phase_2_planned": ("Off", "not measured", None),
+}
+
+
+@pytest.mark.parametrize("status", HEALTH)
+def test_every_state_of_telemetry_is_said_with_its_age(open_page: Open, platform: Platform, status: str) -> None:
+    badge, age, reason = HEALTH[status]
+    name = "realtime_metrics_without_cloudwatch" if badge == "Off" else "realtime_metrics_cloudwatch"
+    answer = example(name)
+    seconds = {"live": 12, "stale": 240}.get(status)
+    if badge != "Off":
+        answer["system_health"] |= {"status": status, "metrics_age_seconds": seconds, "fallback_reason": reason}
+    board = open_page()
+    board.page.route("**/api/analytics/realtime/metrics", lambda route: route.fulfill(json=answer))
+    board.enter(platform.keys["admin"]).show("system")
+    expect(board.page.locator("#machine-state")).to_have_text(f"{badge} {age}")
+    if reason:
+        expect(board.page.locator("#machine")).to_contain_text(reason)
+
+
+def test_an_answer_that_fails_is_told_in_words_with_its_request_id(admin: Dashboard) -> None:
+    page = admin.page
+    problem = '{"status": 503, "detail": "CloudWatch connection failed", "request_id": "0123456789abcdef"}'
+    page.route(
+        "**/api/analytics/performance",
+        lambda route: route.fulfill(status=503, content_type="application/problem+json", body=problem),
+    )
+    admin.show("system")
+    note = page.locator("#panel-database .note")
+    expect(note).to_contain_text("CloudWatch connection failed.")
+    expect(note).to_contain_text("Request id 0123456789abcdef")
