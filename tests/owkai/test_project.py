@@ -147,6 +147,15 @@ def test_sup_06_a_package_other_than_the_locked_one_stops_the_installation(tmp_p
     assert "--require-hashes" in read("Makefile")
 
 
+def test_sup_07_ci_runs_nothing_from_elsewhere_and_knows_no_secret() -> None:
+    steps = [line for line in read(".ci/run").splitlines() if line.strip() and not line.startswith("#")]
+    assert steps
+    assert not [line for line in steps if re.search(r"curl|wget|https?://|secret|token", line, re.IGNORECASE)]
+    workflows = [path.read_text(encoding="utf-8") for path in (ROOT / ".github").glob("workflows/*")]
+    for action in re.findall(r"uses:\s*(\S+)", "\n".join(workflows)):
+        assert re.search(r"@[0-9a-f]{40}$", action), f"{action} is not pinned by its digest"
+
+
 def test_the_test_lock_holds_every_pin_of_the_demo_lock() -> None:
     assert pins("requirements.lock").items() <= pins("requirements-test.lock").items()
 
