@@ -152,9 +152,9 @@ class Server(Section):
         100,
         ge=0,
         description="Answers computed for one user in the long run, beyond it 429; what is computed already is not "
-        "counted, a PDF or CSV counts as 40. 0: no limit.",
+        "counted, a PDF or CSV counts as 20. 0: no limit.",
     )
-    computations_burst: int = Field(400, ge=1, description="Answers computed for one user at once.")
+    computations_burst: int = Field(500, ge=1, description="Answers computed for one user at once.")
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
         10, gt=0, le=3600, description="A connection without a complete request is closed after this."

@@ -20,7 +20,7 @@ from config.settings import Server
 
 REQUESTS = "requests"
 COMPUTATIONS = "computations"
-DOCUMENT_COST = 40
+DOCUMENT_COST = 20
 MAX_CALLERS = 20_000
 
 
