@@ -15,7 +15,7 @@ from tornado.ioloop import PeriodicCallback
 from analytics.cache import CacheNotReadyError
 from analytics.views import ViewKey
 from handlers.changes import Changes
-from handlers.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER, text_frame
+from handlers.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER, Outlet, text_frame
 from handlers.principal import Authentication
 from handlers.problem import Refusal
 from handlers.services import Services
@@ -25,6 +25,7 @@ from handlers.standing import Standings
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
+CUT_SECONDS = 0.5
 WATCH_SECONDS = 0.1  # between two looks at what has changed
 PUSH_SECONDS = 1.0  # between two updates of one organization before their time
 RETRY_SECONDS = 0.25  # between two looks for a change that does not show yet
@@ -44,9 +45,8 @@ class Client(Protocol):
 
     caller: Authentication | None
 
-    def send_frame(self, frame: memoryview) -> int: ...
     def probe(self) -> bool: ...
-    def end(self, code: int, reason: str, event: str) -> None: ...
+    def end(self, code: int, reason: str, event: str, cut_event: str = "") -> None: ...
     def abort(self, event: str) -> None: ...
 
 
@@ -70,6 +70,7 @@ class Broadcaster:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._clients: dict[int, set[Client]] = {}
+        self._outlets: dict[Client, Outlet] = {}
         self._per_user: Counter[tuple[Any, ...]] = Counter()
         self._reserved = 0
         self._welcomes: dict[int, list[Client]] = {}
@@ -113,8 +114,9 @@ class Broadcaster:
             del self._per_user[user]
         self._reserved -= 1
 
-    def join(self, client: Client, organization_id: int) -> None:
+    def join(self, client: Client, organization_id: int, outlet: Outlet) -> None:
         """Add an open connection; its first metrics follow as soon as they are computed."""
+        self._outlets[client] = outlet
         self._clients.setdefault(organization_id, set()).add(client)
         if client.caller is not None:
             self._standings.add(client, client.caller)
@@ -126,6 +128,7 @@ class Broadcaster:
         self._spawn(self._welcome(organization_id))
 
     def leave(self, client: Client, organization_id: int) -> None:
+        self._outlets.pop(client, None)
         if client.caller is not None:
             self._standings.remove(client, client.caller)
         clients = self._clients.get(organization_id)
@@ -218,10 +221,11 @@ class Broadcaster:
     async def deliver(self, clients: Sequence[Client], frame: bytes) -> None:
         """Write one frame to clients; those that have not read what they were sent before are closed with 1013."""
         bound = self._services.settings.websocket.max_backlog_bytes
-        shared = memoryview(frame)
+        shared, outlets = memoryview(frame), self._outlets
 
         def write(client: Client) -> None:
-            if client.send_frame(shared) > bound:
+            outlet = outlets.get(client)
+            if outlet is not None and outlet.send(shared) > bound:
                 self._services.metrics.websockets_dropped_slow += 1
                 client.end(TRY_AGAIN_LATER, "does not read", "ws_slow")
 
@@ -275,10 +279,15 @@ class Broadcaster:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(seconds, CLOSE_SECONDS)
         clients = self._everyone()
-        await self._slices.each(clients, lambda client: client.end(GOING_AWAY, "server stops", "ws_closed"))
+        await self._slices.each(
+            clients, lambda client: client.end(GOING_AWAY, "server stops", "ws_closed", "ws_drained")
+        )
         while self._reserved and loop.time() < deadline:
             await asyncio.sleep(0.01)
         await self._slices.each(clients, lambda client: client.abort("ws_drained"))
+        deadline = loop.time() + CUT_SECONDS
+        while self._reserved and loop.time() < deadline:
+            await asyncio.sleep(0)  # each of them has yet to leave and to be recorded, before the record is closed
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tornado.ioloop import IOLoop
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.util import _websocket_mask
 from tornado.websocket import WebSocketProtocol13
 
@@ -74,6 +74,7 @@ class StrictProtocol(WebSocketProtocol13):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heard = True
+        self.outlet: Outlet | None = None
         self._window_ends = 0.0
         self._window_frames = 0
         self._in_message = False
@@ -165,38 +166,64 @@ class StrictProtocol(WebSocketProtocol13):
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def send_frame(self, frame: memoryview) -> int:
-        """Write an encoded frame that all clients share; returns the bytes this client has not taken yet.
+    def open_outlet(self) -> Outlet:
+        """Where frames go from now on, until either side closes."""
+        self.outlet = Outlet(self.stream)
+        return self.outlet
 
-        Straight to the socket while nothing waits before it: the stream would copy the frame and make a future nobody
-        awaits. What the socket does not take goes to the stream's buffer, as does everything behind it.
-        """
-        stream = self.stream
-        if self.server_terminated or self.client_terminated or stream.closed():
-            return 0
-        if stream.writing():
-            stream.write(frame)
-            return self.unsent_bytes
-        try:
-            sent = stream.write_to_fd(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            stream.close(exc_info=error)
-            return 0
-        if sent == len(frame):
-            return 0
-        stream.write(frame[sent:])
-        return self.unsent_bytes
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes this client has not taken yet. The stream keeps no public count (pinned by a test)."""
-        return len(self.stream._write_buffer)
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        if self.outlet is not None:
+            self.outlet.open = False  # no frame follows a close
+        super().close(code, reason)
 
     def abort(self) -> None:
         """End the connection at once, without a word."""
         self._abort()
+
+
+class Outlet:
+    """Where the frames for one client go. Small, because with thousands of clients what counts is the memory a round touches.
+
+    Straight to the socket while nothing waits before a frame: the stream would copy it and make a future nobody awaits. What
+    the socket does not take goes to the stream's buffer, as does everything behind it.
+    """
+
+    __slots__ = ("_socket", "_stream", "_waiting", "open")
+
+    def __init__(self, stream: IOStream) -> None:
+        self.open = not stream.closed()
+        self._stream = stream
+        # Under TLS the stream alone knows how to write.
+        self._socket = stream.socket if type(stream) is IOStream else None
+        self._waiting = stream._write_buffer  # the stream keeps no public count (pinned by a test)
+
+    def send(self, frame: memoryview) -> int:
+        """Write an encoded frame that all clients share; returns the bytes this client has not taken yet. A connection
+        that is closing or closed takes none and owes none."""
+        if not self.open:
+            return 0
+        if self._waiting or self._socket is None:
+            return self._queue(frame)
+        try:
+            sent = self._socket.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.open = False
+            self._stream.close(exc_info=error)
+            return 0
+        return 0 if sent == len(frame) else self._queue(frame[sent:])
+
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self._waiting)
+
+    def _queue(self, data: memoryview) -> int:
+        if self._stream.closed():
+            self.open = False
+            return 0
+        self._stream.write(data)
+        return self.unsent_bytes
 
 
 def close_code_of(payload: bytes) -> int | None:

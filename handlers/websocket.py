@@ -96,9 +96,11 @@ class LiveHandler(ApiHandler, WebSocketHandler):
     def open(self, email: str) -> None:
         self.set_nodelay(True)
         self._bound_kernel_buffer()
+        assert self._wire is not None  # noqa: S101 - it is what opened this connection
+        outlet = self._wire.open_outlet()
         message = encode(connection_message(self.principal.email, self.services.clock()))
-        self.send_frame(memoryview(text_frame(message)))
-        self._broadcaster.join(self, self.organization_id)
+        outlet.send(memoryview(text_frame(message)))
+        self._broadcaster.join(self, self.organization_id, outlet)
 
     def _bound_kernel_buffer(self) -> None:
         """Left to itself the kernel takes megabytes for a client that does not read, before we see that it does not."""
@@ -124,25 +126,24 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         entry = super().audit_entry(path, status)
         return entry | {"event": "ws_open", "outcome": "success"} if status == 101 else entry
 
-    def send_frame(self, frame: memoryview) -> int:
-        """Write a frame; returns the bytes that the client has not taken yet."""
-        return self._wire.send_frame(frame) if self._wire is not None else 0
-
     def probe(self) -> bool:
         """Ping. False, and no ping, when nothing was heard since the last one."""
-        if self._wire is None or not self._wire.heard:
+        if self._wire is None or self._wire.outlet is None or not self._wire.heard:
             return False
         self._wire.heard = False
-        self._wire.send_frame(PING_FRAME)
+        self._wire.outlet.send(PING_FRAME)
         return True
 
-    def end(self, code: int, reason: str, event: str) -> None:
-        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn."""
+    def end(self, code: int, reason: str, event: str, cut_event: str = "") -> None:
+        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn.
+
+        `event` names the end in the audit record, `cut_event` one that came to cutting, where that has a name of its own.
+        """
         self._broadcaster.leave(self, self.organization_id)
         if self._wire is not None and not self._wire.is_closing():
             self._end_event = event
             self._wire.close(code, reason)
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, event)
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, cut_event or event)
 
     def abort(self, event: str) -> None:
         """End without a word; a connection that has ended keeps its event."""

@@ -116,7 +116,8 @@ def connection_string(settings: Settings, *, all_organizations: bool = False, st
             parts["sslrootcert"] = "system"
     session = dict(SESSION)
     if statement_timeout:
-        session["statement_timeout"] = f"{round(settings.source.statement_timeout_seconds * 1000)}"
+        bound = f"{round(settings.source.statement_timeout_seconds * 1000)}"
+        session |= {"statement_timeout": bound, "idle_in_transaction_session_timeout": bound}
     if all_organizations:
         session[RLS_SETTING] = "1"
     options = [str(parts["options"])] if parts.get("options") else []

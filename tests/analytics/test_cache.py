@@ -15,7 +15,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics.cache import CURRENT, Cache, CacheBusyError, CacheNotReadyError
+from analytics.cache import ASIDE, CURRENT, Cache, CacheBusyError, CacheNotReadyError
+from analytics.store import SCHEMA_VERSION
 from config.settings import Settings
 from tests.analytics.rows import ORIGIN, action, arrow, fill, filled_cache, ids
 
@@ -204,6 +205,25 @@ def test_sql_09_a_file_that_cannot_be_used_is_set_aside_and_the_cache_rebuilt(
     cache = Cache(given.cache)
     assert count(cache) == 2
     cache.close()
+
+
+@pytest.mark.parametrize("other", [1, SCHEMA_VERSION + 7], ids=["upg_01 older", "upg_02 newer"])
+def test_upg_01_upg_02_a_cache_of_another_schema_version_is_kept_aside_unwritten_and_rebuilt(
+    given: Settings, other: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(given)
+    with duckdb.connect(str(path)) as cache:
+        cache.execute("update owkai_state set schema_version = ?", [other])
+    content = path.read_bytes()
+    opened = Cache(given.cache)
+    assert not opened.ready
+    assert f"its schema is not version {SCHEMA_VERSION}" in caplog.text
+    assert (given.cache.directory / ASIDE).read_bytes() == content
+    store = opened.build(ORIGIN)
+    fill(store, {"agent_actions": [action(1), action(2)]})
+    opened.publish(store)
+    assert count(opened) == 2
+    opened.close()
 
 
 def test_sql_09_a_flipped_byte_in_the_write_ahead_log_rebuilds_and_leaves_no_log_behind(

@@ -168,7 +168,7 @@ def test_bytes_that_are_not_the_protocol_are_refused_and_read_again(
         assert "sync retrying" in caplog.text
 
 
-def test_a_changed_password_is_said_and_sync_goes_on_once_it_is_right_again(
+def test_rep_09_a_changed_password_is_said_and_sync_goes_on_once_it_is_right_again(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database.execute("drop role if exists owkai_changed_password")

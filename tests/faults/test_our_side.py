@@ -346,7 +346,7 @@ def test_a_damaged_write_ahead_log_never_leaves_the_cache_behind_the_slot(
         assert assert_equal(again, database) == 1650
 
 
-def test_an_older_cache_put_back_is_noticed_by_the_slot_being_ahead(
+def test_upg_04_an_older_cache_put_back_is_noticed_by_the_slot_being_ahead(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(database, 100)
@@ -487,7 +487,9 @@ def wait_long(server: Server, database: Database, caught_up: Any) -> None:
                 raise
 
 
-def test_a_transaction_of_150_thousand_rows_is_applied_in_bounded_memory(database: Database, tmp_path: Path) -> None:
+def test_dos_07_a_transaction_of_150_thousand_rows_is_applied_in_bounded_memory(
+    database: Database, tmp_path: Path
+) -> None:
     assert one_transaction_of(150_000, database, tmp_path) < 700
 
 

@@ -80,7 +80,7 @@ def test_an_optional_column_that_appears_is_picked_up_by_a_new_copy(database: Da
     ],
     ids=["required", "optional"],
 )
-def test_a_renamed_column_pauses_until_it_has_its_name_again(
+def test_rep_04_a_renamed_column_pauses_until_it_has_its_name_again(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, undo: str
 ) -> None:
     insert(database, 20)
@@ -97,7 +97,7 @@ def test_a_renamed_column_pauses_until_it_has_its_name_again(
         assert_equal(sync, database)
 
 
-def test_a_dropped_column_pauses_and_a_restart_accepts_the_new_shape(
+def test_rep_04_a_dropped_column_pauses_and_a_restart_accepts_the_new_shape(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(database, 20)
@@ -119,7 +119,7 @@ def test_a_dropped_column_pauses_and_a_restart_accepts_the_new_shape(
         assert set(column(again, "tool_name")) == {None}
 
 
-def test_a_retyped_column_pauses_until_the_type_is_back(
+def test_rep_04_a_retyped_column_pauses_until_the_type_is_back(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(database, 20)
@@ -199,7 +199,7 @@ def test_a_publication_that_is_the_operators_and_gone_pauses_with_the_statement_
         assert assert_equal(sync, database) == 30
 
 
-def test_a_dropped_and_recreated_table_is_copied_again(database: Database, tmp_path: Path) -> None:
+def test_rep_04_a_dropped_and_recreated_table_is_copied_again(database: Database, tmp_path: Path) -> None:
     insert(database, 20)
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()

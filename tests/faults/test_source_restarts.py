@@ -119,7 +119,7 @@ def test_a_source_killed_during_the_copy_is_copied_once_it_is_back(source: Datab
             assert assert_equal(sync, source) == 60_000
 
 
-def test_a_failover_that_lost_the_slot_ends_in_a_new_copy_while_the_old_rows_are_answered(
+def test_rep_08_a_failover_that_lost_the_slot_ends_in_a_new_copy_while_the_old_rows_are_answered(
     source: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(source, 50)
@@ -135,7 +135,7 @@ def test_a_failover_that_lost_the_slot_ends_in_a_new_copy_while_the_old_rows_are
         assert "a new copy of the source is made" in caplog.text
 
 
-def test_another_cluster_at_the_address_takes_the_old_rows_down_and_is_copied(
+def test_rep_09_another_cluster_at_the_address_takes_the_old_rows_down_and_is_copied(
     source: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     role = "create role owkai_any superuser login password 'known-to-both'"
@@ -228,7 +228,7 @@ def test_a_restored_source_that_has_grown_past_the_cache_is_told_by_its_timeline
             assert "timeline" in caplog.text
 
 
-def test_a_slot_invalidated_by_max_slot_wal_keep_size_ends_in_a_new_copy(
+def test_rep_08_a_slot_invalidated_by_max_slot_wal_keep_size_ends_in_a_new_copy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"max_slot_wal_keep_size": "32MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}

@@ -8,8 +8,9 @@ import struct
 import time
 
 import pytest
+from tornado.iostream import IOStream
 
-from handlers.frames import text_frame
+from handlers.frames import Outlet, text_frame
 from handlers.slices import SLICE_SECONDS, Slices
 from handlers.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
@@ -32,11 +33,13 @@ async def test_frames_stay_whole_and_in_order_when_the_socket_takes_only_parts(s
     await until(lambda: broadcaster.connections(1) == 1 and not broadcaster._welcomes)
     client = only_client(served)
     assert client._wire is not None
+    assert client._wire.outlet is not None
+    outlet = client._wire.outlet
     frames = [text_frame(bytes([65 + n % 26]) * (1 + 7919 * n % 30_000)) for n in range(60)]
-    unsent = [client.send_frame(memoryview(each)) for each in frames]
+    unsent = [outlet.send(memoryview(each)) for each in frames]
     assert unsent[0] == 0, "straight to the socket"
     assert unsent[-1] > 100_000, "the socket is full, the rest waits"
-    assert unsent[-1] == client._wire.unsent_bytes == len(client._wire.stream._write_buffer)
+    assert unsent[-1] == outlet.unsent_bytes == len(client._wire.stream._write_buffer)
     reader = await reading(connection)
     heard = []
     while len(heard) < len(frames):
@@ -46,7 +49,7 @@ async def test_frames_stay_whole_and_in_order_when_the_socket_takes_only_parts(s
             heard.append(payload)
     assert [text_frame(each) for each in heard] == frames
     await until(lambda: not client._wire.stream.writing())
-    assert client.send_frame(memoryview(text_frame(b"again"))) == 0, "straight to the socket again"
+    assert outlet.send(memoryview(text_frame(b"again"))) == 0, "straight to the socket again"
     assert await reader.frame() == (1, b"again")
     reader.writer.close()
 
@@ -64,8 +67,11 @@ async def test_a_client_that_reset_its_connection_costs_the_others_nothing(serve
     heard = [await there.frame() for _ in range(5)]
     assert heard.count((1, b"news")) == 3
     await until(lambda: served.server.broadcaster.total == 1)
-    for client in clients:
-        assert client.send_frame(memoryview(text_frame(b"late"))) == 0
+    outlets = [
+        client._wire.outlet for client in clients if isinstance(client, LiveHandler) and client._wire is not None
+    ]
+    ended = [outlet for outlet in outlets if outlet is not None and not outlet.open]
+    assert [outlet.send(memoryview(text_frame(b"late"))) for outlet in ended] == [0]
     there.writer.close()
 
 
@@ -120,3 +126,20 @@ async def test_a_small_round_is_not_behind_a_large_one(served: Served) -> None:
     assert order.count("small") == 3
     assert order.count("large") < 250, "it went between two slices"
     await large
+
+
+@pytest.mark.gen_test
+async def test_a_stream_that_codes_what_it_writes_writes_for_itself(served: Served) -> None:
+    class Coded(IOStream):
+        """As TLS would: what the socket carries is not what was written."""
+
+        def write_to_fd(self, data: memoryview) -> int:
+            self.socket.sendall(bytes(byte ^ 0xFF for byte in data))
+            return len(data)
+
+    ours, theirs = socket.socketpair()
+    stream, news = Coded(ours), text_frame(b"news")
+    assert Outlet(stream).send(memoryview(news)) == 0
+    assert bytes(byte ^ 0xFF for byte in theirs.recv(100)) == news
+    stream.close()
+    theirs.close()

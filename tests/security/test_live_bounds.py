@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -65,8 +66,8 @@ async def test_ws_16_fifty_that_do_not_read_are_closed_and_two_hundred_never_wai
         assert time.monotonic() - began < 1.0, f"round {rounds}"
         for client in clients:
             assert isinstance(client, LiveHandler)
-            if client._wire is not None and not client._wire.stream.closed():
-                assert client._wire.unsent_bytes <= BOUND_BYTES + len(HEAVY) + 50
+            if client._wire is not None and client._wire.outlet is not None:
+                assert client._wire.outlet.unsent_bytes <= BOUND_BYTES + len(HEAVY) + 50
         rounds += 1
         assert rounds < 40, "a client that does not read is still there"
     assert served.services.metrics.websockets_dropped_slow == 50
@@ -194,6 +195,8 @@ async def test_ws_24_drain_closes_with_1001_even_when_half_never_answer(serve: S
     await until(lambda: served.server.broadcaster.total == 0)
     for connection in [*answering, *silent]:
         connection.writer.close()
+    events = Counter(record["event"] for record in served.records())
+    assert events == {"ws_open": sockets, "ws_closed": sockets // 2, "ws_drained": sockets // 2}
 
 
 async def answer_close(connection: Wire) -> int | None:

@@ -433,10 +433,10 @@ async def test_jwt_24_huge_tokens_cost_nothing(serve: Serve) -> None:
         "." * 10_000,
     )
     for token in huge:
-        began = time.perf_counter()
+        began = time.thread_time()
         with pytest.raises(TokenError):
             verifier.verify(token, NOW.timestamp())
-        assert time.perf_counter() - began < 0.05
+        assert time.thread_time() - began < 0.05
     await refused(served, USER_1.token(extra="x" * 6_000), "." * 8_000)
     assert (
         await served.send(f"GET {API}/trends HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {huge[1]}\r\n\r\n".encode())

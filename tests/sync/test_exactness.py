@@ -155,7 +155,7 @@ def test_updates_that_leave_out_a_toasted_value_keep_it(database: Database, tmp_
         assert sync.board.current.copies == 1
 
 
-def test_replica_identity_full_works(database: Database, tmp_path: Path) -> None:
+def test_rep_04_replica_identity_full_works(database: Database, tmp_path: Path) -> None:
     database.execute("alter table agent_actions replica identity full")
     fill(database, 50)
     with running_sync(database, tmp_path) as sync:

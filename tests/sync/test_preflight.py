@@ -97,7 +97,9 @@ def test_rep_06_rights_to_write_are_warned_about(database: Database, role: str, 
         ),
     ],
 )
-def test_each_unfit_source_is_named(database: Database, tmp_path: Path, statement: str, expected: str) -> None:
+def test_rep_04_rep_07_each_unfit_source_is_named(
+    database: Database, tmp_path: Path, statement: str, expected: str
+) -> None:
     database.execute(statement)
     found = errors(database, tmp_path)
     assert any(expected in line for line in found), found

@@ -36,7 +36,7 @@ def sampled(connection: psycopg.Connection[Any], sampler: StatementSampler, time
 
 
 @pytest.mark.parametrize("role", ["postgres", "reader"])
-def test_executions_of_our_database_are_counted_with_their_time(counted: EmbeddedPostgres, role: str) -> None:
+def test_rep_11_executions_of_our_database_are_counted_without_their_text(counted: EmbeddedPostgres, role: str) -> None:
     sampler = StatementSampler()
     with (
         psycopg.connect(counted.dsn(), autocommit=True) as ours,
