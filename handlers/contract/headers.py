@@ -43,7 +43,7 @@ HEADERS: MappingProxyType[str, Header] = MappingProxyType(
             '^"(requests|computations)";r=[0-9]+;t=[0-9]+$',
         ),
         "RateLimit-Policy": header(
-            "The caller's allowances: quota and window in seconds.", '^"requests";q=[0-9]+;w=[0-9]+'
+            "The caller's allowances: quota and window in seconds.", '^"(requests|computations)";q=[0-9]+;w=[0-9]+'
         ),
         "Retry-After": header("Seconds to wait before asking again.", SECONDS, always=True),
         "Vary": header("The request headers that the answer depends on.", always=True),
