@@ -50,6 +50,7 @@ bench: $(VENV)/.test
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
 	$(BIN)/owkai config reference > docs/settings.md
+	$(BIN)/python -m handlers.contract
 
 $(VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with PYTHON=…' >&2; exit 1; }

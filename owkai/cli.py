@@ -364,6 +364,15 @@ def demo(port: int, state: Path | None) -> None:
 
 
 @main.command()
+@click.option("--asyncapi", is_flag=True, help="The AsyncAPI document of the live connection instead.")
+def openapi(asyncapi: bool) -> None:
+    """Print the OpenAPI document of the API, as the server serves it. Needs no settings and no running server."""
+    from handlers.reference import ASYNCAPI, OPENAPI, document
+
+    click.echo(document(ASYNCAPI if asyncapi else OPENAPI), nl=False)
+
+
+@main.command()
 def version() -> None:
     """Print the version."""
     click.echo(f"owkai {installed_version(DISTRIBUTION)}")
