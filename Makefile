@@ -52,6 +52,7 @@ bench: $(VENV)/.test
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
 	$(BIN)/owkai config reference > docs/settings.md
+	$(BIN)/python -m handlers.contract
 
 binary: $(VENV)/.demo
 	$(BIN)/python -m owkai.build

@@ -1,4 +1,4 @@
-"""GET /debug: the five newest actions as the source has them. Pure: no clock, HTTP or Postgres."""
+"""GET /debug: the newest actions as the source has them, five unless asked for more. Pure: no clock, HTTP or Postgres."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ class DebugRow(NamedTuple):
     summary: str | None
 
 
-def debug(snapshot: Snapshot, question: Question) -> tuple[DebugAction, ...]:
-    """The newest actions, newest first; what is missing stays null, the risk level is normalised."""
-    rows = snapshot.named(DebugRow, "debug_actions", org=question.organization_id, latest=question.latest, size=LATEST)
+def debug(snapshot: Snapshot, question: Question, *, limit: int | None = None) -> tuple[DebugAction, ...]:
+    """The `limit` newest actions, without it five, newest first; what is missing stays null, the risk level is normalised."""
+    rows = snapshot.named(
+        DebugRow, "debug_actions", org=question.organization_id, latest=question.latest, size=limit or LATEST
+    )
     return tuple(
         DebugAction(
             id=row.id,

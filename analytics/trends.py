@@ -39,9 +39,17 @@ class LatestAction(NamedTuple):
     event_at: datetime
 
 
-def trends(snapshot: Snapshot, question: Question, *, days: int = DEFAULT_DAYS, tz: str = DEFAULT_ZONE) -> Trends:
+def trends(
+    snapshot: Snapshot,
+    question: Question,
+    *,
+    days: int = DEFAULT_DAYS,
+    tz: str = DEFAULT_ZONE,
+    limit: int | None = None,
+) -> Trends:
     """The `days` calendar days of zone `tz` that end with today, today up to now.
 
+    `limit` bounds each list; without it ten agents, ten tools and twenty actions are listed.
     Dates are of `tz`, times UTC. A date that the zone skipped is listed with 0. Raises `ZoneInfoNotFoundError` for an
     unknown zone; callers check names against their list first.
     """
@@ -50,9 +58,9 @@ def trends(snapshot: Snapshot, question: Question, *, days: int = DEFAULT_DAYS, 
     scope = {"org": question.organization_id}
     window = scope | {"start": naive_utc(calendar[0].start), "end": question.end}
     high_risk = snapshot.rows("high_risk_by_quarter", **window, count_false_positives=meaning.count_false_positives)
-    agents = snapshot.rows("top_agents", **window, size=TOP)
-    tools = snapshot.rows("top_tools", **window, size=TOP)
-    latest = snapshot.named(LatestAction, "latest_actions", **scope, latest=question.latest, size=LATEST)
+    agents = snapshot.rows("top_agents", **window, size=limit or TOP)
+    tools = snapshot.rows("top_tools", **window, size=limit or TOP)
+    latest = snapshot.named(LatestAction, "latest_actions", **scope, latest=question.latest, size=limit or LATEST)
     ((pending,),) = snapshot.rows("pending_actions", **scope, statuses=list(meaning.pending_statuses))
     recent = bool(latest) and latest[0].event_at >= question.end - HOUR
     return Trends(

@@ -60,7 +60,7 @@ VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 
 
 class ViewTimeoutError(RuntimeError):
-    """Computing an answer took longer than `server.query_timeout_seconds`."""
+    """Computing an answer took longer, or more memory, than the settings allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +211,9 @@ class Publisher:
                 f"the answer took longer than {self._settings.server.query_timeout_seconds:g} s to compute; "
                 "ask for fewer days or raise server.query_timeout_seconds"
             ) from error
+        except duckdb.OutOfMemoryException as error:
+            log.warning("view %s needs more memory than cache.memory_limit and cache.temp_limit allow", key.name)
+            raise ViewTimeoutError("the answer needs more memory than there is; raise cache.memory_limit") from error
         if before is not None and before.body == document.body:
             return replace(before, version=version, computed_at=now, file_name=document.file_name)
         return publish(document.body, version, now, document.content_type, document.file_name)

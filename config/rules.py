@@ -253,11 +253,16 @@ def _doors(settings: Settings) -> Iterator[Problem]:
                 ("server", "allowed_hosts"), f'has "{host}", which is no host name',
                 "give names alone, without scheme, port or pattern; an empty list accepts any",
             )  # fmt: skip
-    for origin in settings.websocket.allowed_origins:
+    yield from _origins(("websocket", "allowed_origins"), settings.websocket.allowed_origins)
+    yield from _origins(("server", "cors_origins"), server.cors_origins)
+
+
+def _origins(key: tuple[str, str], origins: tuple[str, ...]) -> Iterator[Problem]:
+    for origin in origins:
         reason = _origin_fault(origin)
         if reason:
             yield Problem(
-                ("websocket", "allowed_origins"), f'has "{origin}", which {reason}',
+                key, f'has "{origin}", which {reason}',
                 'list each origin as a browser sends it, e.g. "https://soc.example.com"',
             )  # fmt: skip
 

@@ -154,6 +154,24 @@ class Server(Section):
         description="Take credentials over TLS alone: our own, that of a trusted proxy (X-Forwarded-Proto: https), or from "
         "this machine; 403 otherwise.",
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description='Origins whose pages may read the API, e.g. "https://soc.example.com"; never "*". Empty: none.'
+    )
+    cors_credentials: bool = Field(False, description="Let those pages send the session cookie too.")
+    reference: bool = Field(
+        True, description="Serve /reference and the OpenAPI and AsyncAPI documents; false: 404. They name no data."
+    )
+    requests_per_second: float = Field(
+        1000, ge=0, description="Requests of one user in the long run, beyond it 429; 0: no limit."
+    )
+    requests_burst: int = Field(2000, ge=1, description="Requests of one user at once.")
+    computations_per_second: float = Field(
+        100,
+        ge=0,
+        description="Answers computed for one user in the long run, beyond it 429; what is computed already is not "
+        "counted, a PDF or CSV counts as 20. 0: no limit.",
+    )
+    computations_burst: int = Field(500, ge=1, description="Answers computed for one user at once.")
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
         10, gt=0, le=3600, description="A connection without a complete request is closed after this."

@@ -8,13 +8,14 @@ import logging
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from config.settings import Server
+from config.settings import Server, Settings
 from handlers import page, signin
 from handlers.base import UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
 from handlers.ops import Health, Metrics, Readiness
-from handlers.parameters import DAYS, FORMAT, REPORT_DAYS, ZONE, Parameter
+from handlers.parameters import DAYS, DEBUG_LIMIT, FORMAT, LIMIT, REPORT_DAYS, ZONE, Parameter
+from handlers.reference import contract_files, contract_routes
 from handlers.requestlog import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
@@ -31,18 +32,18 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_BUFFER_BYTES = 256 * 1024
 
 
-def api_routes(services: Services, broadcaster: Broadcaster) -> list[Route]:
-    """All routes. The order does not matter: no two patterns match one path."""
+def api_routes(settings: Settings, broadcaster: Broadcaster | None = None) -> list[Route]:
+    """All routes. The order does not matter: no two patterns match one path. A table without a broadcaster is only read."""
 
     def view(path: str, name: str, *parameters: Parameter, access: Access = Access.ORGANIZATION) -> Route:
         options = {"view": name, "parameters": parameters}
         return Route(f"{API}{path}", ViewHandler, access, f"{API}{path}", options=options)
 
-    debug = view("/debug", "debug")
-    if not services.settings.server.debug_endpoint:
+    debug = view("/debug", "debug", DEBUG_LIMIT)
+    if not settings.server.debug_endpoint:
         debug = Route(debug.pattern, HiddenHandler, Access.ORGANIZATION, debug.name)
     return [
-        view("/trends", "trends", DAYS, ZONE),
+        view("/trends", "trends", DAYS, ZONE, LIMIT),
         view("/realtime/metrics", "realtime"),
         view("/predictive/trends", "predictive"),
         view("/performance", "performance"),
@@ -57,6 +58,7 @@ def api_routes(services: Services, broadcaster: Broadcaster) -> list[Route]:
             methods=("GET",),
             options={"broadcaster": broadcaster},
         ),
+        *contract_routes(settings.server.reference),
         *page_routes(),
         Route(signin.PATH, signin.SessionHandler, Access.PUBLIC, signin.PATH, methods=signin.METHODS),
         Route("/healthz", Health, Access.PUBLIC, "/healthz"),
@@ -80,8 +82,10 @@ def make_application(services: Services) -> Application:
     """The Tornado application; its setting `broadcaster` is the `Broadcaster` that `ApiServer` starts."""
     bridle_framework_loggers()
     broadcaster = Broadcaster(services)
+    if services.settings.server.reference:
+        contract_files()
     return Application(
-        url_specs(api_routes(services, broadcaster), services),
+        url_specs(api_routes(services.settings, broadcaster), services),
         default_handler_class=UnknownPath,
         default_handler_args={"services": services, "route": UNKNOWN_ROUTE},
         log_function=lambda handler: None,  # ApiHandler.on_finish writes our own line

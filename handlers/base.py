@@ -13,7 +13,9 @@ from tornado.web import HTTPError, RequestHandler
 from analytics.cache import CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
+from handlers import cors
 from handlers.address import client_address, is_loopback, limiter_bucket
+from handlers.allowance import Exceeded
 from handlers.credentials import Presented, find_credentials
 from handlers.principal import SESSION_ENDED, Authentication, Principal, require_organization
 from handlers.problem import (
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
 NOT_RECORDED = "Accesses cannot be recorded at the moment"
+VARY = "Cookie, Authorization, X-API-Key"
 FIXED_HEADERS = {
     "Server": "owkai-analytics",
     "X-Content-Type-Options": "nosniff",
@@ -64,6 +67,10 @@ class ApiHandler(RequestHandler):
         self.refusal: Refusal | None = None
         self.caller: Authentication | None = None
         self.outcome = ""
+        self.rate_limit = ""
+        self.shared = bool(services.settings.server.cors_origins) and cors.is_shared(route.pattern, route.methods)
+        origins = self.request.headers.get_list("Origin") if self.shared else ()
+        self.cors = cors.granted(origins, services.settings.server)
         self.address = client_address(
             self.peer, self.request.headers.get_list("X-Forwarded-For"), services.trusted_proxies
         )
@@ -101,6 +108,11 @@ class ApiHandler(RequestHandler):
         self.set_status(204)
         self.set_header("Allow", self.route.allow)
         self.clear_header("Content-Type")
+        if self.cors and "Access-Control-Request-Method" in self.request.headers:
+            for name, value in cors.preflight(self.route.methods).items():
+                self.set_header(name, value)
+        if self.shared:
+            self.set_header("Vary", "Origin")
 
     def _check_host(self) -> None:
         allowed = self.services.settings.server.allowed_hosts
@@ -116,6 +128,7 @@ class ApiHandler(RequestHandler):
         if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
             return
         self.caller = await self._authenticate()
+        self._count_request(self.caller.principal)
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
         if access is not Access.ORGANIZATION and not self.caller.principal.admin:
@@ -206,6 +219,27 @@ class ApiHandler(RequestHandler):
         wait = self.services.limiter.retry_after(bucket, now)
         raise Refusal(429, "Too many failed attempts; try again later", "address_limited", {"Retry-After": str(wait)})
 
+    def _count_request(self, principal: Principal) -> None:
+        try:
+            self.rate_limit = self.services.allowances.request(principal.account, self.started)
+        except Exceeded as exceeded:
+            raise self._too_much(exceeded, "Too many requests") from None
+        if self.rate_limit:
+            self._headers["RateLimit"] = self.rate_limit
+            self._headers["RateLimit-Policy"] = self.services.allowances.policy
+
+    def count_computation(self, cost: int) -> None:
+        """Before an answer is computed for the caller; raises `Refusal` 429."""
+        try:
+            self.services.allowances.computation(self.principal.account, cost, self.started)
+        except Exceeded as exceeded:
+            raise self._too_much(exceeded, "Too many answers to compute") from None
+
+    def _too_much(self, exceeded: Exceeded, what: str) -> Refusal:
+        self.rate_limit = f'"{exceeded.name}";r=0;t={exceeded.wait_seconds}'
+        wait = {"Retry-After": str(exceeded.wait_seconds)}
+        return Refusal(429, f"{what}; try again in {exceeded.wait_seconds} s", f"{exceeded.name}_limited", wait)
+
     # -- the answer ------------------------------------------------------------------------------------------------
 
     def set_default_headers(self) -> None:
@@ -222,6 +256,15 @@ class ApiHandler(RequestHandler):
             self._headers["Strict-Transport-Security"] = HSTS
         if self.services.settings.mock_data:
             self._headers["X-OWKAI-Mock-Data"] = "true"
+        if self.rate_limit:
+            self._headers["RateLimit"] = self.rate_limit
+            self._headers["RateLimit-Policy"] = self.services.allowances.policy
+        for name, value in self.cors.items():
+            self._headers[name] = value
+
+    def vary(self, names: str) -> str:
+        """The value of Vary where an answer depends on these request headers."""
+        return f"{names}, Origin" if self.shared else names
 
     def compute_etag(self) -> None:
         """No tag of the framework's: views carry their own, other answers have none."""
@@ -233,7 +276,7 @@ class ApiHandler(RequestHandler):
         for name, value in refusal.headers.items():
             self.set_header(name, value)
         self.set_header("Content-Type", PROBLEM_TYPE)
-        self.set_header("Vary", "Cookie, Authorization, X-API-Key")
+        self.set_header("Vary", self.vary(VARY))
         extra = dict(refusal.extra)
         if self.services.settings.mock_data:
             extra["mock_data"] = True

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
+from weakref import WeakSet
 
+from tornado.http1connection import HTTP1Connection
 from tornado.httpserver import HTTPServer
 from tornado.httputil import (
     HTTPConnection,
@@ -58,28 +61,58 @@ class Gate(HTTPServerConnectionDelegate):
     def __init__(self, application: Application, headers: Mapping[str, str]) -> None:
         self._application = application
         self._headers = headers
+        self._ending: WeakSet[object] = WeakSet()  # connections whose last request has been read
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        return _GatedRequest(self._application.start_request(server_conn, request_conn), request_conn, self._headers)
+        if server_conn in self._ending:
+            return _Unheard(request_conn)
+        inner = self._application.start_request(server_conn, request_conn)
+        return _GatedRequest(inner, request_conn, self._headers, partial(self._ending.add, server_conn))
 
     def on_close(self, server_conn: object) -> None:
         self._application.on_close(server_conn)
 
 
+class _Unheard(HTTPMessageDelegate):
+    """What follows a request that closes its connection (RFC 9112 §9.6). The framework would still run it, unanswered."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
+        if isinstance(self._connection, HTTP1Connection):
+            self._connection.close()
+
+
+def closes(start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> bool:
+    """Whether no further request follows on the connection."""
+    options = {option.strip().lower() for option in headers.get("Connection", "").split(",")}
+    return "close" in options or (start_line.version == "HTTP/1.0" and "keep-alive" not in options)
+
+
 class _GatedRequest(HTTPMessageDelegate):
-    def __init__(self, inner: HTTPMessageDelegate, connection: HTTPConnection, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        inner: HTTPMessageDelegate,
+        connection: HTTPConnection,
+        headers: Mapping[str, str],
+        is_last: Callable[[], None],
+    ) -> None:
         self._headers = headers
         self._inner: HTTPMessageDelegate | None = inner
         self._connection = connection
+        self._is_last = is_last
         self._passes_body = False
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
+        if closes(start_line, headers):
+            self._is_last()
         announced = headers.get("Content-Length", "")
         if announced.isdecimal() and announced.isascii() and int(announced[:20]) > MAX_BODY_BYTES:
             self._inner = None
-            self._refuse(413, "Request bodies are not read here")
+            self._refuse(413, "Request bodies are not read here", getattr(start_line, "method", ""))
             return None
         if isinstance(start_line, RequestStartLine) and (start_line.method, start_line.path) == SIGN_IN:
             self._passes_body = headers.get("Content-Type") == JSON
@@ -101,7 +134,7 @@ class _GatedRequest(HTTPMessageDelegate):
         if self._inner is not None:
             self._inner.on_connection_close()
 
-    def _refuse(self, status: int, detail: str) -> None:
+    def _refuse(self, status: int, detail: str, method: str) -> None:
         body = problem_body(status, detail, "none")
         headers = HTTPHeaders(
             {
@@ -112,5 +145,6 @@ class _GatedRequest(HTTPMessageDelegate):
                 "Connection": "close",
             }
         )
-        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, phrase(status)), headers, body)
+        sent = b"" if method == "HEAD" else body
+        self._connection.write_headers(ResponseStartLine("HTTP/1.1", status, phrase(status)), headers, sent)
         self._connection.finish()

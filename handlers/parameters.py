@@ -19,15 +19,20 @@ Parser = Callable[[str, frozenset[str]], Any]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter of a route. `parse` takes its text and the zone names, and raises ValueError that states the range."""
+    """A query parameter of a route. `parse` takes its text and the zone names, and raises ValueError that states the range.
+
+    `schema` (JSON Schema) and `meaning` say the same in the contract document. A `default` of None is the view's own.
+    """
 
     name: str
     parse: Parser
     default: Any
+    schema: Mapping[str, Any]
+    meaning: str
 
 
-def whole_days(lowest: int, highest: int) -> Parser:
-    """A whole number of days in plain digits."""
+def whole(lowest: int, highest: int) -> Parser:
+    """A whole number in plain digits."""
 
     def parse(text: str, zones: frozenset[str]) -> int:
         if not WHOLE.fullmatch(text) or not lowest <= int(text) <= highest:
@@ -55,10 +60,34 @@ def parse_zone(text: str, zones: frozenset[str]) -> str:
     return text
 
 
-DAYS = Parameter("days", whole_days(1, 365), 7)
-REPORT_DAYS = Parameter("days", whole_days(7, 365), 30)
-ZONE = Parameter("tz", parse_zone, "UTC")
-FORMAT = Parameter("format", one_of("json", "csv", "pdf"), "json")
+def number(name: str, lowest: int, highest: int, default: int | None, meaning: str) -> Parameter:
+    schema: dict[str, Any] = {"type": "integer", "minimum": lowest, "maximum": highest}
+    if default is not None:
+        schema["default"] = default
+    return Parameter(name, whole(lowest, highest), default, schema, meaning)
+
+
+def choice(name: str, choices: tuple[str, ...], meaning: str) -> Parameter:
+    """The first choice is the default."""
+    return Parameter(name, one_of(*choices), choices[0], {"enum": list(choices), "default": choices[0]}, meaning)
+
+
+DAYS = number("days", 1, 365, 7, "How many calendar days of the time zone, ending with today.")
+REPORT_DAYS = number("days", 7, 365, 30, "Length of the period in days; it is compared with as many days before it.")
+LIMIT = number("limit", 1, 100, None, "Most entries of a list. Without it 10 agents, 10 tools and 20 actions.")
+DEBUG_LIMIT = number("limit", 1, 100, None, "Most actions. Without it 5.")
+ZONE = Parameter(
+    "tz",
+    parse_zone,
+    "UTC",
+    {"type": "string", "format": "iana-time-zone", "default": "UTC", "examples": ["Europe/Berlin"]},
+    "IANA name of the time zone in which days begin. Times in answers stay UTC.",
+)
+FORMAT = choice(
+    "format",
+    ("json", "csv", "pdf"),
+    "Form of the answer: JSON, a table to file or a page to print. Accept is not read.",
+)
 
 
 def read_options(

@@ -40,6 +40,11 @@ class Principal:
     role: str = ""
 
     @property
+    def account(self) -> tuple[int | None, int | str]:
+        """Whose use counts together: the user, or the e-mail where there is no user."""
+        return self.organization_id, self.email.lower() if self.user_id is None else self.user_id
+
+    @property
     def name(self) -> str:
         return self.email or (f"user {self.user_id}" if self.user_id is not None else "unnamed")
 

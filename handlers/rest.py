@@ -6,6 +6,7 @@ import re
 from functools import lru_cache
 
 from analytics.views import Published, ViewKey
+from handlers.allowance import DOCUMENT_COST
 from handlers.base import ApiHandler
 from handlers.parameters import Parameter, read_options
 from handlers.problem import Refusal
@@ -15,29 +16,14 @@ QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 VARY = "Cookie, Authorization, X-API-Key, Accept-Encoding"
 
 
-class ViewHandler(ApiHandler):
-    """One view of the caller's organization. `view` is the view's name, `parameters` its query parameters."""
+class PublishedHandler(ApiHandler):
+    """Writes finished bytes."""
 
-    def initialize(self, view: str, parameters: tuple[Parameter, ...] = (), **common: object) -> None:  # type: ignore[override]
-        super().initialize(**common)  # type: ignore[arg-type]
-        self._view = view
-        self._parameters = parameters
-
-    async def get(self) -> None:
-        options = read_options(self.request.query_arguments, self._parameters, self.services.zones)
-        key = ViewKey(self._view, self.organization_id, options)
-        publisher = self.services.publisher
-        published = publisher.cached(key) or await publisher.get(key)
-        self.write_published(published)
-
-    async def head(self) -> None:
-        await self.get()
-
-    def write_published(self, published: Published) -> None:
+    def write_published(self, published: Published, cache_control: str = "private, no-cache") -> None:
         """200 with the bytes, or 304 when the client has them; gzip where the client takes it and it was worth making."""
         headers = self._headers
-        headers["Cache-Control"] = "private, no-cache"
-        headers["Vary"] = VARY
+        headers["Cache-Control"] = cache_control
+        headers["Vary"] = self.vary(VARY)
         body, tag = published.body, published.etag
         if published.gzipped is not None and accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
             body, tag = published.gzipped, tag_of_gzip(tag)
@@ -52,6 +38,28 @@ class ViewHandler(ApiHandler):
         if published.file_name is not None:
             headers["Content-Disposition"] = f'attachment; filename="{published.file_name}"'
         self.finish(body)
+
+
+class ViewHandler(PublishedHandler):
+    """One view of the caller's organization. `view` is the view's name, `parameters` its query parameters."""
+
+    def initialize(self, view: str, parameters: tuple[Parameter, ...] = (), **common: object) -> None:  # type: ignore[override]
+        super().initialize(**common)  # type: ignore[arg-type]
+        self._view = view
+        self._parameters = parameters
+
+    async def get(self) -> None:
+        options = read_options(self.request.query_arguments, self._parameters, self.services.zones)
+        key = ViewKey(self._view, self.organization_id, options)
+        publisher = self.services.publisher
+        published = publisher.cached(key)
+        if published is None:
+            self.count_computation(DOCUMENT_COST if key.is_document else 1)
+            published = await publisher.get(key)
+        self.write_published(published)
+
+    async def head(self) -> None:
+        await self.get()
 
 
 class HiddenHandler(ApiHandler):

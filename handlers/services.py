@@ -19,6 +19,7 @@ from analytics.views import Publisher
 from config.rules import advice
 from config.settings import Settings
 from handlers.address import Network, parse_networks
+from handlers.allowance import Allowances
 from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
@@ -47,6 +48,7 @@ class Services:
     audit: AuditLog
     limiter: FailureLimiter
     prefix_limiter: FailureLimiter
+    allowances: Allowances
     sessions: Sessions[Proof]
     origins: Origins
     authenticator: Authenticator
@@ -104,6 +106,7 @@ def make_services(
         audit=audit,
         limiter=FailureLimiter(settings.auth.failed_limit, settings.auth.failed_window_seconds),
         prefix_limiter=FailureLimiter(settings.auth.failed_limit_per_key, settings.auth.failed_window_seconds),
+        allowances=Allowances(settings.server),
         sessions=sessions,
         origins=Origins(settings),
         authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions, revocations),

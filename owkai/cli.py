@@ -364,6 +364,15 @@ def demo(port: int, state: Path | None) -> None:
 
 
 @main.command()
+@click.option("--asyncapi", is_flag=True, help="The AsyncAPI document of the live connection instead.")
+def openapi(asyncapi: bool) -> None:
+    """Print the OpenAPI document of the API, as the server serves it. Needs no settings and no running server."""
+    from handlers.reference import ASYNCAPI, OPENAPI, document
+
+    click.echo(document(ASYNCAPI if asyncapi else OPENAPI), nl=False)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 @click.option(
     "--check", "checked", is_flag=True, help="Compare every unpacked file with the SHA-256 it was built with."

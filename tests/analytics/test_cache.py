@@ -353,7 +353,7 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
 @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "memory"])
-def test_sql_03_to_06_every_connection_is_locked_down(given: Settings, statement: str, in_memory: bool) -> None:
+def test_sql_03_04_05_06_every_connection_is_locked_down(given: Settings, statement: str, in_memory: bool) -> None:
     locked = given.model_copy(update={"cache": given.cache.model_copy(update={"in_memory": in_memory})})
     with filled_cache(locked, agent_actions=[action(1)]) as cache:
         store = cache.live

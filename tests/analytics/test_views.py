@@ -231,7 +231,7 @@ def test_in_05_many_different_keys_stay_within_the_bound_and_the_oldest_go(given
 
 
 def test_sql_10_a_runaway_query_ends_with_a_time_out_and_the_next_one_works(given: Settings) -> None:
-    hasty = settings(given.cache.directory, server={"query_timeout_seconds": 0.05})
+    hasty = settings(given.cache.directory, server={"query_timeout_seconds": 0.3})
     opened = Setting(hasty, [action(1)])
 
     async def scenario() -> None:

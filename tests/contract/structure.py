@@ -11,7 +11,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-EXAMPLES = Path(__file__).parent / "examples"
+import handlers.contract
+from tests.contract.document import faults, schema_of_example
+
+EXAMPLES = Path(handlers.contract.__file__).parent / "examples" / "documented"
 
 FORMS = (
     ("a time in UTC, whole seconds, Z", re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")),
@@ -57,12 +60,17 @@ def example(name: str) -> Any:
 
 
 def assert_documented(name: str, answer: Any, *, without: Collection[str] = ()) -> None:
-    """Fail unless `answer` has the structure of example `name`; top-level keys in `without` are not compared."""
+    """Fail unless `answer` has the structure of example `name` and the contract document allows it.
+
+    Top-level keys in `without` are not compared with the example.
+    """
     documented = example(name)
     if without:
         documented = {key: value for key, value in documented.items() if key not in without}
     found = differences(documented, answer, NULLABLE.get(name, frozenset()))
     assert not found, f"{name} is not as documented:\n" + "\n".join(found)
+    schema, document = schema_of_example(name)
+    assert faults(schema, answer, document) == []
 
 
 def differences(documented: Any, answer: Any, nullable: Collection[str] = (), path: str = "") -> list[str]:

@@ -277,3 +277,78 @@ def test_timestamps_are_utc_whole_seconds(road: Road) -> None:
     assert abs(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(
         seconds=5
     )
+
+
+def test_az_09_what_others_do_on_the_source_is_counted_and_never_shown(road: Road) -> None:
+    marks = {"application_name": "CANARY-APPLICATION"}
+    other = road.database.connect(**marks)
+    other.execute("select 'CANARY-QUERY' where pg_sleep(0) is not null")
+    other.execute("listen canary_query")
+    before = road.ask("/performance")["database_metrics"]["connections"]["total"]
+    wait_for(lambda: road.ask("/performance")["database_metrics"]["connections"]["total"] is not None, "a sample")
+    more = [road.database.connect(**marks) for _ in range(3)]
+    wait_for(
+        lambda: road.ask("/performance")["database_metrics"]["connections"]["total"] >= (before or 0) + len(more),
+        "the new connections to be counted",
+    )
+    user = str(road.one("select current_user"))
+    paths = [
+        (API + "/performance", "user"),
+        (API + "/performance/system", "user"),
+        (API + "/performance", "admin"),
+        ("/readyz", "user"),
+    ]
+    for path, role in paths:
+        text = json.dumps(road.server.get(path, {"X-API-Key": road.keys[1, role]})[1])
+        for word in ("CANARY", "canary", "pg_sleep", f'"{user}"', road.database.name):
+            assert word not in text, (path, word)
+
+
+def test_dos_06_a_huge_or_deep_extra_column_never_leaves_the_source(road: Road) -> None:
+    for number, extra in ((800001, "repeat('x', 20 * 1024 * 1024)"), (800002, None)):
+        value = f"jsonb_build_object('k', {extra})" if extra else f"'{'[' * 3000}{']' * 3000}'::jsonb"
+        road.database.execute(
+            'insert into agent_actions (id, agent_id, action_type, organization_id, risk_level, "timestamp", extra_data)'
+            f" values ({number}, 'heavy', 'x', 1, 'low', now(), {value})"
+        )
+    wait_for(lambda: {800001, 800002} <= {row["id"] for row in road.ask("/debug")}, "both rows")
+    folder = road.server.log_path.parent / "cache"
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 16 * 1024 * 1024
+
+
+def test_dos_07_one_large_transaction_changes_of_every_row_and_a_truncate_leave_the_server_answering(
+    road: Road,
+) -> None:
+    def resident() -> int:
+        status = Path(f"/proc/{road.server.process.pid}/status").read_text(encoding="ascii")
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+    def last_day() -> int:
+        return int(road.ask("/realtime/metrics", 2)["real_time_overview"]["actions_last_24h"])
+
+    def newest() -> str:
+        found = road.ask("/debug?limit=1", 2)
+        return str(found[0]["summary"])[:1] if found else ""
+
+    began, seconds = resident(), []
+    rows = 60_000
+    for statement, arrived in (
+        ("insert into agent_actions (agent_id, action_type, organization_id, risk_level, \"timestamp\", summary) select"
+         f" 'agent-' || i % 50, 'x', 2, 'low', now() - interval '1 s', repeat('s', 100) from generate_series(1, {rows}) i",
+         lambda: last_day() >= rows and newest() == "s"),
+        ("update agent_actions set summary = repeat('t', 100) where organization_id = 2", lambda: newest() == "t"),
+        ("delete from agent_actions where organization_id = 2", lambda: last_day() == 0),
+        ("truncate agent_actions cascade", lambda: road.ask("/debug", 1) == []),
+    ):  # fmt: skip
+        road.database.execute(statement)
+        deadline = time.monotonic() + 60
+        while True:
+            started = time.monotonic()
+            done = arrived()
+            seconds.append(time.monotonic() - started)
+            if done:
+                break
+            assert time.monotonic() < deadline, statement
+    assert statistics.median(seconds) < 1
+    assert resident() - began < 700 * 1024 * 1024
+    assert road.server.process.poll() is None

@@ -17,7 +17,7 @@ def test_upg_05_kill_9_under_a_writing_load_leaves_cache_equal_to_source(databas
     """The bounded campaign; `python -m tests.faults.campaign --kills 200` is the full one."""
     campaign = Campaign(database, tmp_path, SEED)
     tally = campaign.run(KILLS, compare_every=10, bound_seconds=50, say=print)
-    assert tally.kills >= 8, tally  # a slow machine reaches its bound first
+    assert tally.kills >= 5, tally  # a slow machine reaches its bound first
     assert tally.comparisons >= 1
     assert tally.rows_compared > 1000
     assert tally.copies >= 2

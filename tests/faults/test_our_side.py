@@ -168,7 +168,7 @@ def recovered(server: Server, database: Database) -> None:
     wait_for(lambda: not server.get("/readyz")[1]["stale"], f"freshness; {server.messages()[-1500:]}")
 
 
-def test_a_full_disk_stops_changes_but_not_answers_and_ends_when_there_is_room(
+def test_dos_10_a_full_disk_stops_changes_but_not_answers_and_ends_when_there_is_room(
     database: Database, tmp_path: Path
 ) -> None:
     """On a small file system where one may be mounted; else by the limit on the size of a file, lifted at a restart."""
@@ -207,7 +207,7 @@ def test_a_full_disk_stops_changes_but_not_answers_and_ends_when_there_is_room(
     same_rows(database, tmp_path / "cache")
 
 
-def test_a_limit_on_the_size_of_files_is_a_full_disk_too(database: Database, tmp_path: Path) -> None:
+def test_dos_10_a_limit_on_the_size_of_files_is_a_full_disk_too(database: Database, tmp_path: Path) -> None:
     insert(database, 1000)
     options = {
         "SOURCE_DSN": database.dsn,

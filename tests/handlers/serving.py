@@ -84,7 +84,7 @@ class Served:
     async def get(self, path: str, *lines: tuple[str, str], **how: Any) -> Answer:
         return await self.ask(API + path, *lines, **how)
 
-    async def send(self, data: bytes, *, seconds: float = 5.0) -> list[Answer]:
+    async def send(self, data: bytes, *, seconds: float = 20.0) -> list[Answer]:
         """Exactly these bytes, then everything that comes back until the server closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import re
@@ -10,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,39 @@ def test_sup_01_the_locks_name_no_source_but_the_packages() -> None:
         assert [
             line for line in lines if "://" in line or "file:" in line or re.match(r"\s*-[a-z-]*[if]\b", line)
         ] == []
+
+
+def test_sup_06_a_package_other_than_the_locked_one_stops_the_installation(tmp_path: Path) -> None:
+    metadata = "Metadata-Version: 2.1\nName: tampered\nVersion: 1.0\n"
+    wheel = tmp_path / "tampered-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tampered/__init__.py", "")
+        archive.writestr("tampered-1.0.dist-info/METADATA", metadata)
+        archive.writestr(
+            "tampered-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("tampered-1.0.dist-info/RECORD", "")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock = tmp_path / "requirements.lock"
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
+        "--find-links", str(tmp_path), "--require-hashes", "-d", str(tmp_path / "out"), "-r", str(lock),
+    ]  # fmt: skip
+    for hashed, code in ((digest, 0), ("0" * 64, 1)):
+        lock.write_text(f"tampered==1.0 --hash=sha256:{hashed}\n", encoding="ascii")
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert result.returncode == code, result.stderr
+    assert "do not match the hashes" in result.stderr.lower()
+    assert "--require-hashes" in read("Makefile")
+
+
+def test_sup_07_ci_runs_nothing_from_elsewhere_and_knows_no_secret() -> None:
+    steps = [line for line in read(".ci/run").splitlines() if line.strip() and not line.startswith("#")]
+    assert steps
+    assert not [line for line in steps if re.search(r"curl|wget|https?://|secret|token", line, re.IGNORECASE)]
+    workflows = [path.read_text(encoding="utf-8") for path in (ROOT / ".github").glob("workflows/*")]
+    for action in re.findall(r"uses:\s*(\S+)", "\n".join(workflows)):
+        assert re.search(r"@[0-9a-f]{40}$", action), f"{action} is not pinned by its digest"
 
 
 def test_the_test_lock_holds_every_pin_of_the_demo_lock() -> None:

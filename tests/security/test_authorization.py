@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from datetime import timedelta
 
 import pytest
 from tornado.web import RequestHandler
 
 from analytics.cache import Cache
-from handlers.application import api_routes
 from handlers.routes import Access, Route, UndeclaredAccessError, check_routes
 from tests.analytics.rows import action, arrow, ids
 from tests.handlers.fixtures import Serve
-from tests.handlers.serving import API, Served
+from tests.handlers.serving import Served
 from tests.handlers.world import (
     ADMIN_1,
     ADMIN_2,
@@ -28,45 +26,6 @@ from tests.handlers.world import (
     LocalKeys,
     Person,
 )
-
-VIEWS = ("/trends", "/realtime/metrics", "/predictive/trends", "/performance", "/performance/system", "/debug")
-LIVE = f"/ws/realtime/{USER_1.email}"
-PRINCIPALS = {"user 1": USER_1, "admin 1": ADMIN_1, "user 2": USER_2, "admin 2": ADMIN_2, "staff": STAFF}
-
-# route → principal → status; "nobody" is a request without a credential
-MATRIX: dict[str, dict[str, int]] = {
-    **{
-        API + path: {"nobody": 401, "user 1": 200, "admin 1": 200, "user 2": 200, "admin 2": 200, "staff": 403}
-        for path in VIEWS
-    },
-    f"{API}/executive/dashboard": {
-        "nobody": 401, "user 1": 403, "admin 1": 200, "user 2": 403, "admin 2": 200, "staff": 403,
-    },
-    API + LIVE: {"nobody": 401, "user 1": 426, "admin 1": 426, "user 2": 426, "admin 2": 426, "staff": 403},
-    "/session": {"nobody": 401, "user 1": 200, "admin 1": 200, "user 2": 200, "admin 2": 200, "staff": 403},
-    **{path: dict.fromkeys(("nobody", *PRINCIPALS), 200) for path in ("/", "/sign-in", "/assets/app.js")},
-    "/healthz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
-    "/readyz": dict.fromkeys(("nobody", *PRINCIPALS), 200),
-    "/metrics": dict.fromkeys(("nobody", *PRINCIPALS), 200),
-}  # fmt: skip
-
-
-@pytest.mark.gen_test
-async def test_az_01_every_route_and_credential_has_its_status(served: Served) -> None:
-    for target, expected in MATRIX.items():
-        assert (await served.ask(target)).status == expected["nobody"], target
-        for name, person in PRINCIPALS.items():
-            by_token = await served.ask(target, token=person.token())
-            by_key = await served.ask(target, key=person.key)
-            by_cookie = await served.ask(target, ("Cookie", f"access_token={person.token()}"))
-            assert [by_token.status, by_key.status, by_cookie.status] == [expected[name]] * 3, (target, name)
-        assert (await served.ask(target, key=served.local.user_1)).status == expected["user 1"], target
-
-
-def test_az_01_every_route_is_in_the_matrix(served: Served) -> None:
-    patterns = {route.pattern for route in api_routes(served.services, served.server.broadcaster)}
-    assert patterns == {pattern for pattern in patterns if any(re.fullmatch(pattern, known) for known in MATRIX)}
-    assert len(patterns) == len(MATRIX)
 
 
 def test_az_01_a_route_without_an_access_rule_stops_the_start() -> None:

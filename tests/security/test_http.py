@@ -207,6 +207,16 @@ async def test_http_20_pipelined_requests_are_answered_in_order(served: Served) 
 
 
 @pytest.mark.gen_test
+async def test_http_20_nothing_after_a_request_that_closes_is_a_request(served: Served) -> None:
+    for line, version in (
+        (b"Connection: close\r\n", b"1.1"), (b"Connection: keep-alive, Close\r\n", b"1.1"), (b"", b"1.0"),
+    ):  # fmt: skip
+        first = b"GET /healthz HTTP/" + version + b"\r\nHost: x\r\n" + line + b"\r\n"
+        assert [answer.status for answer in await served.send(first + SMUGGLED)] == [200], line
+    assert "/smuggled" not in {record["path"] for record in served.records()}
+
+
+@pytest.mark.gen_test
 async def test_http_21_other_methods_are_405_with_the_right_allow(served: Served) -> None:
     targets = {
         f"{API}/trends": "GET, HEAD, OPTIONS",

@@ -9,7 +9,7 @@ import pytest
 
 from handlers.services import zone_names
 from tests.handlers.serving import Served, still_alive
-from tests.handlers.world import USER_1
+from tests.handlers.world import ADMIN_1, USER_1
 
 
 @pytest.mark.gen_test
@@ -41,7 +41,7 @@ async def test_in_02_repeated_and_unknown_parameters_are_400_everywhere(served: 
         "/predictive/trends?x=1",
         "/performance?tz=UTC",
         "/performance/system?a",
-        "/debug?limit=5",
+        "/debug?offset=5",
     ):
         answer = await served.get(target, token=USER_1.token())
         assert answer.status == 400, target
@@ -71,6 +71,60 @@ async def test_in_04_every_zone_gives_a_calendar_without_gaps(served: Served) ->
         assert answer.status == 200, name
         dates = [date.fromisoformat(entry["date"]) for entry in answer.json()["high_risk_actions_by_day"]]
         assert dates == [dates[0] + timedelta(days=n) for n in range(9)], name
+
+
+@pytest.mark.gen_test
+async def test_in_06_format_is_one_of_three_words_and_accept_is_not_read(served: Served) -> None:
+    path = "/executive/dashboard"
+    for text in ("pdf%00", "../x", "PDF", "xlsx", "text/html", "", "pdf%20", "json,pdf", "%2e%2e/pdf"):
+        answer = await served.get(f"{path}?format={text}", token=ADMIN_1.token())
+        assert answer.status == 400, text
+        assert answer.json()["parameter"] == "format"
+        assert "one of json, csv, pdf" in answer.detail
+    for text, kind in (("json", "application/json"), ("csv", "text/csv"), ("pdf", "application/pdf")):
+        for accept in ("text/html", "application/pdf", "image/png;q=1, */*;q=0", ""):
+            answer = await served.get(f"{path}?format={text}", ("Accept", accept), token=ADMIN_1.token())
+            assert answer.status == 200, "the parameter wins"
+            assert (answer.header("Content-Type") or "").startswith(kind)
+
+
+@pytest.mark.gen_test
+async def test_in_07_numbers_out_of_range_are_400_and_name_the_parameter(served: Served) -> None:
+    for view in ("/trends", "/debug"):
+        for text in (
+            "-1",
+            "0",
+            "101",
+            str(2**63),
+            "1.5",
+            "1e1",
+            "NaN",
+            "",
+            "0x5",
+            "5;drop",
+            "%D9%A5",
+            "+5",
+            "9" * 5000,
+        ):
+            answer = await served.get(f"{view}?limit={text}", token=USER_1.token())
+            assert answer.status == 400, (view, text)
+            assert answer.json()["parameter"] == "limit"
+            assert "1 to 100" in answer.detail
+        for name in ("offset", "since", "page"):
+            for text in ("-1", "0", str(2**63), "1.5", "1"):
+                answer = await served.get(f"{view}?{name}={text}", token=USER_1.token())
+                assert (answer.status, answer.json()["parameter"]) == (400, name)
+
+
+@pytest.mark.gen_test
+async def test_in_07_limit_bounds_every_list(served: Served) -> None:
+    for limit, shown in ((1, 1), (3, 3), (12, 12), (100, 12)):
+        assert len((await served.get(f"/debug?limit={limit}", token=USER_1.token())).json()) == shown
+        answer = (await served.get(f"/trends?limit={limit}", token=USER_1.token())).json()
+        assert len(answer["enriched_actions"]) == shown
+        assert len(answer["top_agents"]) == len(answer["top_tools"]) == 1
+        assert len(answer["high_risk_actions_by_day"]) == 7, "days are no list to cut"
+    assert len((await served.get("/debug", token=USER_1.token())).json()) == 5
 
 
 @pytest.mark.gen_test

@@ -123,7 +123,7 @@ async def ours() -> None:
         settings = Settings.model_validate(
             {
                 "cache": {"directory": Path(folder), "in_memory": True, "memory_limit": "256MiB"},
-                "server": {"port": 0},
+                "server": {"port": 0, "requests_per_second": 0},
                 "auth": {"jwt_secret": SECRET, "leeway_seconds": 300},
                 "websocket": {"interval_seconds": 3600, "ping_seconds": 3600},
             }

@@ -1,0 +1,109 @@
+"""How much one caller may ask: requests of any kind, and the answers that have to be computed for them.
+
+Two allowances per caller, each a bucket that `burst` calls fill and `per_second` calls a second drain: one for all requests,
+one for computations (a view that is not published at this moment costs 1, a document to keep more). What is published
+already costs a look-up, so a limited caller still gets it. Callers are told apart by organization and user, so that a
+second key of the same user gives no second allowance.
+
+The state of a bucket is one number: when it will be empty. Belongs to the event loop; not thread-safe. `now` is the time in
+seconds of a steady clock. The table is bounded; the caller who was silent longest is forgotten first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from config.settings import Server
+
+REQUESTS = "requests"
+COMPUTATIONS = "computations"
+DOCUMENT_COST = 20
+MAX_CALLERS = 20_000
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bucket's size. `per_second` 0: no limit."""
+
+    name: str
+    per_second: float
+    burst: int
+
+    @property
+    def policy(self) -> str:
+        """The limit as an item of RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers): quota and window in seconds."""
+        return f'"{self.name}";q={self.burst};w={max(1, math.ceil(self.burst / self.per_second))}'
+
+
+class Exceeded(Exception):
+    """The caller has used up an allowance; `wait_seconds` (at least 1) until the next call of this kind is served."""
+
+    def __init__(self, name: str, wait_seconds: int) -> None:
+        super().__init__(name)
+        self.name = name
+        self.wait_seconds = wait_seconds
+
+
+class Caller:
+    """What one caller has used: for each allowance the moment at which its bucket is empty."""
+
+    __slots__ = ("computations_empty_at", "requests_empty_at")
+
+    def __init__(self) -> None:
+        self.requests_empty_at = 0.0
+        self.computations_empty_at = 0.0
+
+
+class Allowances:
+    """The allowances of all callers. `policy` is the value of RateLimit-Policy; empty when nothing is limited."""
+
+    def __init__(self, server: Server, max_callers: int = MAX_CALLERS) -> None:
+        self._requests = Limit(REQUESTS, server.requests_per_second, server.requests_burst)
+        self._computations = Limit(COMPUTATIONS, server.computations_per_second, server.computations_burst)
+        self._callers: OrderedDict[Hashable, Caller] = OrderedDict()
+        self._max_callers = max_callers
+        self.policy = ", ".join(limit.policy for limit in (self._requests, self._computations) if limit.per_second)
+
+    def __len__(self) -> int:
+        return len(self._callers)
+
+    def request(self, who: Hashable, now: float) -> str:
+        """Count a request; returns the value of RateLimit, empty without a limit. Raises `Exceeded`."""
+        limit = self._requests
+        if not limit.per_second:
+            return ""
+        caller = self._caller(who)
+        caller.requests_empty_at, left = taken(limit, caller.requests_empty_at, 1, now)
+        return f'"{REQUESTS}";r={left};t={math.ceil(caller.requests_empty_at - now)}'
+
+    def computation(self, who: Hashable, cost: int, now: float) -> None:
+        """Count a computation. Raises `Exceeded`."""
+        limit = self._computations
+        if limit.per_second:
+            caller = self._caller(who)
+            caller.computations_empty_at, _ = taken(limit, caller.computations_empty_at, cost, now)
+
+    def _caller(self, who: Hashable) -> Caller:
+        caller = self._callers.get(who)
+        if caller is None:
+            caller = self._callers[who] = Caller()
+            if len(self._callers) > self._max_callers:
+                self._callers.popitem(last=False)
+        else:
+            self._callers.move_to_end(who)
+        return caller
+
+
+def taken(limit: Limit, empty_at: float, cost: int, now: float) -> tuple[float, int]:
+    """When the bucket is empty after a call of this cost, and how many calls of cost 1 still fit. Raises `Exceeded`.
+
+    A call that costs more than the whole bucket is served from an empty one.
+    """
+    used = max(0.0, empty_at - now) * limit.per_second
+    left = limit.burst - used - min(cost, limit.burst)
+    if left < -1e-6:
+        raise Exceeded(limit.name, max(1, math.ceil(-left / limit.per_second)))
+    return max(empty_at, now) + cost / limit.per_second, max(0, int(left + 1e-6))

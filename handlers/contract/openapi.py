@@ -1,0 +1,336 @@
+"""The OpenAPI 3.1 document, from the route table, the parameters, the types of answers and `operations`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.settings import Settings
+from handlers import signin
+from handlers.application import api_routes
+from handlers.contract.examples import completed
+from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
+from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account
+from handlers.contract.operations import OPERATIONS, Body, Operation
+from handlers.contract.schemas import Responses, Schemas
+from handlers.cors import is_shared
+from handlers.parameters import Parameter
+from handlers.problem import ADMIN_REQUIRED, AUTHENTICATION_REQUIRED, ORGANIZATION_REQUIRED, PROBLEM_TYPE, phrase
+from handlers.routes import Access, Route
+
+Document = dict[str, Any]
+
+TITLE = "OW-kai Analytics API"
+VERSION = "1.0.0"
+SECURITY: list[dict[str, list[str]]] = [{"apiKey": []}, {"bearer": []}, {"sessionCookie": []}, {"pageCookie": []}]
+SCHEMES = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "A key of the platform, or one of this server (owkai keys create).",
+    },
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A session token of the platform, or an API key.",
+    },
+    "sessionCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "access_token",
+        "description": "The platform's session cookie. Its names are a setting (auth.cookie_names).",
+    },
+    "pageCookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-owkai_page",
+        "description": "The session of somebody who signed in on the page; without TLS it is called owkai_page.",
+    },
+}
+INTRODUCTION = """\
+Numbers about AI agents and their governance, for one organization: the one that the credential belongs to.
+
+Credentials: X-API-Key, Authorization: Bearer, or the platform's session cookie. One that is presented must be valid, even \
+beside another that is.
+
+Errors are problem documents (RFC 9457). A method that a path does not have is answered with 405 and Allow. What the HTTP \
+parser itself refuses is closed with an empty 400, or without an answer.
+
+Times are UTC, whole seconds, with Z. Percentages are 0 to 100, rates 0 to 1. Null means not known. Ignore members that you \
+do not know: an answer may gain some, and loses none.
+
+Answers carry an ETag: send it back in If-None-Match and get 304 while nothing has changed. There is no Last-Modified, and \
+If-Modified-Since is ignored: two answers of one second may differ.
+
+HEAD is GET without a body. OPTIONS says what a path allows and needs no credential."""
+TAGS = [
+    {"name": "Analytics", "description": "The numbers."},
+    {"name": "Live", "description": "The same, as they change."},
+    {"name": "Page", "description": "The dashboard in a browser."},
+    {"name": "Operations", "description": "For operators and orchestrators."},
+    {"name": "Reference", "description": "The contract itself."},
+]
+ACCESS = {
+    Access.PUBLIC: "Anybody may ask.",
+    Access.LOCAL: "Direct requests from this machine, and admins.",
+    Access.ORGANIZATION: "Any caller who belongs to an organization.",
+    Access.ADMIN: "Admins of an organization.",
+}
+REFUSED = {
+    400: "The request cannot be read one way: an unknown, repeated or impossible query parameter (named in parameter), a "
+    "repeated X-API-Key, a Host that is not served.",
+    401: "No valid credential. The same answer for every reason.",
+    403: "The credential is valid and does not allow this, or it did not come over TLS where the server demands that.",
+    404: "Switched off by {switch}.",
+    413: "The request announces a body of more than 64 KiB. No path reads one.",
+    415: "The request says Content-Encoding. No path reads a body.",
+    429: "Too many failed attempts from this address, or too many requests or computed answers of this user.",
+    500: "A fault of the server. Its log has the request under request_id.",
+    503: "The first copy of the source is not complete (progress says how far it is), the telemetry source failed, too "
+    "much is being computed, accesses cannot be recorded, or the server stops.",
+}
+DETAILS = {401: AUTHENTICATION_REQUIRED, 500: "Internal Server Error"}
+
+
+@dataclass
+class Parts:
+    """What the operations of a document share."""
+
+    schemas: Schemas = field(default_factory=Schemas)
+    responses: Responses = field(default_factory=Responses)
+
+
+def openapi() -> Document:
+    """The document. Raises ValueError where routes and `operations` part."""
+    parts = Parts()
+    routes = api_routes(Settings())
+    names = {route.name for route in routes}
+    if names != OPERATIONS.keys():
+        raise ValueError(f"only in the routes or only in OPERATIONS: {', '.join(sorted(names ^ OPERATIONS.keys()))}")
+    paths: Document = {}
+    for route in routes:
+        operation = OPERATIONS[route.name]
+        paths[operation.path or route.name] = path_item(route, operation, parts)
+    session_operations(paths[signin.PATH], parts)
+    schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS, "SignIn": SIGN_IN}
+    fill_examples(paths, schemas)
+    return {
+        "openapi": "3.1.1",
+        "info": {"title": TITLE, "version": VERSION, "description": INTRODUCTION, "license": license_name()},
+        "servers": [{"url": "/", "description": "The server that you have this document from."}],
+        "tags": TAGS,
+        "paths": paths,
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "responses": parts.responses.components(),
+            "headers": dict(HEADERS),
+            "securitySchemes": SCHEMES,
+        },
+    }
+
+
+def license_name() -> dict[str, str]:
+    return {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+
+
+def path_item(route: Route, operation: Operation, parts: Parts) -> Document:
+    item: Document = {"summary": operation.summary}
+    varying = operation.parameter
+    if varying is not None:
+        item["parameters"] = [
+            {
+                "name": varying.name, "in": "path", "required": True, "schema": dict(varying.schema),
+                "description": varying.meaning,
+            }
+        ]  # fmt: skip
+    for method in route.methods:
+        if method in ("GET", "HEAD"):
+            item[method.lower()] = reading(route, operation, method == "GET", parts)
+    off = (404,) if operation.switchable else ()
+    item["options"] = {
+        "operationId": f"{operation.id}Options",
+        "tags": [operation.tag],
+        "summary": "What the path allows",
+        "security": [],
+        "responses": {
+            "204": parts.responses.shared("Allowed", allowed(route)),
+            **refusals(route, operation, (400, *off, 413, 500), True, parts),
+        },
+    }
+    return item
+
+
+def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Document:
+    """GET, or HEAD, which is the same without bodies."""
+    public = route.access is Access.PUBLIC
+    statuses = [400, 413, 415, 500] if public else [400, 401, 403, 413, 415, 429, 500, 503]
+    if operation.switchable:
+        statuses.append(404)
+    responses = dict(answers(route, operation, parts, get)) | refusals(route, operation, tuple(statuses), get, parts)
+    result: Document = {
+        "operationId": operation.id if get else f"{operation.id}Head",
+        "tags": [operation.tag],
+        "summary": operation.summary if get else f"{operation.summary}: headers alone",
+        "description": f"{operation.description} {ACCESS[route.access or Access.PUBLIC]}",
+        "security": [] if public else [*SECURITY, *([{}] if route.access is Access.LOCAL else [])],
+        "parameters": parameters(route, operation),
+        "responses": dict(sorted(responses.items())),
+    }
+    if not result["parameters"]:
+        del result["parameters"]
+    return result
+
+
+def session_operations(item: Document, parts: Parts) -> None:
+    """The rest of /session: its methods have rules of their own (`handlers.signin`)."""
+    (route,) = [route for route in api_routes(Settings()) if route.name == signin.PATH]
+    operation = OPERATIONS[signin.PATH]
+    cookie = {"Set-Cookie": {"$ref": "#/components/headers/Set-Cookie"}}
+    account: Document = {
+        "description": "Signed in.",
+        "headers": references(*COMMON, "Vary") | cookie,
+        "content": {"application/json": {"schema": parts.schemas.of(Account)}},
+    }
+    for method in ("get", "head"):
+        found = item[method]["responses"] | refusals(route, operation, (401, 403, 429, 503), method == "get", parts)
+        found["200"] = {**account, "description": "Who is signed in.", "headers": references(*COMMON, "Vary")}
+        if method == "head":
+            del found["200"]["content"]
+        unauthenticated: Document = dict(parts.responses.components()[found["401"]["$ref"].rpartition("/")[2]])
+        found["401"] = unauthenticated | {"headers": unauthenticated["headers"] | cookie}
+        item[method]["responses"] = dict(sorted(found.items()))
+        item[method]["security"] = SECURITY
+    common = {"tags": [operation.tag], "security": []}
+    own = "Needs the exact Origin of a page of this server (websocket.allowed_origins)."
+    item["post"] = common | {
+        "operationId": "signIn",
+        "summary": "Sign in",
+        "description": f"Exchanges a key for a session cookie. {own}",
+        "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/SignIn"}}}},
+        "responses": {
+            "201": account,
+            **refusals(route, operation, (400, 401, 403, 413, 415, 429, 500, 503), True, parts),
+        },
+    }
+    ended = {"description": "Signed out, or nobody was signed in.", "headers": references(*COMMON) | cookie}
+    item["delete"] = common | {
+        "operationId": "signOut",
+        "summary": "Sign out",
+        "description": f"Ends the session of the cookie. {own}",
+        "responses": {"204": ended, **refusals(route, operation, (400, 403, 413, 415, 500), True, parts)},
+    }
+
+
+def parameters(route: Route, operation: Operation) -> list[Document]:
+    own: tuple[Parameter, ...] = route.options.get("parameters", ())
+    found: list[Document] = [
+        {"name": one.name, "in": "query", "description": one.meaning, "schema": dict(one.schema)} for one in own
+    ]
+    if operation.revalidated:
+        found.append(
+            {
+                "name": "If-None-Match",
+                "in": "header",
+                "description": "Entity tags of answers that the client has, or *.",
+                "schema": {"type": "string"},
+            }
+        )
+    return found
+
+
+def answers(route: Route, operation: Operation, parts: Parts, get: bool) -> Iterator[tuple[str, Document]]:
+    """The responses that are no refusals, by status."""
+    limits = () if route.access is Access.PUBLIC else LIMITS
+    names = [*COMMON, *limits, *(SHARING if shared(route) else ())]
+    if operation.bodies:
+        if operation.revalidated:
+            names += ["ETag", "Vary", "Content-Encoding"]
+            known = {"description": "The client has this answer already.", "headers": references(*names)}
+            yield "304", parts.responses.shared("NotModified", known)
+        if operation.file_name:
+            names.append("Content-Disposition")
+        response: Document = {"description": "The answer.", "headers": references(*names)}
+        if get:
+            response["content"] = {body.media_type: media(body, parts.schemas) for body in operation.bodies}
+        yield "200", response if get else parts.responses.shared("Headers", response)
+        if operation.id == "readiness":
+            headers = response["headers"] | references("Retry-After")
+            yield "503", response | {"description": "No data is served yet, or the server stops.", "headers": headers}
+    if operation.id == "liveUpdates":
+        names = [*COMMON, *limits]
+        opened = references(*names, "Upgrade", "Sec-WebSocket-Accept")
+        yield "101", {"description": operation.further["101"], "headers": opened}
+        refused = references(*names, "Upgrade", "Sec-WebSocket-Version", "Vary")
+        yield "426", {"description": operation.further["426"], "headers": refused, "content": problem(426, "")}
+
+
+def media(body: Body, schemas: Schemas) -> Document:
+    if body.kind is None:
+        return {"schema": {"type": "string"} if body.text else {}}
+    if body.kind is dict:
+        return {"schema": {"type": "object"}}
+    found: Document = {"schema": schemas.of(body.kind)}
+    if body.examples:
+        found["examples"] = {name: {} for name in body.examples}
+    return found
+
+
+def refusals(route: Route, operation: Operation, statuses: tuple[int, ...], body: bool, parts: Parts) -> Document:
+    """Responses that refuse or fail, each a problem document."""
+    found: Document = {}
+    for status in statuses:
+        # 413 is written before the request has an identity, 401 and 415 before there is a caller.
+        limited = LIMITS if route.access is not Access.PUBLIC and status not in (401, 413, 415) else ()
+        names = [*COMMON, *(SHARING if shared(route) else ()), "Vary", *limited]
+        if status == 413:
+            names = [name for name in COMMON if name not in ("X-Request-Id", "X-OWKAI-Mock-Data")]
+        names += {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+        description = REFUSED[status].format(switch=operation.switchable)
+        response: Document = {"description": description, "headers": references(*names)}
+        if body:
+            response["content"] = problem(status, denial(route) if status == 403 else DETAILS.get(status, ""))
+        name = "".join(word.capitalize() for word in phrase(status).split()) + ("" if body else "Head")
+        if not (status == 503 and operation.id == "readiness"):
+            found[str(status)] = parts.responses.shared(name, response)
+    return found
+
+
+def denial(route: Route) -> str:
+    return ADMIN_REQUIRED if route.access in (Access.ADMIN, Access.LOCAL) else ORGANIZATION_REQUIRED
+
+
+def problem(status: int, detail: str) -> Document:
+    media_type: Document = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    if detail:
+        media_type["example"] = {
+            "type": "about:blank",
+            "title": phrase(status),
+            "status": status,
+            "detail": detail,
+            "request_id": "5f1d0c2ba7e94d36",
+        }
+    return {PROBLEM_TYPE: media_type}
+
+
+def allowed(route: Route) -> Document:
+    names = [*COMMON, "Allow"]
+    if shared(route):
+        names += [*SHARING, *PREFLIGHT]
+    headers = references(*names, optional=("Vary",))
+    return {"description": "The methods of the path, in Allow.", "headers": headers}
+
+
+def shared(route: Route) -> bool:
+    return is_shared(route.pattern, route.methods)
+
+
+def fill_examples(paths: Document, components: Document) -> None:
+    """Put the documented examples, completed, where bodies name them."""
+    for item in paths.values():
+        for media_type in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}).values():
+            for name in media_type.get("examples", ()):
+                value = completed(name, media_type["schema"], components)
+                media_type["examples"][name] = {"summary": name.replace("_", " ").capitalize(), "value": value}
