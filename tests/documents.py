@@ -17,6 +17,7 @@ PLACES = {
     "target": "the machine that is to run the server, as root",
     "systemd": "the same, where systemd runs",
     "builder": "a machine that builds",
+    "network": "a machine that reaches a service of others; not run, as tests reach none",
 }
 COMMANDS = ("make ", "curl ", "owkai ")
 

@@ -30,6 +30,7 @@ WHOLE_RUNS = {"make demo", "make test"}
 def run(block: Block, folder: Path, port: int) -> subprocess.CompletedProcess[str]:
     """A block as a script in `folder`; its server is the one on `port`."""
     variables = environment(CONFIG=str(folder / "owkai.toml"))
+    variables["KEY"] = (folder / "key").read_text()
     variables["PATH"] = f"{EXECUTABLES}{os.pathsep}{os.environ['PATH']}"
     text = block.text.replace("127.0.0.1:8480", f"127.0.0.1:{port}")
     return subprocess.run(
@@ -45,7 +46,7 @@ def without_password(database: Database) -> tuple[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, database: Database) -> Path:
-    """A folder as the documents suppose it: settings, secrets in files, a key, the cache in `data`."""
+    """A folder as the documents suppose it: settings, secrets in files, a key ($KEY), the cache in `data`."""
     fill(database)
     dsn, password = without_password(database)
     settings = f"""
@@ -60,14 +61,24 @@ jwt_secret_file = "jwt.secret"
     for name, text in secrets.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
-    made = owkai("keys", "create", "--org", "1", "--role", "user", "--email", "k@example.com", cwd=tmp_path)
+    made = owkai("keys", "create", "--org", "1", "--role", "admin", "--email", "k@example.com", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
+    (tmp_path / "key").write_text(made.stdout.strip())
     return tmp_path
 
 
 def test_every_block_of_commands_says_what_it_is_for() -> None:
     assert len(blocks()) > 10
     assert [block.name for block in blocks() if block.language not in LANGUAGES or block.place not in PLACES] == []
+
+
+def test_commands_that_change_the_machine_are_not_for_beside_a_server() -> None:
+    assert [block.name for block in shell() if re.search(r"\b(pip|apt-get|dpkg|sudo|systemctl)\b", block.text)] == []
+
+
+def test_what_needs_the_network_is_the_look_up_of_advisories_alone() -> None:
+    lines = [line for block in shell("network") for line in block.text.splitlines()]
+    assert [line for line in lines if not line.startswith(("python -m pip install pip-audit", "pip-audit "))] == []
 
 
 def test_commands_beside_a_running_server_succeed(folder: Path) -> None:
