@@ -230,7 +230,7 @@ def test_a_peer_that_says_nothing_after_the_end_of_the_stream_freezes_nobody(
             target=lambda: [ticks.append(time.monotonic()) or time.sleep(0.05) for _ in range(20)]
         )
         ticking.start()
-        with pytest.raises(psycopg.OperationalError, match="did not end the command|closed the connection"):
+        with pytest.raises(psycopg.OperationalError, match=r"did not end the command|closed the connection"):
             drain_results(connection)
         ticking.join()
         connection.close()

@@ -13,6 +13,7 @@ import handlers
 from handlers.page import ASSET_NAMES, ASSETS, PAGES, read_files
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served
+from tests.handlers.world import USER_1
 
 FOLDER = Path(handlers.__file__).parent / "dashboard"
 POLICY = (
@@ -162,3 +163,33 @@ def test_no_icon_or_style_sheet_loads_from_elsewhere() -> None:
     for path in OWN:
         if path.suffix in (".css", ".svg"):
             assert not re.search(r"url\(|@import|<script|<image|xlink", path.read_text(encoding="utf-8")), path.name
+
+
+@pytest.mark.gen_test
+async def test_csr_08_nothing_redirects_wherever_a_target_is_put(served: Served) -> None:
+    targets = ("//evil.example", "/\\evil.example", "https:evil.example", "%2f%2fevil.example", "https://evil.example/")
+    paths = [f"{page}?next={target}" for page in ("/", "/sign-in") for target in targets]
+    paths += ["//evil.example/..", "//evil.example/%2e%2e", "/sign-in/", "/\\evil.example", "///evil.example"]
+    for path in paths:
+        for answer in await served.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()):
+            assert not 300 <= answer.status < 400, path
+            assert answer.header("Location") is None, path
+            assert answer.header("Refresh") is None, path
+            assert b"evil.example" not in answer.body, path
+
+
+@pytest.mark.gen_test
+async def test_csr_07_no_credential_is_ever_in_an_address(served: Served) -> None:
+    for page in PAGES:
+        answer = await served.ask(page)
+        assert answer.header("Referrer-Policy") == "no-referrer"
+        token = USER_1.token()
+        for query in (f"?token={token}", f"?access_token={token}", f"?api_key={served.local.user_1}"):
+            by_address = await served.ask(f"/session{query}")
+            assert by_address.status in (400, 401), query
+    for script in SCRIPTS:
+        text = script.read_text(encoding="utf-8")
+        assert not re.search(r"[?&](token|access_token|api_key|key|session)=", text), script.name
+        assert "history.pushState" not in text or "key" not in text.split("history.pushState")[1][:200], script.name
+    for markup in MARKUP:
+        assert not re.search(r"<form[^>]*\saction=", markup.read_text(encoding="utf-8")), markup.name
