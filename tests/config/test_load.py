@@ -327,3 +327,7 @@ def test_the_environment_itself_is_not_changed() -> None:
     before = dict(os.environ)
     load_settings(None, os.environ, {})
     assert dict(os.environ) == before
+
+
+def test_the_variable_of_the_one_file_is_no_mistyped_setting() -> None:
+    assert load_settings(None, {"OWKAI_RUNTIME_DIR": "/opt/owkai"}, {}).warnings == []
