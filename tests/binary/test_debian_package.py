@@ -48,8 +48,8 @@ def unit(chroot: Chroot) -> ConfigParser:
 @pytest.fixture
 def equipped(chroot: Chroot, package: Path) -> Chroot:
     """With the package installed."""
-    shutil.copy(package, chroot.inside("/root/owkai.deb"))
-    dpkg(chroot, "--install", "/root/owkai.deb")
+    shutil.copy(package, chroot.inside("/srv/owkai.deb"))
+    dpkg(chroot, "--install", "/srv/owkai.deb")
     return chroot
 
 
@@ -151,8 +151,8 @@ def test_an_upgrade_keeps_settings_cache_and_keys(
         server.signal(signal.SIGTERM)
         assert server.wait() == 0
     edited = equipped.inside(SETTINGS).read_bytes()
-    shutil.copy(next_package, equipped.inside("/root/next.deb"))
-    dpkg(equipped, "--install", "/root/next.deb")
+    shutil.copy(next_package, equipped.inside("/srv/next.deb"))
+    dpkg(equipped, "--install", "/srv/next.deb")
     assert equipped.inside(SETTINGS).read_bytes() == edited
     assert equipped.run("owkai", "version", "--check", user="owkai").stdout.startswith("owkai 99.0.0\n")
     with running.serving(equipped, *command, log=tmp_path / "new.log", user="owkai") as server:
