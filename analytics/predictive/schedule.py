@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import duckdb
 
@@ -47,6 +48,13 @@ class ForecastStatus:
     accuracy: Accuracy = UNPROVEN
 
 
+class Made(NamedTuple):
+    """One computation: its outlook, None where it failed, and how long it took."""
+
+    outlook: Outlook | None
+    seconds: float
+
+
 class Forecasting:
     """Keeps the outlooks of all organizations that act. Belongs to one event loop, as the publisher does.
 
@@ -60,8 +68,8 @@ class Forecasting:
         self._looked: dict[int, float] = {}
         self._scheduled = ThreadPoolExecutor(1, thread_name_prefix="forecasts")
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="forecasts-asked")
-        self._flights: Flights[int, Outlook] = Flights(self._asked, lambda: 0)
-        self._rounds: Flights[int, Outlook] = Flights(self._scheduled, lambda: 0)
+        self._flights: Flights[int, Made] = Flights(self._asked, lambda: 0)
+        self._rounds: Flights[int, Made] = Flights(self._scheduled, lambda: 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._schedule: asyncio.Task[None] | None = None
         self._closed = False
@@ -147,24 +155,32 @@ class Forecasting:
             return False
         return since >= (LOOK_SECONDS if before.forecasts is None else self._settings.predictive.refresh_seconds)
 
-    async def _refresh(self, organization_id: int, flights: Flights[int, Outlook]) -> None:
+    async def _refresh(self, organization_id: int, flights: Flights[int, Made]) -> None:
+        with suppress(CacheNotReadyError):
+            await flights.join(organization_id, lambda _: self._timed(organization_id), self._keep)
+
+    def _timed(self, organization_id: int) -> Made:
+        """In a thread. A failure is logged once, however many wait for the outlook."""
         began = time.monotonic()
         try:
-            await flights.join(organization_id, lambda _: self._make(organization_id), self._keep)
-            self._count(made=self.status.made + 1, last_seconds=time.monotonic() - began)
+            outlook = self._make(organization_id)
         except CacheNotReadyError:
-            return
+            raise
         except Exception:
-            self._looked[organization_id] = time.monotonic()
-            self._count(failures=self.status.failures + 1)
             log.exception("the outlook of organization %d could not be made", organization_id)
+            return Made(None, time.monotonic() - began)
+        return Made(outlook, time.monotonic() - began)
 
-    def _keep(self, organization_id: int, outlook: Outlook) -> None:
+    def _keep(self, organization_id: int, found: Made) -> None:
+        """On the loop, once for each computation."""
         self._looked[organization_id] = time.monotonic()
+        if found.outlook is None:
+            self._count(failures=self.status.failures + 1)
+            return
         before = self._outlooks.get(organization_id)
-        if before is None or before.made_at <= outlook.made_at:
-            self._outlooks[organization_id] = outlook
-        self._count(outlooks=len(self._outlooks))
+        if before is None or before.made_at <= found.outlook.made_at:
+            self._outlooks[organization_id] = found.outlook
+        self._count(outlooks=len(self._outlooks), made=self.status.made + 1, last_seconds=found.seconds)
 
     def _count(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type]

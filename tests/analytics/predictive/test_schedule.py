@@ -92,6 +92,7 @@ def test_a_hundred_who_ask_at_once_share_one_computation(given: Settings) -> Non
             found.forecasting._make = lambda org: (made.append(org), original(org))[1]  # type: ignore[method-assign,func-returns-value]
             await asyncio.gather(*(found.forecasting.ready(1) for _ in range(100)))
             assert made == [1]
+            assert found.forecasting.status.made == 1
 
     run(claim)
 
@@ -230,6 +231,7 @@ def test_a_failure_leaves_the_old_outlook_is_counted_and_ends_nothing(
             assert await found.forecasting.round()
             assert found.forecasting.outlook(1) is before
             assert found.forecasting.status.failures == 1
+            assert caplog.text.count("could not be made") == 1
             assert "outlook of organization 1 could not be made" in caplog.text
 
     run(claim)
