@@ -141,7 +141,7 @@ def look_for_users(snapshot: Snapshot, user_ids: Sequence[int]) -> dict[int, Use
 
 
 def look_for_keys(snapshot: Snapshot, prefixes: tuple[str, ...]) -> tuple[ApiKey, ...]:
-    return tuple(_api_key(row) for row in snapshot.rows("keys_by_prefix", prefixes=list(prefixes)))
+    return look_for_many_keys(snapshot, [prefixes])[prefixes]
 
 
 def look_for_many_keys(
