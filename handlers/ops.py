@@ -129,7 +129,12 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
         ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),
-        ("owkai_cache_version", "counter", "Committed batches and swaps.", services.cache.version),
+        (
+            "owkai_cache_version",
+            "gauge",
+            "Version of the data: rises with each commit and swap.",
+            services.cache.version,
+        ),
         ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),
         ("owkai_sync_lag_seconds", "gauge", "Since the cache last equalled the source.", lag),
         ("owkai_sync_retained_wal_bytes", "gauge", "WAL the source keeps for us.", status.retained_wal_bytes),

@@ -9,16 +9,27 @@ from handlers.contract.examples import completed
 from handlers.contract.openapi import SCHEMES, VERSION, license_name
 from handlers.contract.operational import MetricsFailure
 from handlers.contract.schemas import Schemas
-from handlers.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, PROTOCOL_ERROR
+from handlers.frames import (
+    CREDENTIAL_ENDED,
+    GOING_AWAY,
+    NOT_TEXT,
+    POLICY_VIOLATION,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    TRY_AGAIN_LATER,
+)
 
 Document = dict[str, Any]
 
 ADDRESS = "/api/analytics/ws/realtime/{user_email}"
+EMAIL = "The caller's own e-mail address, percent-encoded, whether in upper or lower case."
 CLOSES = {
     GOING_AWAY: "the server stops; connect again",
     PROTOCOL_ERROR: "a frame against RFC 6455",
-    POLICY_VIOLATION: "more than a hundred frames in ten seconds",
-    1009: "a message of more than 4096 bytes",
+    NOT_TEXT: "text or a close reason that is not UTF-8",
+    POLICY_VIOLATION: "more than a hundred frames in ten seconds, or no answer to a ping",
+    TOO_BIG: "a message of more than 4096 bytes",
+    TRY_AGAIN_LATER: "the client did not read; connect again when it can keep up",
     CREDENTIAL_ENDED: "the credential has ended, or what it allows has changed",
 }
 INTRODUCTION = (
@@ -63,7 +74,7 @@ def asyncapi() -> Document:
             "live": {
                 "address": ADDRESS,
                 "title": "Live metrics",
-                "parameters": {"user_email": {"description": "The caller's own e-mail address."}},
+                "parameters": {"user_email": {"description": EMAIL}},
                 "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
                 "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
             }

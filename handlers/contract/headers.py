@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from handlers.base import FIXED_HEADERS
+from handlers.contract.schemas import constant
 
 Header = dict[str, Any]
 
@@ -18,7 +19,7 @@ def header(description: str, pattern: str = "", *, always: bool = False) -> Head
 
 
 def fixed(name: str, description: str) -> Header:
-    return {"description": description, "required": True, "schema": {"const": FIXED_HEADERS[name]}}
+    return {"description": description, "required": True, "schema": constant(FIXED_HEADERS[name])}
 
 
 SECONDS = "^[1-9][0-9]*$"

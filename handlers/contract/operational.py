@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from analytics.responses import LiveDataQuality
+from handlers.contract.schemas import constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,15 @@ PROBLEM = {
     "type": "object",
     "description": "RFC 9457. Clients of the platform read detail.",
     "properties": {
-        "type": {"const": "about:blank"},
+        "type": constant("about:blank"),
         "title": {"type": "string", "description": "The standard phrase of the status."},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, for people."},
         "request_id": {"type": "string", "description": "As in X-Request-Id; the log and the audit trail have it too."},
         "parameter": {"type": "string", "description": "The query parameter that was refused."},
-        "session_ended": {"const": True, "description": "The page's session is over; its cookie is taken back."},
+        "session_ended": {**constant(True), "description": "The page's session is over; its cookie is taken back."},
         "progress": {"$ref": "#/components/schemas/CopyProgress"},
-        "mock_data": {"const": True, "description": "The server shows made-up data (owkai demo)."},
+        "mock_data": {**constant(True), "description": "The server shows made-up data (owkai demo)."},
     },
     "required": ["type", "title", "status", "detail", "request_id"],
 }

@@ -113,7 +113,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             parameter=PathParameter(
                 "user_email",
                 MappingProxyType({"type": "string", "minLength": 1}),
-                "The caller's own e-mail address; any other is 403.",
+                "The caller's own e-mail address, whether in upper or lower case; any other is 403.",
                 "user@company.com",
             ),
             further=MappingProxyType(

@@ -53,7 +53,7 @@ class Schemas:
             return self._reference(kind)
         origin, arguments = get_origin(kind), get_args(kind)
         if origin is Literal:
-            return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
+            return constant(arguments[0]) if len(arguments) == 1 else {"enum": list(arguments)}
         if origin is tuple:
             return self._array(arguments)
         if origin in (Union, types.UnionType):
@@ -63,8 +63,10 @@ class Schemas:
     def _array(self, arguments: tuple[Any, ...]) -> Schema:
         if len(arguments) == 2 and arguments[1] is ...:
             return {"type": "array", "items": self.of(arguments[0])}
-        items = [self.of(argument) for argument in arguments]
-        return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items), "maxItems": len(items)}
+        # The two bounds close the array. `items: false` would too, but generators of clients take no schema that is a boolean.
+        first, *others = items = [self.of(argument) for argument in arguments]
+        kinds = {"prefixItems": items} if any(other != first for other in others) else {"items": first}
+        return {"type": "array", **kinds, "minItems": len(items), "maxItems": len(items)}
 
     def _either(self, arguments: tuple[Any, ...]) -> Schema:
         choices = [self.of(argument) for argument in arguments if argument is not type(None)]
@@ -115,6 +117,11 @@ class Responses:
         while self._found.setdefault(candidate := name if number == 1 else f"{name}{number}", response) != response:
             number += 1
         return {"$ref": f"#/components/responses/{candidate}"}
+
+
+def constant(value: str | bool) -> Schema:
+    """The schema of one value. Generators of clients take a `const` for text only, so `true` is a list of one value."""
+    return {"type": "boolean", "enum": [value]} if isinstance(value, bool) else {"type": "string", "const": value}
 
 
 def described(schema: Schema, comment: str) -> Schema:
