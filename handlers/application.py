@@ -10,10 +10,11 @@ from tornado.web import Application
 
 from config.settings import Server, Settings
 from handlers import page, signin
-from handlers.base import UNKNOWN_ROUTE, UnknownPath
+from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
 from handlers.ops import Health, Metrics, Readiness
+from handlers.overlong import overlong_answer
 from handlers.parameters import DAYS, DEBUG_LIMIT, FORMAT, LIMIT, REPORT_DAYS, ZONE, Parameter
 from handlers.reference import contract_files, contract_routes
 from handlers.requestlog import bridle_framework_loggers
@@ -110,8 +111,9 @@ class ApiServer:
         self.identity = load_identity(settings, services.clock())
         for warning in self.identity.warnings if self.identity else ():
             log.warning("%s", warning)
+        headers = {} if self.identity is None else {"Strict-Transport-Security": HSTS}
         self.http = BoundedServer(
-            Gate(application, {} if self.identity is None else {"Strict-Transport-Security": HSTS}),
+            Gate(application, headers),
             ssl_options=None if self.identity is None else self.identity.context,
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
@@ -121,6 +123,7 @@ class ApiServer:
         )
         self.http.bound = settings.max_connections
         self.http.measures = services.metrics
+        self.http.overlong = overlong_answer({**FIXED_HEADERS, **headers})
 
     def start(self) -> int:
         """Listen; returns the bound port. Raises OSError when the address is taken or not ours."""

@@ -22,6 +22,7 @@ from tornado.web import Application
 
 from handlers.base import FIXED_HEADERS
 from handlers.measures import Measures
+from handlers.overlong import OverlongGuard
 from handlers.problem import PROBLEM_TYPE, phrase, problem_body
 
 MAX_BODY_BYTES = 64 * 1024
@@ -34,11 +35,13 @@ class BoundedServer(HTTPServer):
 
     bound = 20_000
     measures: Measures | None = None
+    overlong = b""  # the answer to a request whose head is too long
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         if len(self._connections) >= self.bound:
             stream.close()
             return
+        OverlongGuard(stream, self.overlong)
         super().handle_stream(stream, address)
         self._tell()
 

@@ -113,7 +113,7 @@ async def test_http_13_huge_header_blocks_end_the_connection(served: Served) -> 
         b"X: a\r\n" * 8000,
     ):
         began = time.perf_counter()
-        await closed(served, HEALTH + lines + b"\r\n")
+        assert [answer.status for answer in await served.send(HEALTH + lines + b"\r\n")] == [431]
         assert time.perf_counter() - began < 0.5
     await still_alive(served, USER_1)
 
@@ -139,7 +139,44 @@ async def test_http_14_15_no_header_or_url_takes_long_to_read(served: Served) ->
         )
         assert {answer.status for answer in answers} <= {200, 400}
         assert time.perf_counter() - began < 0.25
-    assert await served.send(b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == []
+    (answer,) = await served.send(b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.status == 431
+
+
+@pytest.mark.gen_test
+async def test_over_long_headers_are_answered_with_431_and_nothing_after_them_is_read(served: Served) -> None:
+    one = b"X-Long: " + b"a" * 17_000 + b"\r\n"
+    many = b"".join(b"X-%d: b\r\n" % number for number in range(3000))
+    large = b"X-Huge: " + b"a" * 900_000 + b"\r\n"
+    for lines in (one, many, large, b"Cookie: " + b"c=1; " * 8000 + b"\r\n", one[:-2]):
+        answers = await served.send(HEALTH + lines + b"\r\n" + SMUGGLED)
+        assert [answer.status for answer in answers] == [431], lines[:20]
+        assert answers[0].detail == "The request line and headers are longer than this server reads"
+        assert answers[0].header("Connection") == "close"
+        assert answers[0].header("X-Content-Type-Options") == "nosniff"
+    first, second = await served.send(HEALTH + b"\r\n" + HEALTH + one + b"\r\n")
+    assert (first.status, second.status) == (200, 431), "behind a request on the same connection"
+    assert (await served.send(HEALTH + b"Connection: close\r\nX-Fits: " + b"a" * 15_000 + b"\r\n\r\n"))[0].status == 200
+    assert "/smuggled" not in {record["path"] for record in served.records()}
+    await still_alive(served, USER_1)
+
+
+@pytest.mark.gen_test
+async def test_headers_that_come_in_pieces_are_answered_with_431_at_the_bound(served: Served) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(HEALTH)
+    for _ in range(20):
+        writer.write(b"X-Piece: " + b"a" * 1000 + b"\r\n")
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    writer.close()
+
+
+@pytest.mark.gen_test
+async def test_a_body_that_breaks_its_bound_is_no_matter_of_headers(served: Served) -> None:
+    chunk = HEALTH + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 70
+    assert [answer.status for answer in await served.send(chunk)] in ([], [400])
 
 
 @pytest.mark.gen_test

@@ -67,6 +67,16 @@ async def ask(served: Served, context: ssl.SSLContext, *lines: str, path: str = 
     return answer.partition(b"\r\n\r\n")[0].decode()
 
 
+@pytest.mark.gen_test
+async def test_over_long_headers_are_answered_with_431_over_tls_too(
+    serve: Serve, authority: Authority, tmp_path: Path
+) -> None:
+    served = with_tls(serve, authority, tmp_path)
+    head = await ask(served, trusting(authority), "X-Long: " + "a" * 40_000, path="/healthz")
+    assert head.startswith("HTTP/1.1 431 ")
+    assert "Strict-Transport-Security: max-age=" in head
+
+
 async def everything(reader: asyncio.StreamReader) -> bytes:
     """What comes until the connection ends, one way or the other."""
     found = b""
