@@ -109,7 +109,6 @@ class Directory:
     def __init__(self, cache: Cache, workers: Executor) -> None:
         self._users: Kept[int, User | None] = Kept(cache, workers, "users", look_for_user)
         self._keys: Kept[tuple[str, ...], tuple[ApiKey, ...]] = Kept(cache, workers, "api_keys", look_for_keys)
-        self._any: Kept[None, bool] = Kept(cache, workers, "users", look_for_any_user)
 
     async def user(self, user_id: int) -> User | None:
         """The user with this id, of whatever organization; None when there is none."""
@@ -123,10 +122,6 @@ class Directory:
         """Make `user` and `keys_with_prefix` know the answers for many at once, with one question of each table."""
         await self._users.refresh(user_ids, look_for_users)
         await self._keys.refresh(prefixes, look_for_many_keys)
-
-    async def keeps_users(self) -> bool:
-        """Whether the source has a users table with anybody in it; if not, users cannot be looked up at all."""
-        return await self._any.find(None)
 
 
 def look_for_user(snapshot: Snapshot, user_id: int) -> User | None:
@@ -168,8 +163,3 @@ def _user(row: tuple[Any, ...]) -> User:
 def _api_key(row: tuple[Any, ...]) -> ApiKey:
     key_id, user_id, organization_id, key_hash, salt, prefix, active, expires_at = row
     return ApiKey(key_id, user_id, organization_id, key_hash or "", salt or "", prefix, active, aware_utc(expires_at))
-
-
-def look_for_any_user(snapshot: Snapshot, _: None) -> bool:
-    ((found,),) = snapshot.rows("any_user")
-    return bool(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from types import TracebackType
 from typing import Any, NoReturn
@@ -14,10 +15,10 @@ from analytics.cache import CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers import cors
-from handlers.address import client_address, is_loopback, limiter_bucket
+from handlers.address import client_address, is_loopback, limiter_bucket, parse_address
 from handlers.allowance import Exceeded
 from handlers.credentials import Presented, find_credentials
-from handlers.principal import SESSION_ENDED, Authentication, Principal, require_organization
+from handlers.principal import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
 from handlers.problem import (
     ADMIN_REQUIRED,
     PROBLEM_TYPE,
@@ -32,13 +33,18 @@ from handlers.redaction import client_request_id, shown, shown_path
 from handlers.requestlog import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
-from handlers.tls import HSTS, arrived_safely
+from handlers.sessions import digest as digest_of
+from handlers.tls import HSTS, arrived_safely, came_over_tls
 from handlers.trail.writer import stamp
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
 NOT_RECORDED = "Accesses cannot be recorded at the moment"
+HOST_NOT_LOCAL = (
+    "The Host header names another machine. Ask for this address by number or as localhost, add the name to "
+    "server.allowed_hosts, or send an administrator's key"
+)
 VARY = "Cookie, Authorization, X-API-Key"
 FIXED_HEADERS = {
     "Server": "owkai-analytics",
@@ -119,6 +125,13 @@ class ApiHandler(RequestHandler):
         if allowed and self.request.host_name.lower() not in allowed:
             raise bad_request("The Host header names no host that is served here", "host_not_allowed")
 
+    def _names_this_machine(self) -> bool:
+        """Whether the Host header is no name that a page elsewhere could have pointed at this machine (DNS rebinding)."""
+        name = self.request.host_name.lower()
+        if self.services.settings.server.allowed_hosts:  # checked before anything else
+            return True
+        return name in ("localhost", socket.gethostname().lower()) or parse_address(name.strip("[]")) is not None
+
     # -- authentication --------------------------------------------------------------------------------------------
 
     async def _authorize(self) -> None:
@@ -126,7 +139,10 @@ class ApiHandler(RequestHandler):
         if access is Access.PUBLIC:
             return
         if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
-            return
+            if self._names_this_machine():
+                return
+            if not any(name in self.request.headers for name in ("Cookie", "Authorization", "X-Api-Key")):
+                raise bad_request(HOST_NOT_LOCAL, "host_not_local")
         self.caller = await self._authenticate()
         self._count_request(self.caller.principal)
         if access is not Access.LOCAL:
@@ -155,11 +171,26 @@ class ApiHandler(RequestHandler):
         self._require_fit_way()
         services = self.services
         try:
-            presented = find_credentials(self.request.headers, services.settings.auth.cookie_names)
+            presented = self._presented(services.settings.auth.cookie_names)
         except Refusal:
             await self._count_failure(limiter_bucket(self.address), services.clock().timestamp())
             raise
         return await self._verify(presented)
+
+    def _presented(self, cookie_names: tuple[str, ...]) -> tuple[Presented, ...]:
+        """The credentials of this request, as `find_credentials`."""
+        headers = self.request.headers
+        over_tls = came_over_tls(
+            self.request.protocol, headers.get_list("X-Forwarded-Proto"), headers.get_list("Origin")
+        )
+        return find_credentials(headers, cookie_names, over_tls=over_tls)
+
+    def _is_known(self, credential: Presented) -> bool:
+        """Whether a credential was verified before: by this process, or, for a session, at its sign-in."""
+        services = self.services
+        if credential.kind == "session":
+            return services.sessions.find(digest_of(credential.text), services.clock()) is not None
+        return services.limiter.knows(credential.fingerprint())
 
     async def _verify(self, presented: tuple[Presented, ...]) -> Authentication:
         """The caller who presents these; as `_authenticate`."""
@@ -171,7 +202,7 @@ class ApiHandler(RequestHandler):
             raise unauthenticated("no_credential")
         fingerprints = [credential.fingerprint() for credential in presented]
         attempt = None
-        if not all(services.limiter.knows(fingerprint) for fingerprint in fingerprints):
+        if not all(self._is_known(credential) for credential in presented):
             attempt = await services.limiter.enter(bucket, now.timestamp())
             if attempt is None:
                 self._refuse_limited(bucket, now.timestamp())
@@ -189,7 +220,7 @@ class ApiHandler(RequestHandler):
             services.metrics.authentication_failures["invalid"] += 1
             for fingerprint in fingerprints:
                 services.limiter.forget(fingerprint)
-            for prefix in prefixes:
+            if isinstance(refusal, WrongKey) and (prefix := refusal.presented.prefix_bucket()) is not None:
                 services.prefix_limiter.count(prefix, now.timestamp())
             raise
         finally:

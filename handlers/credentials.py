@@ -21,6 +21,7 @@ GUESSED_PREFIX = 32  # the part of a key that is no secret to who can read the p
 SECURE_PAGE_COOKIE = "__Host-owkai_page"
 PAGE_COOKIE = "owkai_page"
 PAGE_COOKIES = (SECURE_PAGE_COOKIE, PAGE_COOKIE)
+COOKIE = "cookie:"  # what the source of a credential out of a cookie begins with
 KEY_TEXT = re.compile(r"[\x21-\x2b\x2d-\x7e]{16,256}")  # visible ASCII without the comma
 
 
@@ -40,7 +41,7 @@ class Presented:
 
     @property
     def from_cookie(self) -> bool:
-        return self.source.startswith("cookie:")
+        return self.source.startswith(COOKIE)
 
     def fingerprint(self) -> bytes:
         return hashlib.sha256(f"{self.kind} {self.text}".encode("utf-8", "surrogateescape")).digest()
@@ -55,15 +56,16 @@ class Presented:
         return f"Presented({self.kind}, {self.source})"
 
 
-def find_credentials(headers: Headers, cookie_names: tuple[str, ...]) -> tuple[Presented, ...]:
+def find_credentials(headers: Headers, cookie_names: tuple[str, ...], *, over_tls: bool) -> tuple[Presented, ...]:
     """All credentials of a request in the order in which they count; empty when it presents none.
 
+    `over_tls`: of the page's two cookies only the one with the prefix __Host- counts. Any host of the same site can set the other.
     Raises `Refusal`: 400 for a repeated or malformed X-API-Key, 401 for everything else that cannot be read one way.
     """
     found: list[Presented] = []
     cookie_lines = headers.get_list("Cookie")
     if cookie_lines:
-        found.extend(_cookies(cookie_lines, (*PAGE_COOKIES, *cookie_names)))
+        found.extend(_cookies(cookie_lines, cookie_names, over_tls))
     if authorization := headers.get_list("Authorization"):
         found.append(_bearer(authorization))
     if keys := headers.get_list("X-Api-Key"):
@@ -73,32 +75,37 @@ def find_credentials(headers: Headers, cookie_names: tuple[str, ...]) -> tuple[P
     return tuple(found)
 
 
-def _cookies(lines: list[str], names: tuple[str, ...]) -> Iterator[Presented]:
-    wanted = {name.lower() for name in names}
-    values: dict[str, set[str]] = {}
-    exact: dict[str, str] = {}
-    count = 0
-    for line in lines:
-        pairs = line.split(";", MAX_COOKIES)
-        count += len(pairs)
-        if count > MAX_COOKIES:
-            raise _too_many_cookies()
-        for pair in pairs:
-            name, _, value = pair.strip(" \t").partition("=")
-            if name.lower() in wanted:
-                # The same name in another case may come from a sibling host: one value or none.
-                values.setdefault(name.lower(), set()).add(value)
-                exact[name] = value
+def _cookies(lines: list[str], names: tuple[str, ...], over_tls: bool) -> Iterator[Presented]:
+    pairs = [pair for line in lines for pair in _pairs(line)]
+    if len(pairs) > MAX_COOKIES:
+        raise _too_many_cookies()
+    yield from _page_session(pairs, over_tls)
     for name in names:
-        if len(values.get(name.lower(), ())) > 1:
+        # The same name in another case may come from a sibling host: one value or none.
+        if len({value for known, value in pairs if known.lower() == name.lower()}) > 1:
             raise unauthenticated("cookie_repeated")
-        if name in exact:
-            source = f"cookie:{name}"
-            yield (
-                Presented("session", source, exact[name])
-                if name in PAGE_COOKIES
-                else Presented("token", source, _session_text(exact[name]))
-            )
+        for value in {value for known, value in pairs if known == name}:
+            yield Presented("token", f"{COOKIE}{name}", _session_text(value))
+
+
+def _page_session(pairs: list[tuple[str, str]], over_tls: bool) -> Iterator[Presented]:
+    """The cookie of the page's session. A browser sends the one with the prefix over TLS only, so with it the other counts for
+    nothing. Names are compared exactly: the prefix protects this spelling and, in some browsers, no other."""
+    for name in PAGE_COOKIES:
+        values = {value for known, value in pairs if known == name}
+        if len(values) > 1:
+            raise unauthenticated("cookie_repeated")
+        if values:
+            yield Presented("session", f"{COOKIE}{name}", values.pop())
+            return
+        if over_tls:
+            return
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    for pair in line.split(";", MAX_COOKIES):
+        name, _, value = pair.strip(" \t").partition("=")
+        yield name, value
 
 
 def _too_many_cookies() -> Refusal:

@@ -12,6 +12,7 @@ import os
 import socket
 from asyncio import Future
 from collections.abc import Awaitable, Mapping
+from types import TracebackType
 
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
@@ -54,12 +55,16 @@ class OverlongGuard:
         return self._head
 
     def close(
-        self, exc_info: bool | BaseException | tuple[type[BaseException] | None, BaseException | None, object] = False
+        self,
+        exc_info: bool
+        | BaseException
+        | tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+        | None = False,
     ) -> None:
         if isinstance(exc_info, UnsatisfiableReadError) and self._reading_head and not self._stream.closed():
             with contextlib.suppress(OSError):
                 self._refuse()
-        self._close(exc_info)  # type: ignore[arg-type]
+        self._close(exc_info)
 
     @property
     def _reading_head(self) -> bool:

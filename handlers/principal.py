@@ -5,7 +5,8 @@ needs no secret, so an open WebSocket can be confirmed at every tick by the same
 
 Rules: the users row decides e-mail, activity and log-out; admin needs an admin role in both token and row; the token's
 organization must be the row's. A key of the platform carries the current role and organization of its owner; a local key
-carries its own. A user the table does not have is refused, unless the source keeps no users at all.
+carries its own. A user the table does not have is refused, unless the settings map no users table (source.tables.users = ""): what the
+table holds at the moment decides nothing, or emptying it would give rights back.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from analytics.directory import ApiKey, Directory, User
 from config.settings import Auth
-from handlers.credentials import Presented, well_formed_key
+from handlers.credentials import COOKIE, Presented, well_formed_key
 from handlers.keystore import KeyStore, LocalKey
 from handlers.problem import ORGANIZATION_REQUIRED, Refusal, forbidden, unauthenticated
 from handlers.revocations import Revocations
@@ -69,7 +71,16 @@ class Authentication:
 
     @property
     def by_cookie(self) -> bool:
-        return self.proof.source.startswith("cookie:")
+        return self.proof.source.startswith(COOKIE)
+
+
+class WrongKey(Refusal):
+    """401: a text in the form of a key was held against the known keys, and is none of them."""
+
+    def __init__(self, presented: Presented) -> None:
+        plain = unauthenticated("key_unknown")
+        super().__init__(plain.status, plain.detail, plain.reason, plain.headers)
+        self.presented = presented
 
 
 class Authenticator:
@@ -83,8 +94,11 @@ class Authenticator:
         keys: KeyStore,
         sessions: Sessions[Proof],
         revocations: Revocations,
+        *,
+        users_are_mapped: bool,
     ) -> None:
         self._auth = auth
+        self._users_are_mapped = users_are_mapped
         self._sessions = sessions
         self._revocations = revocations
         self._verifier = verifier
@@ -134,7 +148,7 @@ class Authenticator:
     async def _prove(self, presented: Presented, now: datetime) -> Proof:
         if presented.kind == "session":
             session = self._sessions.use(presented.text, now)
-            if session is None:
+            if session is None or presented.source != f"{COOKIE}{session.cookie}":
                 raise unauthenticated(SESSION_ENDED)
             return replace(session.proof, source=presented.source, session=session.digest)
         if presented.kind == "token":
@@ -144,7 +158,7 @@ class Authenticator:
                 raise unauthenticated(str(error)) from error
             return Proof(presented.source, claims.identifier, claims)
         if not well_formed_key(presented.text):
-            raise unauthenticated("key_form")
+            raise unauthenticated("key_form")  # no key at all, so no guess at one
         local = self._keys.find(presented.text)
         if local is not None:
             return Proof(presented.source, local.prefix, local)
@@ -152,7 +166,7 @@ class Authenticator:
         candidates = await self._directory.keys_with_prefix(stored)
         row = matching_key(presented.text, candidates, self._auth.key_hash_order)
         if row is None:
-            raise unauthenticated("key_unknown")
+            raise WrongKey(presented)
         return Proof(presented.source, row.key_prefix, row, stored)
 
     async def _confirm_claims(self, claims: Claims, now: datetime) -> Principal:
@@ -162,7 +176,7 @@ class Authenticator:
             raise unauthenticated(str(error)) from error
         user = await self._directory.user(claims.user_id) if claims.user_id is not None else None
         if user is None:
-            if await self._directory.keeps_users():
+            if self._users_are_mapped:
                 raise unauthenticated("user_unknown")
             return Principal(
                 claims.email, claims.user_id, claims.organization_id, self._is_admin(claims.role), claims.role
@@ -206,6 +220,36 @@ class Authenticator:
 
     def _is_admin(self, role: str) -> bool:
         return role in self._auth.admin_roles
+
+
+SUBJECTS: dict[str, type[Claims | ApiKey | LocalKey]] = {"token": Claims, "key": ApiKey, "local_key": LocalKey}
+TIMES = ("expires_at", "created_at")
+
+
+def write_proof(proof: Proof) -> dict[str, Any]:
+    """A proof as a JSON value, without the session that presents it."""
+    (kind,) = (name for name, known in SUBJECTS.items() if isinstance(proof.subject, known))
+    subject = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(proof.subject).items()
+    }
+    return {
+        "source": proof.source,
+        "identifier": proof.identifier,
+        "prefixes": proof.prefixes,
+        "kind": kind,
+        "subject": subject,
+    }
+
+
+def read_proof(value: Any) -> Proof:
+    """What `write_proof` wrote; raises ValueError, KeyError or TypeError for anything else."""
+    subject: dict[str, Any] = {
+        name: datetime.fromisoformat(found) if name in TIMES and isinstance(found, str) else found
+        for name, found in value["subject"].items()
+    }
+    found = SUBJECTS[value["kind"]](**subject)
+    return Proof(value["source"], value["identifier"], found, tuple(value["prefixes"]))
 
 
 def require_organization(principal: Principal) -> int:

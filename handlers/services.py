@@ -24,8 +24,9 @@ from handlers.keystore import KeyStore
 from handlers.limiter import FailureLimiter
 from handlers.measures import Measures
 from handlers.origins import Origins
-from handlers.principal import Authenticator, Proof
+from handlers.principal import Authenticator, Proof, read_proof, write_proof
 from handlers.revocations import Revocations
+from handlers.session_file import SessionFile
 from handlers.sessions import Sessions
 from handlers.tokens import TokenVerifier
 from handlers.trail.journal import AuditLog, open_journal
@@ -65,6 +66,7 @@ class Services:
         """Stop the workers and write the rest of the audit record. The cache belongs to the caller. Idempotent."""
         self.forecasting.close()
         self.publisher.close()
+        self.sessions.shut()
         self.audit.close()
 
 
@@ -93,7 +95,9 @@ def make_services(
         timedelta(seconds=settings.auth.session_max_seconds),
         settings.auth.max_sessions,
         settings.auth.max_sessions_per_user,
+        None if settings.cache.in_memory else SessionFile(settings.cache.directory, write_proof, read_proof),
     )
+    sessions.restore(clock())
     return Services(
         settings=settings,
         cache=cache,
@@ -109,7 +113,15 @@ def make_services(
         allowances=Allowances(settings.server),
         sessions=sessions,
         origins=Origins(settings),
-        authenticator=Authenticator(settings.auth, verifier, directory, keys, sessions, revocations),
+        authenticator=Authenticator(
+            settings.auth,
+            verifier,
+            directory,
+            keys,
+            sessions,
+            revocations,
+            users_are_mapped=bool(settings.source.tables.users),
+        ),
         verifier=verifier,
         revocations=revocations,
         clock=clock,

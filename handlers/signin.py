@@ -17,11 +17,11 @@ from urllib.parse import quote
 from handlers.base import ApiHandler
 from handlers.broadcaster import stamp, user_of
 from handlers.credentials import (
+    COOKIE,
     PAGE_COOKIE,
     PAGE_COOKIES,
     SECURE_PAGE_COOKIE,
     Presented,
-    find_credentials,
     token_or_key,
 )
 from handlers.parameters import read_options
@@ -59,6 +59,7 @@ class SessionHandler(ApiHandler):
             self.caller = await self._authenticate()
         except Refusal as refusal:
             raise self._without_dead_cookie(refusal) from refusal
+        self._count_request(self.caller.principal)
         require_organization(self.caller.principal)
         self._tell(self.caller)
 
@@ -72,28 +73,29 @@ class SessionHandler(ApiHandler):
         self._require_fit_way()
         presented = self._presented_key()
         self.caller = await self._verify((presented,))
+        self._count_request(self.caller.principal)
         require_organization(self.caller.principal)
         services, now = self.services, self.services.clock()
         self._close_presented()
+        name = SECURE_PAGE_COOKIE if self.request.headers["Origin"].startswith("https://") else PAGE_COOKIE
         try:
-            text, session = services.sessions.open(self.caller.proof, user_of(self.caller), now)
+            text, session = services.sessions.open(self.caller.proof, user_of(self.caller), now, name)
         except SessionsFullError:
             raise Refusal(
                 503, "Too many people are signed in", "sessions_full", {"Retry-After": str(RETRY_SECONDS)}
             ) from None
-        secure = self.request.headers["Origin"].startswith("https://")
-        name = SECURE_PAGE_COOKIE if secure else PAGE_COOKIE
-        services.limiter.remember(Presented("session", f"cookie:{name}", text).fingerprint())
+        await services.sessions.settled()
         self.caller = replace(self.caller, proof=replace(self.caller.proof, session=session.digest))
         self.add_header("Set-Cookie", cookie(name, text))
         self.set_status(201)
         self._tell(self.caller)
 
-    def delete(self) -> None:
+    async def delete(self) -> None:
         self.event = "sign_out"
         read_options(self.request.query_arguments, (), self.services.zones)
         self._require_own_origin()
         self._close_presented()
+        await self.services.sessions.settled()
         for name in PAGE_COOKIES:
             self.add_header("Set-Cookie", cookie(name, None))
         self.set_status(204)
@@ -128,9 +130,7 @@ class SessionHandler(ApiHandler):
     def _presented_key(self) -> Presented:
         headers, body = self.request.headers, self.request.body
         presented = [
-            found
-            for found in find_credentials(headers, self.services.settings.auth.cookie_names)
-            if not found.from_cookie
+            found for found in self._presented(self.services.settings.auth.cookie_names) if not found.from_cookie
         ]
         if "Content-Type" in headers:  # the gate lets none but JSON through
             presented.append(token_or_key(read_key(body), "sign-in"))
@@ -140,28 +140,29 @@ class SessionHandler(ApiHandler):
             raise bad_request(ONE_CREDENTIAL, "one_credential")
         return presented[0]
 
-    def _page_sessions(self) -> list[Presented]:
+    def _page_session(self) -> Presented | None:
+        """The session of ours that the request presents, open or not."""
         try:
-            presented = find_credentials(self.request.headers, ())
+            presented = self._presented(())
         except Refusal:
-            return []
-        return [found for found in presented if found.kind == "session"]
+            return None
+        return next((found for found in presented if found.kind == "session"), None)
 
     def _close_presented(self) -> None:
-        sessions = self.services.sessions
-        for found in self._page_sessions():
-            session_digest = digest_of(found.text)
-            self.ended = sessions.find(session_digest, self.services.clock()) or self.ended
+        presented = self._page_session()
+        if presented is not None:
+            sessions, session_digest = self.services.sessions, digest_of(presented.text)
+            self.ended = sessions.find(session_digest, self.services.clock())
             sessions.close(session_digest)
 
     def _without_dead_cookie(self, refusal: Refusal) -> Refusal:
-        """The refusal that also makes the browser forget a session which has ended, or it would be refused for ever."""
-        for found in self._page_sessions():
-            name = found.source.removeprefix("cookie:")
-            return replace(
-                refusal, headers={**refusal.headers, "Set-Cookie": cookie(name, None)}, extra={"session_ended": True}
-            )
-        return refusal
+        """The refusal that also makes the browser forget a session which has ended, or it would be refused for ever. A session
+        that is open stays, whatever else was refused."""
+        presented = self._page_session()
+        if presented is None or self._is_known(presented):
+            return refusal
+        forget = cookie(presented.source.removeprefix(COOKIE), None)
+        return replace(refusal, headers={**refusal.headers, "Set-Cookie": forget}, extra={"session_ended": True})
 
     # -- the answer ------------------------------------------------------------------------------------------------
 

@@ -129,6 +129,18 @@ def _warnings(path: Path, chain: list[x509.Certificate], now: datetime) -> list[
     return found
 
 
+def came_over_tls(protocol: str, forwarded_protocol: Sequence[str], origins: Sequence[str]) -> bool:
+    """Whether anything tells that a browser came over TLS: the connection, the header of a proxy, the origin of the page.
+
+    Believed from anybody, so only for what is refused over TLS and allowed without.
+    """
+    return (
+        protocol == "https"
+        or any(text.strip().lower() == "https" for line in forwarded_protocol for text in line.split(","))
+        or any(origin.startswith("https://") for origin in origins)
+    )
+
+
 def arrived_safely(
     protocol: str, peer: str, forwarded: bool, forwarded_protocol: Sequence[str], trusted: Sequence[Network]
 ) -> bool:

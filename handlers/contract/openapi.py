@@ -86,6 +86,7 @@ REFUSED = {
     403: "The credential is valid and does not allow this, or it did not come over TLS where the server demands that.",
     404: "Switched off by {switch}.",
     413: "The request announces a body of more than 64 KiB. No path reads one.",
+    431: "The request line and headers are longer than 16 KiB in all.",
     415: "The request says Content-Encoding. No path reads a body.",
     429: "Too many failed attempts from this address, or too many requests or computed answers of this user.",
     500: "A fault of the server. Its log has the request under request_id.",
@@ -157,7 +158,7 @@ def path_item(route: Route, operation: Operation, parts: Parts) -> Document:
         "security": [],
         "responses": {
             "204": parts.responses.shared("Allowed", allowed(route)),
-            **refusals(route, operation, (400, *off, 413, 500), True, parts),
+            **refusals(route, operation, (400, *off, 413, 431, 500), True, parts),
         },
     }
     return item
@@ -166,7 +167,7 @@ def path_item(route: Route, operation: Operation, parts: Parts) -> Document:
 def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Document:
     """GET, or HEAD, which is the same without bodies."""
     public = route.access is Access.PUBLIC
-    statuses = [400, 413, 415, 500] if public else [400, 401, 403, 413, 415, 429, 500, 503]
+    statuses = [400, 413, 415, 431, 500] if public else [400, 401, 403, 413, 415, 429, 431, 500, 503]
     if operation.switchable:
         statuses.append(404)
     responses = dict(answers(route, operation, parts, get)) | refusals(route, operation, tuple(statuses), get, parts)
@@ -191,12 +192,12 @@ def session_operations(item: Document, parts: Parts) -> None:
     cookie = {"Set-Cookie": {"$ref": "#/components/headers/Set-Cookie"}}
     account: Document = {
         "description": "Signed in.",
-        "headers": references(*COMMON, "Vary") | cookie,
+        "headers": references(*COMMON, *LIMITS, "Vary") | cookie,
         "content": {"application/json": {"schema": parts.schemas.of(Account)}},
     }
     for method in ("get", "head"):
         found = item[method]["responses"] | refusals(route, operation, (401, 403, 429, 503), method == "get", parts)
-        found["200"] = {**account, "description": "Who is signed in.", "headers": references(*COMMON, "Vary")}
+        found["200"] = {**account, "description": "Who is signed in.", "headers": references(*COMMON, *LIMITS, "Vary")}
         if method == "head":
             del found["200"]["content"]
         unauthenticated: Document = dict(parts.responses.components()[found["401"]["$ref"].rpartition("/")[2]])
@@ -212,7 +213,7 @@ def session_operations(item: Document, parts: Parts) -> None:
         "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/SignIn"}}}},
         "responses": {
             "201": account,
-            **refusals(route, operation, (400, 401, 403, 413, 415, 429, 500, 503), True, parts),
+            **refusals(route, operation, (400, 401, 403, 413, 415, 429, 431, 500, 503), True, parts),
         },
     }
     ended = {"description": "Signed out, or nobody was signed in.", "headers": references(*COMMON) | cookie}
@@ -220,7 +221,7 @@ def session_operations(item: Document, parts: Parts) -> None:
         "operationId": "signOut",
         "summary": "Sign out",
         "description": f"Ends the session of the cookie. {own}",
-        "responses": {"204": ended, **refusals(route, operation, (400, 403, 413, 415, 500), True, parts)},
+        "responses": {"204": ended, **refusals(route, operation, (400, 403, 413, 415, 431, 500), True, parts)},
     }
 
 
@@ -278,14 +279,19 @@ def media(body: Body, schemas: Schemas) -> Document:
     return found
 
 
+def counted(route: Route) -> bool:
+    """Whether requests count towards the caller's allowance."""
+    return route.access is not Access.PUBLIC or route.name == signin.PATH
+
+
 def refusals(route: Route, operation: Operation, statuses: tuple[int, ...], body: bool, parts: Parts) -> Document:
     """Responses that refuse or fail, each a problem document."""
     found: Document = {}
     for status in statuses:
-        # 413 is written before the request has an identity, 401 and 415 before there is a caller.
-        limited = LIMITS if route.access is not Access.PUBLIC and status not in (401, 413, 415) else ()
+        # 413 and 431 are written before the request has an identity, 401 and 415 before there is a caller.
+        limited = LIMITS if counted(route) and status not in (401, 413, 415, 431) else ()
         names = [*COMMON, *(SHARING if shared(route) else ()), "Vary", *limited]
-        if status == 413:
+        if status in (413, 431):
             names = [name for name in COMMON if name not in ("X-Request-Id", "X-OWKAI-Mock-Data")]
         names += {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
         description = REFUSED[status].format(switch=operation.switchable)

@@ -143,6 +143,16 @@ def earlier_files(path: Path) -> list[Path]:
     return [file for _, file in sorted(numbered)]
 
 
+def parts_without_records(path: Path) -> list[Path]:
+    """The files that a rotation named after the numbers of their records and that begin with no record."""
+    rotated = re.compile(rf"{re.escape(path.stem)}\.\d+-\d+{re.escape(path.suffix)}")
+    try:
+        found = sorted(path.with_name(entry.name) for entry in os.scandir(path.parent) if rotated.fullmatch(entry.name))
+    except OSError:
+        return []
+    return [file for file in found if first_line(file) is None]
+
+
 def rotated_path(path: Path, first: int, last: int) -> Path:
     return free_path(path.with_name(f"{path.stem}.{first:0{NUMBER_DIGITS}d}-{last:0{NUMBER_DIGITS}d}{path.suffix}"))
 

@@ -7,17 +7,24 @@ Records cut from the end are found by an anchor alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from handlers.trail.anchor import Anchored, newest, read_anchors
 from handlers.trail.chain import Head, Line, read_line
-from handlers.trail.place import TAIL_BYTES, earlier_files, first_line, open_to_read
+from handlers.trail.place import TAIL_BYTES, earlier_files, first_line, open_to_read, parts_without_records
 from handlers.trail.writer import Shape
 
 MAX_FAULTS = 20
-GAPS = ("records_missing", "record_replaced")
+GAPS = {
+    "records_missing": "records before it were missing at a start",
+    "record_replaced": "the record before it was replaced at a start",
+    "file_shrunk": "the file was cut or emptied while it was being written",
+    "file_lost": "the file before it was deleted while it was being written",
+}
+PATIENCE_SECONDS = 2.0  # between two files the server has none, or an empty one, for a moment
 
 
 @dataclass
@@ -72,6 +79,9 @@ class Check:
                         self.verdict.fault(where, "the line is cut short")
         except (OSError, EOFError) as error:
             self.verdict.fault(f"{path.name}:{number + 1}", f"cannot be read: {error}")
+            return
+        if number == 0:
+            self.verdict.fault(path.name, "is empty: its records were removed, or none was written yet")
 
     def _line(self, where: str, raw: bytes) -> None:
         verdict = self.verdict
@@ -86,8 +96,9 @@ class Check:
         self._place(where, line)
         if self._anchored.get(line.seq, line.seal) != line.seal:
             verdict.fault(where, f"record {line.seq} is not the one that was anchored")
-        if any(f'"event":"{event}"'.encode() in line.body for event in GAPS):
-            verdict.fault(where, f"record {line.seq} says that records before it were missing or replaced at a start")
+        for event, words in GAPS.items():
+            if f'"event":"{event}"'.encode() in line.body:
+                verdict.fault(where, f"record {line.seq} reports that {words}")
         if b'"event":"set_aside"' in line.body:
             verdict.notes.append(f"{where}: a file whose lines are not chained was set aside; nothing is known of them")
         verdict.records += 1
@@ -158,14 +169,32 @@ def verify_trail(shape: Shape, files: Sequence[Path] = ()) -> Verdict:
         except OSError as error:
             damaged = f"cannot be read: {error.strerror or error}"
     check = Check(shape.keys, anchors or ())
+    if not files:
+        _wait_between_files(shape.path)
+        for path in parts_without_records(shape.path):
+            check.verdict.fault(path.name, "does not begin with a record, although it is named after its records")
     for path, current in _in_order(shape.path, files):
         check.file(path, current=current)
     verdict = check.end(anchors if shape.anchor is None or not damaged else [])
     if damaged:
         verdict.fault(str(shape.anchor), damaged)
-    if not verdict.files:
+    if not files and shape.path.name not in verdict.files:
         verdict.fault(str(shape.path), "there is no audit file")
     return verdict
+
+
+def _wait_between_files(current: Path) -> None:
+    """A running server that has just renamed its file writes the first record of the next one in a moment."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while earlier_files(current) and not _has_content(current) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _in_order(current: Path, files: Sequence[Path]) -> list[tuple[Path, bool]]:

@@ -412,7 +412,7 @@ def test_the_time_of_a_read_is_over_between_statements_too(given: Settings) -> N
     with filled_cache(given, agent_actions=[action(1)]) as cache, cache.read(0.01) as snapshot:
         assert snapshot.expired.wait(30)
         with pytest.raises(duckdb.InterruptException):
-            snapshot.rows("any_user")
+            snapshot.rows("user_by_id", user_id=1)
 
 
 def test_a_checkpoint_beside_an_open_read_waits_for_another_time_and_loses_nothing(given: Settings) -> None:

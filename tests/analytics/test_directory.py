@@ -63,7 +63,6 @@ def test_users_are_as_synced(cache: Cache, workers: ThreadPoolExecutor) -> None:
         assert (await found.user(4)).organization_id is None  # type: ignore[union-attr]
         assert await found.user(5) is None
         assert await found.user(2**62) is None
-        assert await found.keeps_users() is True
 
     asyncio.run(scenario())
 
@@ -135,8 +134,3 @@ def test_no_more_than_a_bounded_part_is_kept(
         assert len(found._users._entries) == 10
 
     asyncio.run(scenario())
-
-
-def test_a_source_without_users_keeps_none(given: Settings, workers: ThreadPoolExecutor) -> None:
-    with filled_cache(given) as cache:
-        assert asyncio.run(Directory(cache, workers).keeps_users()) is False

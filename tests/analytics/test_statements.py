@@ -12,7 +12,7 @@ NAMES = sorted(entry.name for entry in FOLDER.iterdir() if entry.name.endswith("
 TENANT_TABLES = re.compile(r"\b(?:from|join) (agent_actions|audit_logs|users|api_keys)\b")
 UNSCOPED = {
     # Who is asking is settled across organizations.
-    *("user_by_id.sql", "users_by_ids.sql", "keys_by_prefixes.sql", "any_user.sql"),
+    *("user_by_id.sql", "users_by_ids.sql", "keys_by_prefixes.sql"),
     "activity_by_organization.sql",  # what has changed is compared, never shown
     "acting_organizations.sql",  # whose forecasts are due
     "origin.sql",  # of the cache itself

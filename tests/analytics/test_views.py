@@ -380,6 +380,12 @@ def test_compression_only_where_it_pays() -> None:
     assert publish(secrets.token_bytes(4096), 1, NOW).gzipped is None
 
 
+def test_etags_of_equal_answers_differ_by_organization() -> None:
+    tags = [publish(b"{}", 1, NOW, organization_id=number).etag for number in (1, 2, 1, 12)]
+    assert tags[0] == tags[2]
+    assert len(set(tags)) == 3
+
+
 def test_etags_are_strong_and_of_the_content() -> None:
     one, same, other = publish(b"a", 1, NOW), publish(b"a", 2, NOW + timedelta(days=1)), publish(b"b", 1, NOW)
     assert one.etag == same.etag != other.etag

@@ -409,3 +409,38 @@ def test_aud_08_a_clock_set_back_or_forward_changes_times_and_no_numbers(tmp_pat
     whole(kept)
     anchors = read_anchors(kept.anchor or Path(), ())
     assert [anchor.head.seq for anchor in anchors] == [1, 2, 3, 4, 5]
+
+
+def test_aud_03_an_emptied_or_missing_file_is_found_without_an_anchor(tmp_path: Path) -> None:
+    kept = shape(tmp_path, rotate_bytes=1500)
+    write(kept, 20)
+    assert whole(kept).records >= 20
+    earlier = earlier_files(kept.path)
+    for path in (kept.path, *earlier):
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        assert any(fault.startswith(f"{path.name}: ") for fault in check(kept).faults), path
+        path.unlink()
+        assert not check(kept).whole or path == earlier[0], "a file archived away from the beginning is no fault"
+        path.write_bytes(content)
+    assert whole(kept).records >= 20
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"")
+    assert not check(kept, [copy]).whole
+    for path in (kept.path, *earlier):
+        path.write_bytes(b"")
+    result = owkai(
+        "audit", "verify", cwd=tmp_path, env=environment(AUDIT_FILE=str(kept.path), CACHE_DIRECTORY=str(tmp_path))
+    )
+    assert result.returncode == 1
+    assert "is empty" in result.stdout + result.stderr
+
+
+def test_aud_03_a_file_emptied_while_it_was_written_is_found_afterwards(tmp_path: Path) -> None:
+    kept = shape(tmp_path)
+    writer = TrailWriter(kept, lambda: NOW)
+    writer.append([{"event": "one"}, {"event": "two"}])
+    os.truncate(kept.path, 0)
+    writer.append([{"event": "three"}])
+    writer.close()
+    assert any("cut or emptied while it was being written" in fault for fault in check(kept).faults)

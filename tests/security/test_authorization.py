@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import timedelta
 
 import pytest
@@ -135,6 +136,40 @@ async def test_az_11_operations_name_nobody_and_metrics_are_local(serve: Serve) 
     assert (await served.ask("/metrics", forwarded, key=ADMIN_1.key)).status == 200
     for target in ("/healthz", "/readyz"):
         assert (await served.ask(target, forwarded)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_az_11_a_name_that_was_pointed_at_this_machine_reads_no_metrics(serve: Serve) -> None:
+    """DNS rebinding: the browser of somebody on this machine asks 127.0.0.1 under the name of another site."""
+
+    async def ask(served: Served, host: str, *lines: str) -> int:
+        head = "\r\n".join(["GET /metrics HTTP/1.1", f"Host: {host}", "Connection: close", *lines])
+        return (await served.send(head.encode() + b"\r\n\r\n"))[0].status
+
+    served = serve()
+    for host in (
+        "evil.example",
+        f"evil.example:{served.port}",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "x",
+    ):
+        assert await ask(served, host) == 400, host
+        assert await ask(served, host, f"X-API-Key: {USER_1.key}") == 403
+        assert await ask(served, host, f"X-API-Key: {ADMIN_1.key}") == 200
+    for host in (
+        "127.0.0.1",
+        served.authority,
+        "localhost",
+        "LOCALHOST:1",
+        "[::1]:80",
+        "127.9.9.9",
+        socket.gethostname(),
+    ):
+        assert await ask(served, host) == 200, host
+    listed = serve(server={"allowed_hosts": ["metrics.example"]})
+    assert await ask(listed, "metrics.example") == 200
+    assert await ask(listed, "evil.example") == 400
 
 
 @pytest.mark.gen_test

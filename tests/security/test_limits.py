@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.settings import Auth
 from handlers.address import client_address, limiter_bucket, parse_networks
+from handlers.credentials import Presented
 from handlers.limiter import SHARED_ENTRIES, FailureLimiter
 from handlers.tokens import TokenError, TokenVerifier
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
-from tests.handlers.world import ADMIN_1, NOW, USER_1, USER_2, sign
+from tests.handlers.world import ADMIN_1, ADMIN_2, INACTIVE, NOW, USER_1, USER_2, sign
 from tests.security.test_tokens import key_file, other_rsa_key, public_pem, rs256, rsa_key
 
 __all__ = ["other_rsa_key", "rsa_key"]  # fixtures
@@ -181,6 +182,30 @@ async def test_rl_07_guesses_at_one_key_from_many_places_are_limited_and_shut_ou
     assert await ask(guesses[8], 0) == 401, "the window is over"
     record = next(record for record in served.records() if record["status"] == 429)
     assert record["reason"] == "address_limited"
+
+
+@pytest.mark.gen_test
+async def test_rl_07_only_a_wrong_key_that_was_tried_counts_against_its_prefix(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 100, "failed_limit_per_key": 2})
+
+    def counted(key: str) -> int:
+        bucket = Presented("key", "x-api-key", key).prefix_bucket()
+        assert bucket is not None
+        return served.services.prefix_limiter.failures(bucket, NOW.timestamp())
+
+    for number in range(5):
+        junk = ("Cookie", f"access_token=junk{number}")
+        assert (await served.get("/trends", junk, key=ADMIN_1.key)).status == 401, "the cookie failed, before the key"
+        assert (await served.get("/trends", key=INACTIVE.key)).status == 401, "the right key of a user who may not"
+        wrong_first = ("Authorization", f"Bearer {'w' * 40}{number}")
+        assert (await served.get("/trends", wrong_first, key=ADMIN_1.key)).status in (401, 429)
+        assert (await served.get("/trends", key="short")).status == 401, "no key at all"
+    assert [counted(key) for key in (ADMIN_1.key, INACTIVE.key, "short")] == [0, 0, 0]
+    assert counted("w" * 40) == 2, "the one that was tried and wrong, until it was limited"
+    assert (await served.get("/trends", key=ADMIN_1.key)).status == 200, "this address has failed, its key has not"
+    for number in range(2):
+        assert (await served.get("/trends", key=ADMIN_2.key[:33] + f"{number:010d}")).status == 401
+    assert (await served.get("/trends", key=ADMIN_2.key)).status == 429
 
 
 @pytest.mark.gen_test

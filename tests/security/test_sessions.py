@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import http.client
 import json
 import os
-from datetime import timedelta
+import signal
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analytics.cache import Cache
+from analytics.directory import ApiKey
+from handlers.keystore import LocalKey
+from handlers.principal import Proof, read_proof, write_proof
+from handlers.session_file import SessionFile
 from handlers.sessions import Sessions, SessionsFullError, digest
+from handlers.tokens import Claims
+from tests.contract.platform_rows import fill, make_key
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Answer, Served, until
 from tests.handlers.world import (
@@ -26,7 +38,10 @@ from tests.handlers.world import (
     Person,
     key_row,
 )
+from tests.owkai.servers import Server, serving, wait_for
+from tests.postgres import Database
 from tests.security.test_authorization import write
+from tests.sync.running import slot_name
 
 GOOD = "https://good.example"
 JSON = ("Content-Type", "application/json")
@@ -381,3 +396,200 @@ def test_sessions_are_kept_by_digest_alone() -> None:
     text, session = sessions.open("proof", ("one",), NOW)
     assert text not in repr(vars(sessions))
     assert session.digest == digest(text)
+
+
+@pytest.mark.gen_test
+async def test_over_tls_only_the_cookie_that_no_sibling_host_can_set_counts(served: Served) -> None:
+    """A sibling host can set owkai_page for the whole site, with a session of its own or with junk."""
+    plain_served = served
+    victim = session_of(await sign_in(served, USER_1.key))
+    attackers = session_of(await sign_in(served, USER_2.key)).partition("=")[2]
+    for told in (("X-Forwarded-Proto", "https"), ("Origin", GOOD)):
+        for planted in (attackers, "junk", "E" * 43):
+            only = await with_session(served, f"owkai_page={planted}", "/session", told)
+            assert (only.status, "session_ended" in only.json()) == (401, False)
+            for pairs in (f"{victim}; owkai_page={planted}", f"owkai_page={planted}; {victim}"):
+                both = await with_session(plain_served, pairs, "/session", told)
+                assert (both.status, both.json().get("email")) == (200, USER_1.email)
+                assert both.header("Set-Cookie") is None
+
+
+@pytest.mark.gen_test
+async def test_a_session_counts_only_in_the_cookie_it_was_given_in(serve: Serve) -> None:
+    """Where the proxy before the server tells nothing of TLS, a session of https is none in the cookie of http."""
+    served = serve(websocket={"allowed_origins": [GOOD, "http://plain.example"]})
+    secure = session_of(await sign_in(served, USER_2.key)).partition("=")[2]
+    plain = session_of(await sign_in(served, USER_1.key, origin="http://plain.example"))
+    assert (await with_session(served, f"owkai_page={secure}")).status == 401
+    assert (await with_session(served, f"{COOKIE}={plain.partition('=')[2]}")).status == 401
+    assert (await with_session(served, plain)).status == 200
+    assert (await with_session(served, f"{COOKIE}={secure}; {plain}", "/session")).json()["email"] == USER_2.email
+    assert (await with_session(served, f"{COOKIE}={secure}; __host-owkai_page=junk", "/session")).status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_junk_cookie_takes_no_valid_session_away(served: Served) -> None:
+    session = session_of(await sign_in(served, USER_1.key))
+    for junk in ("access_token=junk", "owai_session=a.b.c", "access_token=x; access_token=y", f"{COOKIE}=junk"):
+        for pairs in (f"{session}; {junk}", f"{junk}; {session}"):
+            refused = await with_session(served, pairs, "/session")
+            assert (refused.status, refused.header("Set-Cookie")) == (401, None), pairs
+            assert "session_ended" not in refused.json()
+    refused = await with_session(served, session, "/session", ("X-API-Key", "w" * 43))
+    assert (refused.status, refused.header("Set-Cookie")) == (401, None)
+    assert (await with_session(served, session)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_rl_05_an_open_session_passes_where_its_address_has_failed_too_often(serve: Serve) -> None:
+    served = serve(auth={"failed_limit": 3})
+    session = session_of(await sign_in(served, USER_1.key))
+    for _ in range(4):
+        await served.get("/trends", key="w" * 43)
+    assert (await with_session(served, session)).status == 200
+
+
+@pytest.mark.gen_test
+async def test_rl_06_asking_for_the_session_counts_as_a_request(serve: Serve) -> None:
+    served = serve(server={"requests_per_second": 0.01, "requests_burst": 3})
+    session = session_of(await sign_in(served, USER_1.key))
+    answers = [await with_session(served, session, "/session") for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 429, 429]
+    assert answers[0].header("RateLimit") == '"requests";r=1;t=200'
+    assert answers[2].header("Set-Cookie") is None
+    assert (await sign_in(served, USER_1.key)).status == 429
+    assert (await sign_in(served, USER_2.key)).status == 201
+    out = await served.ask("/session", ("Cookie", session), ("Origin", GOOD), method="DELETE")
+    assert out.status == 204, "whoever wants out gets out"
+
+
+PROOF = Proof("sign-in", USER_1.key[:32], LocalKey("ab", "owkai_user_ab", 1, "user", "a@x", "0" * 64, NOW, None))
+
+
+def kept_sessions(folder: Path, now: datetime = NOW) -> Sessions[Proof]:
+    record = SessionFile(folder, write_proof, read_proof)
+    sessions = Sessions(timedelta(hours=1), timedelta(hours=12), max_total=5, max_per_owner=3, record=record)
+    sessions.restore(now)
+    return sessions
+
+
+def test_sessions_outlive_the_process_and_closed_ones_do_not_come_back(tmp_path: Path) -> None:
+    claims = Claims(2, 1, "a@x", "user", 1.0, 2.5, None, "id", "fingerprint")
+    row = ApiKey(1, 2, 1, "hash", "salt", "prefix", True, NOW)
+    proofs = [PROOF, replace(PROOF, subject=claims), replace(PROOF, subject=row, prefixes=("a", "b"))]
+    first = kept_sessions(tmp_path)
+    texts = [first.open(proof, (1, number, "a@x"), NOW, COOKIE)[0] for number, proof in enumerate(proofs)]
+    closed, _ = first.open(PROOF, (1, 9, "a@x"), NOW, COOKIE)
+    first.close(digest(closed))
+    first.use(texts[0], NOW + timedelta(minutes=50))
+    first.shut()
+    assert (tmp_path / "sessions.sqlite").stat().st_mode & 0o777 == 0o600
+    content = (tmp_path / "sessions.sqlite").read_bytes()
+    assert not any(text.encode() in content for text in texts)
+
+    later = NOW + timedelta(minutes=59)
+    second = kept_sessions(tmp_path, later)
+    for number, (text, proof) in enumerate(zip(texts, proofs, strict=True)):
+        found = second.find(digest(text), later)
+        assert found is not None
+        assert (found.proof, found.owner, found.cookie) == (proof, (1, number, "a@x"), COOKIE)
+        assert found.ends_at == NOW + timedelta(hours=12)
+    assert second.find(digest(closed), later) is None
+    second.shut()
+    third = kept_sessions(tmp_path, NOW + timedelta(minutes=100))
+    assert [third.find(digest(text), NOW + timedelta(minutes=100)) is not None for text in texts] == [
+        True,
+        False,
+        False,
+    ]
+    third.shut()
+    assert len(kept_sessions(tmp_path, NOW + timedelta(hours=12))) == 0
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_session_file_is_replaced(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sessions.sqlite").write_bytes(content)
+    sessions = kept_sessions(tmp_path)
+    text, _ = sessions.open(PROOF, ("one",), NOW, COOKIE)
+    sessions.shut()
+    assert "is replaced, and everyone signs in again" in caplog.text
+    again = kept_sessions(tmp_path)
+    assert again.use(text, NOW) is not None
+    again.shut()
+
+
+def test_sessions_of_another_version_or_shape_end(tmp_path: Path) -> None:
+    sessions = kept_sessions(tmp_path)
+    texts = [sessions.open(PROOF, (number,), NOW, COOKIE)[0] for number in range(3)]
+    sessions.shut()
+    with closing(sqlite3.connect(tmp_path / "sessions.sqlite")) as database, database:
+        database.execute("update sessions set proof = '[1]' where digest = ?", [digest(texts[0])])
+        database.execute("update sessions set ends_at = 'soon' where digest = ?", [digest(texts[1])])
+    again = kept_sessions(tmp_path)
+    assert [again.use(text, NOW) is not None for text in texts] == [False, False, True]
+    again.shut()
+    with closing(sqlite3.connect(tmp_path / "sessions.sqlite")) as database:
+        database.execute("pragma user_version = 99")
+    assert len(kept_sessions(tmp_path)) == 0
+
+
+def test_a_place_that_cannot_be_written_ends_no_session_and_a_healthy_file_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sessions = kept_sessions(tmp_path)
+    kept, _ = sessions.open(PROOF, (1,), NOW, COOKIE)
+    left, _ = sessions.open(PROOF, (2,), NOW, COOKIE)
+    sessions.shut()
+    content = (tmp_path / "sessions.sqlite").read_bytes()
+    (tmp_path / "sessions.sqlite").rename(tmp_path / "elsewhere")
+    (tmp_path / "sessions.sqlite").symlink_to(tmp_path / "elsewhere")  # which is not followed
+    blocked = kept_sessions(tmp_path)
+    assert "sessions are not written to" in caplog.text
+    assert (tmp_path / "elsewhere").read_bytes() == content
+    new, _ = blocked.open(PROOF, (3,), NOW, COOKIE)
+    assert blocked.use(new, NOW) is not None
+    blocked.close(digest(left))  # signed out, though the file could not be read
+    (tmp_path / "sessions.sqlite").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "sessions.sqlite")
+    blocked.shut()
+    again = kept_sessions(tmp_path)
+    assert [again.use(text, NOW) is not None for text in (kept, new, left)] == [True, True, False]
+    again.shut()
+
+
+def test_a_sign_in_survives_the_servers_death_and_a_sign_out_is_for_good(database: Database, tmp_path: Path) -> None:
+    fill(database, 10)
+    key = make_key(database, 1, "user", "user@one.example")
+    how = {"SOURCE_DSN": database.dsn, "SOURCE_SLOT": slot_name(database)}
+
+    def ask(server: Server, method: str, cookies: str = "", body: str = "") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        headers = {"Origin": f"http://127.0.0.1:{server.port}", "Cookie": cookies}
+        if body:
+            headers["Content-Type"] = "application/json"
+        connection.request(method, "/session", body or None, headers)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status, (answer.headers.get("Set-Cookie") or "").partition(";")[0]
+
+    def until_ready(server: Server) -> None:
+        wait_for(lambda: server.get("/session", {"X-API-Key": key})[0] == 200, "the key to be known")
+
+    with serving(tmp_path, **how) as server:
+        until_ready(server)
+        body = json.dumps({"api_key": key})
+        (_, stays), (_, leaves) = ask(server, "POST", body=body), ask(server, "POST", body=body)
+        assert ask(server, "DELETE", leaves)[0] == 204
+        server.process.kill()
+        server.wait()
+    with serving(tmp_path, **how) as server:
+        until_ready(server)
+        assert ask(server, "GET", stays)[0] == 200
+        assert ask(server, "GET", leaves)[0] == 401
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+    database.execute("update api_keys set is_active = false")
+    with serving(tmp_path, **how) as server:
+        wait_for(lambda: server.get("/session", {"X-API-Key": key})[0] == 401, "the key to be revoked")
+        assert ask(server, "GET", stays)[0] == 401

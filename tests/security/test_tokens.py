@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
+from analytics.cache import Cache
 from config.settings import Auth
 from handlers.tokenkeys import KeyFileError, read_public_keys
 from handlers.tokens import TokenError, TokenVerifier
@@ -34,6 +35,7 @@ from tests.handlers.world import (
     SUSPENDED,
     USER_1,
     USER_2,
+    LocalKeys,
     encode,
     sign,
     sign_bytes,
@@ -438,10 +440,10 @@ async def test_jwt_24_huge_tokens_cost_nothing(serve: Serve) -> None:
             verifier.verify(token, NOW.timestamp())
         assert time.thread_time() - began < 0.05
     await refused(served, USER_1.token(extra="x" * 6_000), "." * 8_000)
-    assert (
-        await served.send(f"GET {API}/trends HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {huge[1]}\r\n\r\n".encode())
-        == []
+    (answer,) = await served.send(
+        f"GET {API}/trends HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {huge[1]}\r\n\r\n".encode()
     )
+    assert answer.status == 431
     await still_alive(served, USER_1)
 
 
@@ -470,6 +472,34 @@ async def test_jwt_26_27_the_users_table_has_the_last_word(serve: Serve) -> None
     assert (await served.get("/executive/dashboard", token=ADMIN_1.token(role="user"))).status == 403
     assert (await served.get("/executive/dashboard", token=ADMIN_1.token())).status == 200
     await refused(served, USER_1.token(organization_id=2))
+
+
+@pytest.mark.gen_test
+async def test_jwt_27_an_emptied_users_table_gives_no_right_back(
+    serve: Serve, own_cache: tuple[Cache, LocalKeys]
+) -> None:
+    """TRUNCATE users: whether there is a table decides, not whether it has rows at the moment."""
+    served = serve(cache=own_cache)
+    cache, _ = own_cache
+    demoted = DEMOTED.token(role="admin")
+    assert (await served.get("/executive/dashboard", token=demoted)).status == 403
+    assert cache.live is not None
+    cache.live.begin()
+    cache.live.truncate("users")
+    cache.live.commit(cache.version + 1000)
+    cache.touched("users")
+    await refused(served, demoted, ADMIN_1.token(), USER_1.token(), ADMIN_1.token(user_id=..., sub="text"))
+    for person in (ADMIN_1, USER_1):
+        assert (await served.get("/trends", key=person.key)).status == 401
+
+
+@pytest.mark.gen_test
+async def test_jwt_27_without_a_users_table_the_token_itself_decides(serve: Serve) -> None:
+    """source.tables.users = "": rows that the cache has from elsewhere decide nothing."""
+    served = serve(source={"tables": {"users": ""}})
+    stranger = USER_1.token(user_id=999, sub="999", role="admin")
+    assert (await served.get("/executive/dashboard", token=stranger)).status == 200
+    assert (await served.get("/executive/dashboard", token=USER_1.token(user_id=999, sub="999"))).status == 403
 
 
 @pytest.mark.gen_test
