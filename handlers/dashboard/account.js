@@ -35,13 +35,13 @@ export function lastView() {
   }
 }
 
-// The account, or null when nobody is signed in.
-export async function whoIsSignedIn() {
+// The account, or null when nobody is signed in. Asks twice at most: a cookie that another host has set is not ours to delete.
+export async function whoIsSignedIn(mayAskAgain = true) {
   try {
     return (await ask("/session")).body;
   } catch (problem) {
     // The browser has forgotten the session that ended; one of the platform may stand behind it.
-    if (problem.sessionEnded) return whoIsSignedIn();
+    if (problem.sessionEnded && mayAskAgain) return whoIsSignedIn(false);
     if (problem.status === 401) return null;
     throw problem;
   }

@@ -3,6 +3,7 @@ import { followAttention, followOutlook } from "./outlook.js";
 import { leave, showAccount, whoIsSignedIn } from "./account.js";
 import { Actions } from "./actions.js";
 import { API } from "./api.js";
+import { Backoff } from "./backoff.js";
 import { Connection } from "./connection.js";
 import { Days } from "./days.js";
 import { byId, fill } from "./elements.js";
@@ -144,21 +145,40 @@ function onceIn(milliseconds, work) {
   };
 }
 
+// Who is signed in; asked until the server answers. The page never loads itself again: without a server, a browser would put its
+// own error page in its place, for good.
+async function account() {
+  const backoff = new Backoff(2000, 30_000);
+  for (;;) {
+    try {
+      const found = await whoIsSignedIn();
+      byId("broken").hidden = true;
+      return found;
+    } catch (problem) {
+      byId("broken").hidden = false;
+      fill(byId("broken-words"), ...problemWords(problem));
+      await pause(problem.retrySeconds ? problem.retrySeconds * 1000 : backoff.next());
+    }
+  }
+}
+
+// Over when the time is, or when the browser has a network again.
+function pause(milliseconds) {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+    addEventListener("online", resolve, { once: true });
+  });
+}
+
 async function begin() {
   zone.connect(byId("zone"));
-  try {
-    const account = await whoIsSignedIn();
-    if (account === null) {
-      leave("please");
-      return;
-    }
-    showAccount(account);
-    start(account);
-  } catch (problem) {
-    byId("broken").hidden = false;
-    fill(byId("broken-words"), ...problemWords(problem));
-    setTimeout(() => location.reload(), 10_000);
+  const found = await account();
+  if (found === null) {
+    leave("please");
+    return;
   }
+  showAccount(found);
+  start(found);
 }
 
 begin();

@@ -2,13 +2,14 @@
 import { byId, el, fill } from "./elements.js";
 import { Panel } from "./panel.js";
 import { count, dayLong, dayShort, known, plural, rate } from "./words.js";
+import { areDaysOf } from "./zone.js";
 
 const HEIGHT = { narrow: 220, wide: 300 };
 
 export class RiskChart {
   #panel = new Panel("panel-risk");
   #chart = null;
-  #days = []; // { date, actual, partial } or { date, expected, lower, upper, confidence }
+  #days = []; // { date, actual, partial } or { date, foreign, expected, lower, upper, confidence }; foreign: the zone, where it is not the viewer's
   #trends;
   #outlook;
 
@@ -25,49 +26,58 @@ export class RiskChart {
     const history = this.#trends.body.high_risk_actions_by_day;
     const last = history.at(-1)?.date ?? "";
     const outlook = this.#outlook.body;
-    const forecast = outlook?.status === "active" ? outlook.risk_forecast.filter((day) => day.date >= last) : [];
-    const byDate = new Map(
-      history.map((day, index) => [day.date, { date: day.date, actual: day.count, partial: index === history.length - 1 }]),
-    );
-    for (const day of forecast) {
-      byDate.set(day.date, {
-        ...(byDate.get(day.date) ?? { date: day.date }),
-        expected: day.predicted_high_risk_actions,
-        lower: day.lower ?? null,
-        upper: day.upper ?? null,
-        confidence: day.confidence,
-      });
-    }
-    const days = [...byDate.values()];
+    const all = outlook?.status === "active" ? outlook.risk_forecast : [];
+    // The days counted are those of the viewer's zone, the days forecast those of the server's. Only where they are the same days
+    // do they stand in one row: equal dates of two zones are different days.
+    const foreign = this.#sameDays(all) ? "" : this.#theirs;
+    const ahead = foreign ? all.filter((day) => Date.parse(`${day.date}T24:00:00Z`) > Date.now()) : all.filter((day) => day.date >= last);
+    const counted = history.map((day, index) => ({ date: day.date, actual: day.count, partial: index === history.length - 1 }));
+    const expected = ahead.map((day) => ({
+      date: day.date,
+      foreign,
+      expected: day.predicted_high_risk_actions,
+      lower: day.lower ?? null,
+      upper: day.upper ?? null,
+      confidence: day.confidence,
+    }));
+    const days = foreign ? [...counted, ...expected] : joined(counted, expected);
     const same = JSON.stringify(days) === JSON.stringify(this.#days);
     this.#days = days;
-    this.#words(history, forecast);
+    this.#words(history, expected);
     if (!same || this.#chart === null) this.#draw();
     this.#table();
   }
 
-  #words(history, forecast) {
+  #words(history, expected) {
     const total = history.reduce((sum, day) => sum + day.count, 0);
     const peak = history.reduce((most, day) => (day.count > (most?.count ?? -1) ? day : most), null);
     const summary = total
       ? `${plural(total, "high-risk action")} in ${plural(history.length, "day")}; most on ${dayLong(peak.date)}: ${peak.count}.`
       : `No high-risk action in ${plural(history.length, "day")}.`;
-    const ahead = forecast.length
-      ? ` Expected for ${dayLong(forecast[0].date)}: ${forecast[0].predicted_high_risk_actions}.`
-      : "";
+    const ahead = expected.length ? ` Expected for ${title(expected[0])}: ${expected[0].expected}.` : "";
     byId("risk-chart").setAttribute("aria-label", `Chart. ${summary}${ahead} The same numbers stand in the table below.`);
     byId("risk-summary").textContent = summary + ahead;
-    byId("risk-key-forecast").hidden = forecast.length === 0;
-    byId("risk-key-band").hidden = !forecast.some((day) => known(day.lower) && known(day.upper));
+    byId("risk-key-forecast").hidden = expected.length === 0;
+    byId("risk-key-band").hidden = !expected.some((day) => known(day.lower) && known(day.upper));
     const zones = this.#zones();
     byId("risk-zone").textContent = zones;
   }
 
+  get #own() {
+    return this.#trends.body.meta?.time_zone ?? "UTC";
+  }
+
+  get #theirs() {
+    return this.#outlook.body?.meta?.time_zone ?? "UTC";
+  }
+
+  #sameDays(forecast) {
+    return this.#own === this.#theirs || (this.#theirs === "UTC" && areDaysOf(this.#own, forecast.map((day) => day.date)));
+  }
+
   #zones() {
-    const own = this.#trends.body.meta?.time_zone ?? "UTC";
-    const theirs = this.#outlook.body?.meta?.time_zone ?? "UTC";
-    if (this.#outlook.body?.status !== "active" || own === theirs) return `Days in ${own.replaceAll("_", " ")}; today is not over.`;
-    return `Days in ${own.replaceAll("_", " ")}, those of the forecast in ${theirs}; today is not over.`;
+    const foreign = this.#days.some((day) => day.foreign) ? ` The forecast is for days in ${this.#theirs}, which begin at another hour.` : "";
+    return `Days in ${this.#own.replaceAll("_", " ")}; today is not over.${foreign}`;
   }
 
   #table() {
@@ -75,7 +85,7 @@ export class RiskChart {
       el(
         "tr",
         {},
-        el("th", { scope: "row" }, dayLong(day.date)),
+        el("th", { scope: "row" }, title(day)),
         el("td", { class: "number" }, day.actual === undefined ? "" : count(day.actual), day.partial ? " so far" : ""),
         el("td", { class: "number" }, day.expected === undefined ? "" : count(day.expected)),
         el("td", { class: "number" }, band(day)),
@@ -136,7 +146,7 @@ export class RiskChart {
           size: size * 2,
           grid: { show: false },
           splits: () => labelled(days.length, width / (size * 4.4)),
-          values: (_, splits) => splits.map((index) => dayShort(days[index]?.date ?? "")),
+          values: (_, splits) => splits.map((index) => (days[index] ? dayShort(days[index].date) + mark(days[index]) : "")),
         },
         {
           ...axis,
@@ -171,10 +181,18 @@ export class RiskChart {
     const range = band(day);
     const sure = known(day.confidence) ? `, ${Math.round(100 * day.confidence)} % likely` : "";
     const expected = day.expected === undefined ? "" : `${day.expected} expected${range ? ` (${range}${sure})` : ""}`;
-    readout.textContent = `${dayLong(day.date)}: ${[counted, expected].filter(Boolean).join(", ")}`;
+    readout.textContent = `${title(day)}: ${[counted, expected].filter(Boolean).join(", ")}`;
   }
 }
 
+function joined(counted, expected) {
+  const byDate = new Map(counted.map((day) => [day.date, day]));
+  for (const day of expected) byDate.set(day.date, { ...byDate.get(day.date), ...day });
+  return [...byDate.values()];
+}
+
+const mark = (day) => (day.foreign ? ` ${day.foreign}` : "");
+const title = (day) => dayLong(day.date) + mark(day);
 const rounded = (value) => value.toLocaleString("en", { maximumFractionDigits: 1 });
 
 // The band of a day in words; empty without one.

@@ -15,6 +15,12 @@ function stored() {
   }
 }
 
+// Whether these UTC dates are the same days in a zone.
+export function areDaysOf(zoneName, utcDates) {
+  const local = new Intl.DateTimeFormat("en-GB", { timeZone: zoneName, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  return utcDates.every((date) => local.format(new Date(`${date}T00:00:00Z`)) === "00:00");
+}
+
 class Zone extends EventTarget {
   #utc = stored();
   #refused = false;

@@ -89,7 +89,41 @@ def test_a_lost_line_is_said_and_comes_back_by_itself(
             assert (watch.violations, watch.dialogs) == ([], [])
 
 
-def test_a_killed_server_is_said_and_after_its_restart_the_page_goes_on_or_asks_to_sign_in(
+def test_a_page_that_could_not_start_waits_for_the_server_and_never_leaves(
+    open_page: Open, own_platform: Platform, tmp_path: Path
+) -> None:
+    """A wall screen: the server goes away while the page starts, and nobody is there to load it again."""
+    with Proxy(0) as line:
+        base = f"http://127.0.0.1:{line.port}"
+        with served(own_platform, tmp_path, None, base) as server:
+            line.target = server.port
+            board = open_page(base)
+            page = board.page
+            asked: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            answer = page.context.request.post(
+                f"{base}/session", data={"api_key": own_platform.keys["admin"]}, headers={"Origin": base}
+            )
+            assert answer.status == 201
+            page.route("**/session", lambda route: route.abort())
+            board.arrive()
+            expect(page.locator("#broken")).to_be_visible()
+            line.cut()
+            page.unroute("**/session")
+            tried = len(asked)
+            with page.expect_request("**/session", timeout=60_000):
+                pass
+            with page.expect_request("**/session", timeout=60_000):
+                pass
+            assert {url.removeprefix(base) for url in asked[tried:]} == {"/session"}, "the page did not load itself"
+            expect(page.locator("#broken")).to_contain_text("The server does not answer.")
+            line.mend()
+            expect(page.locator("#broken")).to_be_hidden(timeout=60_000)
+            board.until_live()
+            expect(page).to_have_url(f"{base}/")
+
+
+def test_a_killed_server_is_said_and_after_its_restart_the_page_goes_on(
     open_page: Open, own_platform: Platform, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -111,10 +145,7 @@ def test_a_killed_server_is_said_and_after_its_restart_the_page_goes_on_or_asks_
     with served(own_platform, tmp_path, port):
         expect(by_platform.tile("actions")).to_have_text(str(before + 4), timeout=60_000)
         by_platform.until_live()
-        # Sessions live in the server's memory: who signed in with a key is told and signs in again.
-        expect(by_key.page).to_have_url(f"{base}/sign-in", timeout=60_000)
-        expect(by_key.page.get_by_role("status")).to_have_text("Your session has ended. Please sign in again.")
-        by_key.sign_in(own_platform.keys["user"])
+        by_key.until_live()
         expect(by_key.tile("actions")).to_have_text(str(before + 4))
 
 

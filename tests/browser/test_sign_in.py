@@ -105,3 +105,22 @@ def test_a_view_is_kept_over_the_sign_in(open_page: Open, platform: Platform) ->
     expect(board.page).to_have_url(f"{board.base}/#system")
     expect(board.page.locator("#view-system")).to_be_visible()
     expect(board.page).to_have_title(re.compile("^System"))
+
+
+def test_a_dead_cookie_that_cannot_be_taken_back_leads_to_the_sign_in_and_no_loop(
+    open_page: Open, platform: Platform
+) -> None:
+    """Another host, or here another path, has set the cookie: the server cannot make the browser forget it."""
+    board = open_page()
+    page = board.page
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    junk = {"name": "owkai_page", "value": "J" * 43, "domain": "127.0.0.1", "path": "/session"}
+    page.context.add_cookies([junk])  # type: ignore[list-item]
+    for _ in range(2):
+        del asked[:]
+        board.arrive()
+        expect(page).to_have_url(f"{board.base}/sign-in")
+        expect(page.get_by_label("API key")).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert asked.count(f"{board.base}/session") == 2, "once, and once more after the cookie was to be forgotten"

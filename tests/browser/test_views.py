@@ -163,6 +163,31 @@ def test_times_and_days_follow_the_viewers_zone_and_the_choice_of_utc(open_page:
     expect(today).to_contain_text(f"{now.day} {now:%b} {now.year}")
 
 
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Pacific/Kiritimati", "America/Los_Angeles", "Etc/GMT+12"])
+def test_days_counted_in_another_zone_never_stand_in_one_row_with_days_forecast(
+    open_page: Open, platform: Platform, zone: str
+) -> None:
+    page = open_page(timezone_id=zone).enter(platform.keys["admin"]).page
+    expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
+    page.get_by_text("As a table").click()
+    rows = page.locator("#risk-rows tr")
+    expect(rows).to_have_count(14 + 7)
+    cells = [row.locator("th, td").all_text_contents() for row in rows.all()]
+    assert [bool(counted) and bool(expected) for _, counted, expected, *_ in cells] == [False] * 21
+    assert [day.endswith(" UTC") for day, *_ in cells] == [True] * 7 + [False] * 14
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert f"{tomorrow.day} {tomorrow:%b} {tomorrow.year} UTC" in cells[6][0]
+    expect(page.locator("#risk-summary")).to_contain_text(" UTC: ")
+    expect(page.locator("#risk-zone")).to_contain_text("The forecast is for days in UTC")
+
+
+def test_a_zone_whose_days_are_those_of_utc_is_joined_with_the_forecast(open_page: Open, platform: Platform) -> None:
+    page = open_page(timezone_id="Africa/Abidjan").enter(platform.keys["admin"]).page
+    expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
+    expect(page.locator("#risk-zone")).to_have_text("Days in Africa/Abidjan; today is not over.")
+    expect(page.locator("#risk-summary")).not_to_contain_text("UTC")
+
+
 def test_the_theme_follows_the_system_and_a_choice_outlives_the_visit(admin: Dashboard) -> None:
     page = admin.page
     root = page.locator("html")
