@@ -136,7 +136,7 @@ async def test_a_source_without_users_lets_the_token_decide(serve: Serve, own_ca
     cache.live.truncate("users")
     cache.live.commit(200)
     cache.touched("users")
-    served = serve(cache=own_cache)
+    served = serve(cache=own_cache, source={"tables": {"users": ""}})
     assert (await served.get("/trends", token=USER_1.token())).status == 200
     assert (await served.get("/trends", token=USER_1.token(user_id=..., sub="someone"))).status == 200
     assert (await served.get("/executive/dashboard", token=ADMIN_1.token())).status == 200
