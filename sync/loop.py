@@ -28,7 +28,8 @@ from sync.freshness import Freshness
 from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
-from sync.preflight import Survey, ensure_publication, publication_mark, survey
+from sync.preflight import Survey, ensure_publication, survey
+from sync.publication import Membership, publication_mark, read_publication
 from sync.replication import Batch, ChangeStream, create_slot, find_slot
 from sync.sampler import Sampler
 from sync.schema import Mapping, ShapeError
@@ -60,6 +61,7 @@ class SyncLoop:
         self._busy_since: float | None = None
         self._copy_needed: str | None = None
         self._streamed: Mapping | None = None
+        self._membership = Membership()
         self._warned: set[str] = set()
         self._holds = Holds()
         self.failed: str | None = None
@@ -109,26 +111,36 @@ class SyncLoop:
     def _follow(self) -> None:
         """One attempt: examine the source, continue or copy, then stream until a fault."""
         found = survey(self._settings)
+        if found.unidentified and self._cache.live is not None:
+            self._copy_needed = "changes of the source could not tell which rows they meant"
         found.require()
         identity = found.identity
         assert identity is not None  # noqa: S101 - a survey without errors has it
         self._warn(found)
         lost = self._streamed.lost_in(found.mapping) if self._streamed is not None else None
-        if lost is not None:
-            raise lost  # a restart accepts the new shape; this process goes on once the old one is back
         if not found.streamable:
+            if lost is not None:
+                raise lost
             self._poll(found)
             return
         self._board.update(mode_reason=None)
         with connect(self._settings) as connection:
+            if lost is not None and not self._membership_in(connection, found).renewed(self._membership, lost.table):
+                raise lost  # this process goes on once the old shape is back, or the table has been published again
             ensure_publication(self._settings, connection, found.mapping)
+            membership = self._membership_in(connection, found)
             mark = publication_mark(self._settings, connection, found.mapping)
         shape = f"{found.mapping.fingerprint}/{mark}/{retention_mark(self._settings)}/{identity.timeline}"
         origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         store = self._continue(found, origin)
         if store is None:
             store = self._copy(found, origin)
+        self._membership = membership
         self._stream(store, found, mark)
+
+    def _membership_in(self, connection: psycopg.Connection, found: Survey) -> Membership:
+        publication = read_publication(connection, self._settings.source.publication, found.mapping)
+        return Membership.of(publication, found.mapping)
 
     def _continue(self, found: Survey, origin: Origin) -> Store | None:
         """The live generation, when the slot leads on from exactly where it stands; None when a copy is needed."""

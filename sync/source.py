@@ -23,6 +23,8 @@ from config.settings import Settings
 OLDEST_SERVER = 120_000
 COLUMN_LIST_SERVER = 150_000  # publications with column lists
 BINARY_SERVER = 140_000  # pgoutput's binary form
+PARTITION_ROOT_SERVER = 130_000  # partitioned tables in publications, under the name of their root
+GENERATED_SERVER = 180_000  # stored generated columns in publications
 RLS_SETTING = "app.current_organization_id"  # the platform's policies: '1' sees every organization
 APPLICATION_NAME = "owkai"
 SESSION = {
