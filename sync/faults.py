@@ -35,7 +35,7 @@ class Verdict:
 
 
 class SlotGoneError(RuntimeError):
-    """Our slot no longer leads on from the cache's position."""
+    """Our slot no longer leads on from the cache's position, or what it delivers does not tell which rows changed."""
 
 
 class SlotBusyError(RuntimeError):
