@@ -53,6 +53,7 @@ class Hazard:
     member_oid: int
     member: str  # quoted, as a statement names it
     explicit: bool
+    listed: frozenset[str] | None  # the member's column list
     virtual: bool = False  # the generated columns are virtual: nothing publishes those
 
     @property
@@ -203,7 +204,8 @@ def _hazard(row: tuple[object, ...], publishes_generated: bool, version: int) ->
     if cause is None:
         return None
     member = sql.Identifier(str(schema), str(name)).as_string(None)
-    return Hazard(cause, identity, int(oid), member, bool(explicit), is_virtual)  # type: ignore[call-overload]
+    columns = None if listed is None else frozenset(listed)  # type: ignore[call-overload]
+    return Hazard(cause, identity, int(oid), member, bool(explicit), columns, is_virtual)  # type: ignore[call-overload]
 
 
 def rejection(
@@ -250,18 +252,38 @@ def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -
 
 def published_table(table: SourceTable, server_version: int) -> str:
     """A table as our publication names it: with the mapped columns, or whole where a list would make Postgres reject writes."""
-    name = table.identifier.as_string(None)
-    if server_version < COLUMN_LIST_SERVER or not table.listable:
+    listed = listed_columns(table) if server_version >= COLUMN_LIST_SERVER and table.listable else None
+    return _entry(table.identifier.as_string(None), listed)
+
+
+def listed_columns(table: SourceTable) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*(column.name for column in table.columns), *table.key_columns)))
+
+
+def _entry(name: str, listed: Sequence[str] | None) -> str:
+    if listed is None:
         return name
-    listed = list(dict.fromkeys((*(column.name for column in table.columns), *table.key_columns)))
     return f"{name} ({', '.join(sql.Identifier(column).as_string(None) for column in listed)})"
 
 
 def republish(publication: Publication, table: SourceTable) -> tuple[str, ...]:
-    """Statements that give a table the list it should have. In one transaction the stream misses nothing."""
+    """Statements that give a table the list it should have.
+
+    Columns that are listed already stay: another server may stream them by the same publication.
+    """
+    name, member = table.identifier.as_string(None), publication.member(table)
+    if not table.listable:
+        return _put_again(publication, name, None)
+    ours = listed_columns(table)
+    listed = frozenset() if member is None or member.columns is None else member.columns
+    return _put_again(publication, name, (*ours, *sorted(listed.difference(ours))))
+
+
+def _put_again(publication: Publication, name: str, listed: Sequence[str] | None) -> tuple[str, ...]:
+    """In one transaction the stream misses nothing."""
     return (
-        f"ALTER PUBLICATION {publication.quoted} DROP TABLE {table.identifier.as_string(None)}",
-        f"ALTER PUBLICATION {publication.quoted} ADD TABLE {published_table(table, publication.server_version)}",
+        f"ALTER PUBLICATION {publication.quoted} DROP TABLE {name}",
+        f"ALTER PUBLICATION {publication.quoted} ADD TABLE {_entry(name, listed)}",
     )
 
 
@@ -285,7 +307,7 @@ def publish_generated(publication: Publication) -> str:
 class Shortcoming:
     """Something that keeps a publication from streaming what is mapped.
 
-    `alters` are the tables that the statements publish again, which takes their owner; `automatic` tells whether the server
+    `alters` are the oids of the tables that the statements publish again, which takes their owner; `automatic` tells whether the server
     may run the statements by itself. It never undoes what only an operator can have meant: a row filter, a list without a
     required column, a choice of operations. Nor does it add a table that is absent: its owner may be in the middle of a
     migration, for which the table has to be out of the publication.
@@ -294,7 +316,7 @@ class Shortcoming:
     message: str
     statements: tuple[str, ...]
     automatic: bool
-    alters: tuple[SourceTable, ...] = ()
+    alters: tuple[int, ...] = ()
 
 
 def shortcomings(publication: Publication, mapping: Mapping) -> list[Shortcoming]:
@@ -332,17 +354,24 @@ def shortcomings(publication: Publication, mapping: Mapping) -> list[Shortcoming
 def hazard_shortcoming(publication: Publication, hazard: Hazard, mapping: Mapping) -> Shortcoming:
     """A hazard with the statements that end it for good."""
 
-    def ended_by(*statements: str, automatic: bool, alters: tuple[SourceTable, ...] = ()) -> Shortcoming:
+    def ended_by(*statements: str, automatic: bool, alters: tuple[int, ...] = ()) -> Shortcoming:
         return Shortcoming(hazard.message, statements, automatic, alters)
 
     table = next((table for table in mapping.tables if table.oid == hazard.member_oid), None)
     identity = hazard.identity
-    if table is None and hazard.explicit:
-        return ended_by(f"ALTER PUBLICATION {publication.quoted} DROP TABLE {hazard.member}", automatic=True)
     match hazard.cause:
         case Cause.LIST_BESIDE_FULL | Cause.LIST_WITHOUT_KEY | Cause.FILTER_BESIDE_KEY if table is not None:
             lists = hazard.cause is not Cause.FILTER_BESIDE_KEY
-            return ended_by(*republish(publication, table), automatic=lists, alters=(table,))
+            return ended_by(*republish(publication, table), automatic=lists, alters=(table.oid,))
+        case Cause.LIST_BESIDE_FULL:
+            return ended_by(*_put_again(publication, hazard.member, None), automatic=True, alters=(hazard.member_oid,))
+        case Cause.LIST_WITHOUT_KEY:
+            listed = sorted((hazard.listed or frozenset()).union(identity.key or ()))
+            return ended_by(
+                *_put_again(publication, hazard.member, listed), automatic=True, alters=(hazard.member_oid,)
+            )
+        case Cause.NO_IDENTITY | Cause.FILTER_BESIDE_KEY if table is None and hazard.explicit:
+            return ended_by(f"ALTER PUBLICATION {publication.quoted} DROP TABLE {hazard.member}", automatic=True)
         case Cause.GENERATED_KEY if not hazard.virtual:
             return ended_by(publish_generated(publication), automatic=True)
         case Cause.GENERATED_KEY if identity.full and identity.primary:
@@ -360,17 +389,17 @@ def _table_shortcoming(publication: Publication, table: SourceTable) -> Shortcom
     member = publication.member(table)
     if member is None:
         add = f"ALTER PUBLICATION {publication.quoted} ADD TABLE {published_table(table, publication.server_version)}"
-        return Shortcoming(f"does not contain table {table.qualified}", (add,), False, (table,))
+        return Shortcoming(f"does not contain table {table.qualified}", (add,), False, (table.oid,))
     again = republish(publication, table)
     if member.filtered:
         return Shortcoming(
-            f"filters rows of table {table.qualified}, so the cache would miss some", again, False, (table,)
+            f"filters rows of table {table.qualified}, so the cache would miss some", again, False, (table.oid,)
         )
     listed = member.columns
     if absent := [column for column in table.columns if listed is not None and column.name not in listed]:
         names = ", ".join(column.name for column in absent)
         optional = not any(column.column.required for column in absent)
-        return Shortcoming(f"leaves out {names} of table {table.qualified}", again, optional, (table,))
+        return Shortcoming(f"leaves out {names} of table {table.qualified}", again, optional, (table.oid,))
     return None
 
 
@@ -404,7 +433,7 @@ def may_run(connection: psycopg.Connection, publication: Publication, shortcomin
         "SELECT bool_and(pg_has_role(owner, 'USAGE')) FROM ("
         " SELECT pubowner FROM pg_publication WHERE pubname = %s"
         " UNION ALL SELECT relowner FROM pg_class WHERE oid = ANY (%s::oid[])) owners (owner)",
-        [publication.name, [table.oid for table in shortcoming.alters]],
+        [publication.name, list(shortcoming.alters)],
     ).fetchone()
     return bool(owned and owned[0])
 

@@ -19,7 +19,7 @@ from sync.freshness import Freshness
 from sync.generated import streamed, unstreamed
 from sync.publication import publication_mark, read_publication
 from sync.schema import Mapping, read_mapping
-from sync.source import SourceError, connect, server_text, wal_position
+from sync.source import SourceError, connect, one_snapshot, server_text, wal_position
 from sync.statements import StatementSampler
 from sync.writeguard import WriteGuard
 
@@ -76,13 +76,13 @@ class Sampler:
         watched = self._watched
         if watched is None:
             return
-        mapping, problems = read_mapping(connection, self._settings)
-        expected = self._mark
-        mark = None
-        if expected is not None:
-            mark = publication_mark(self._settings, connection, watched)
-            publication = read_publication(connection, self._settings.source.publication, mapping)
-            mapping = streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+        expected, mark = self._mark, None
+        with one_snapshot(connection):
+            mapping, problems = read_mapping(connection, self._settings)
+            if expected is not None:
+                mark = publication_mark(self._settings, connection, watched)
+                publication = read_publication(connection, self._settings.source.publication, mapping)
+                mapping = streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
         if self._watched is not watched:
             return
         changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != expected

@@ -185,6 +185,14 @@ def server_text(message: bytes | str | None) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
 
 
+@contextlib.contextmanager
+def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
+    """Several reads of the catalogue that must tell of one moment; a table may be changed between two of them."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
+
+
 def identify(connection: psycopg.Connection) -> Identity:
     row = connection.execute(
         "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),"

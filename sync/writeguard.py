@@ -23,19 +23,9 @@ from sync.publication import (
     stop_publishing_changes,
 )
 from sync.schema import Mapping, read_mapping
-from sync.source import server_text
+from sync.source import one_snapshot, server_text
 
 log = logging.getLogger(__name__)
-
-# The role may not, or somebody holds a lock that the change of a table's entry has to wait for.
-REFUSED = (
-    psycopg.errors.InsufficientPrivilege,
-    psycopg.errors.LockNotAvailable,
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.ObjectNotInPrerequisiteState,
-    psycopg.errors.UndefinedObject,
-    psycopg.errors.DuplicateObject,
-)
 
 
 class WriteGuard:
@@ -43,26 +33,27 @@ class WriteGuard:
 
     def __init__(self, settings: Settings, board: StatusBoard) -> None:
         self._settings, self._board = settings, board
-        self._reported = ""
+        self._reported = self._refused = ""
 
     def look(self, connection: psycopg.Connection) -> None:
         """End what can be ended; the board and the log say what is left."""
-        mapping, _ = read_mapping(connection, self._settings)
-        publication = self._read(connection, mapping)
+        publication, mapping = self._read(connection)
         if publication is not None and publication.rejected_writes and self._may_adjust:
             self._end(connection, publication, mapping)
-            publication = self._read(connection, mapping)
+            publication, mapping = self._read(connection)
         self._report(publication, mapping)
 
-    def _read(self, connection: psycopg.Connection, mapping: Mapping) -> Publication | None:
-        return read_publication(connection, self._settings.source.publication, mapping)
+    def _read(self, connection: psycopg.Connection) -> tuple[Publication | None, Mapping]:
+        with one_snapshot(connection):
+            mapping, _ = read_mapping(connection, self._settings)
+            publication = read_publication(connection, self._settings.source.publication, mapping)
+        return publication, streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
 
     @property
     def _may_adjust(self) -> bool:
         return self._settings.source.manage_publication and self._settings.sync.mode != "poll"
 
     def _end(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
-        mapping = streamed(mapping, unstreamed(mapping, publication, publication.server_version))
         ended: set[tuple[str, ...]] = set()
         for hazard in publication.rejected_writes:
             shortcoming = hazard_shortcoming(publication, hazard, mapping)
@@ -76,8 +67,13 @@ class WriteGuard:
     def _run(self, connection: psycopg.Connection, hazard: Hazard, statements: tuple[str, ...]) -> bool:
         try:
             run_together(connection, statements)
-        except REFUSED as error:
-            log.warning("the publication could not be adjusted: %s", server_text(str(error)))
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            refused = server_text(str(error))
+            if refused != self._refused:
+                self._refused = refused
+                log.warning("publication %s could not be adjusted: %s", self._settings.source.publication, refused)
             return False
         log.warning(
             "publication %s %s; adjusted by: %s",
@@ -95,7 +91,6 @@ class WriteGuard:
                 self._reported = ""
                 self._board.update(rejected_writes=0)
             return
-        mapping = streamed(mapping, unstreamed(mapping, publication, publication.server_version))
         found = [hazard_shortcoming(publication, hazard, mapping) for hazard in rejected]
         messages = "; ".join(dict.fromkeys(shortcoming.message for shortcoming in found))
         statements = "; ".join(
