@@ -62,7 +62,9 @@ class Ready:
     mode_reason: str | None
     guarantee: str  # exact or eventual
     stale: bool
-    needs_attention: bool  # sync is paused until somebody acts; the log says why
+    needs_attention: (
+        bool  # a person must act: sync is paused, or our publication blocks the source's writes; the log says why
+    )
     lag_bytes: int | None
     lag_seconds: float | None  # since the cache was last known to equal the source
     lsn: str | None
