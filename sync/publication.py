@@ -16,7 +16,7 @@ from psycopg import sql
 
 from config.settings import Settings
 from sync.identity import IDENTITY_COLUMNS, ReplicaIdentity, identity_of_row
-from sync.schema import Mapping, SourceTable
+from sync.schema import Generated, Mapping, SourceTable
 from sync.source import COLUMN_LIST_SERVER, GENERATED_SERVER, PARTITION_ROOT_SERVER
 
 PUBLISHED = ("insert", "update", "delete", "truncate")
@@ -252,12 +252,16 @@ def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -
 
 def published_table(table: SourceTable, server_version: int) -> str:
     """A table as our publication names it: with the mapped columns, or whole where a list would make Postgres reject writes."""
-    listed = listed_columns(table) if server_version >= COLUMN_LIST_SERVER and table.listable else None
+    lists = server_version >= COLUMN_LIST_SERVER and table.listable
+    listed = listed_columns(table, server_version) if lists else None
     return _entry(table.identifier.as_string(None), listed)
 
 
-def listed_columns(table: SourceTable) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*(column.name for column in table.columns), *table.key_columns)))
+def listed_columns(table: SourceTable, server_version: int) -> tuple[str, ...]:
+    """The mapped columns and those of the replica identity; Postgres refuses a list with other generated columns."""
+    allowed = {Generated.NO, Generated.STORED} if server_version >= GENERATED_SERVER else {Generated.NO}
+    mapped = (column.name for column in table.columns if column.generated in allowed)
+    return tuple(dict.fromkeys((*mapped, *table.key_columns)))
 
 
 def _entry(name: str, listed: Sequence[str] | None) -> str:
@@ -274,7 +278,7 @@ def republish(publication: Publication, table: SourceTable) -> tuple[str, ...]:
     name, member = table.identifier.as_string(None), publication.member(table)
     if not table.listable:
         return _put_again(publication, name, None)
-    ours = listed_columns(table)
+    ours = listed_columns(table, publication.server_version)
     listed = frozenset() if member is None or member.columns is None else member.columns
     return _put_again(publication, name, (*ours, *sorted(listed.difference(ours))))
 
