@@ -109,6 +109,12 @@ class SyncStatus:
     values_mapped: int = 0  # values Postgres has and DuckDB has not, mapped by rule
     copies: int = 0  # full copies since the start
     reconnects: int = 0
+    rejected_writes: int = 0  # tables on which our publication makes Postgres reject UPDATE and DELETE
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a person must act; the log says what to do."""
+        return self.phase is Phase.PAUSED or self.rejected_writes > 0
 
     @property
     def lag_bytes(self) -> int | None:

@@ -21,5 +21,5 @@ class Exit(IntEnum):
             Exit.FAILED: "a check found an error, or the server failed while it ran",
             Exit.SETTINGS: "settings or command line are wrong; nothing was started",
             Exit.SOURCE: "the source refused the command or is out of reach",
-            Exit.BUSY: "another process holds the cache directory, the slot or the port",
+            Exit.BUSY: "another process holds the cache directory or the port, or has held the slot for 20 s after the start",
         }[self]

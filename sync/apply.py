@@ -12,7 +12,8 @@ from functools import partial
 from analytics.cache import Cache, Store
 from analytics.status import StatusBoard
 from sync import wire
-from sync.pgoutput import Relation, Target, Truncate, decode_changes
+from sync.faults import SlotGoneError
+from sync.pgoutput import Relation, Target, Truncate, UnidentifiedRowError, decode_changes
 from sync.replication import Batch
 from sync.schema import Mapping
 
@@ -31,14 +32,17 @@ class Applier:
         self.open = False
 
     def apply(self, batch: Batch, relations: dict[int, Relation]) -> None:
-        """Apply the batch's rows, then its barrier. Raises `WireError`, `ShapeError`, `duckdb.Error`."""
+        """Apply the batch's rows, then its barrier. Raises `WireError`, `SlotGoneError`, `ShapeError`, `duckdb.Error`."""
         for oid, messages in batch.take_rows().items():
             target = self._target(relations[oid])
             if target is None:
                 continue
             table = self._table(relations[oid])
             self._begin()
-            changes = decode_changes(target, messages, partial(self._store.lookup, table), self._mapped)
+            try:
+                changes = decode_changes(target, messages, partial(self._store.lookup, table), self._mapped)
+            except UnidentifiedRowError as error:
+                raise SlotGoneError(f"table {relations[oid].schema}.{relations[oid].name}: {error}") from error
             if len(changes.removed):
                 keys = changes.removed
                 self._store.remove(table, wire.key_rows(keys), int(keys.min()), int(keys.max()))

@@ -35,7 +35,7 @@ class Verdict:
 
 
 class SlotGoneError(RuntimeError):
-    """Our slot no longer leads on from the cache's position."""
+    """Our slot no longer leads on from the cache's position, or what it delivers does not tell which rows changed."""
 
 
 class SlotBusyError(RuntimeError):
@@ -52,7 +52,10 @@ NETWORK = "the server tries again by itself; check the network and the source if
 DISK = "free space for cache.directory; the server tries again by itself"
 # A commit that finds the disk full is no IOException to DuckDB.
 NO_ROOM = ("No space left", "File too large", "Disk quota exceeded", "Could not write file", "Failed to commit")
-SHAPE = "undo the change, or restart this server to accept the new shape with a new copy"
+SHAPE = (
+    "undo the change; or accept the new shape, with a new copy: take the table out of the publication and add it again "
+    "(docs/sync.md), or restart this server"
+)
 
 
 def judge(error: BaseException) -> Verdict:

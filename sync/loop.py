@@ -28,10 +28,12 @@ from sync.freshness import Freshness
 from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
-from sync.preflight import Survey, ensure_publication, publication_mark, survey
+from sync.preflight import Survey, ensure_publication, survey
+from sync.publication import Membership, publication_mark, read_publication
 from sync.replication import Batch, ChangeStream, create_slot, find_slot
 from sync.sampler import Sampler
 from sync.schema import Mapping, ShapeError
+from sync.slotclaim import claimed_slot
 from sync.snapshot import copy_tables, retention_mark
 from sync.source import SourceError, connect, server_text, wal_position
 
@@ -40,7 +42,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EXACT = "exact: the cache equals the source at the applied position"
-BUSY_SECONDS = 20.0  # a killed predecessor's connection may hold the slot for a moment; longer means another server
+BUSY_SECONDS = 3.0  # a killed predecessor's connection may hold the slot for a moment; longer means another server
+BUSY_EXIT_SECONDS = 20.0  # a server that has never had the slot gives up after this
 FIRST_PAUSE_SECONDS = 0.2
 ADVANCE_BYTES = 1 << 20
 ADVANCE_SECONDS = 10.0
@@ -60,6 +63,8 @@ class SyncLoop:
         self._busy_since: float | None = None
         self._copy_needed: str | None = None
         self._streamed: Mapping | None = None
+        self._membership = Membership()
+        self._told: tuple[str, Phase] | None = None  # the fault that the log has named
         self._warned: set[str] = set()
         self._holds = Holds()
         self.failed: str | None = None
@@ -109,26 +114,37 @@ class SyncLoop:
     def _follow(self) -> None:
         """One attempt: examine the source, continue or copy, then stream until a fault."""
         found = survey(self._settings)
+        if found.unidentified and self._cache.live is not None:
+            self._copy_needed = "changes of the source could not tell which rows they meant"
         found.require()
         identity = found.identity
         assert identity is not None  # noqa: S101 - a survey without errors has it
         self._warn(found)
         lost = self._streamed.lost_in(found.mapping) if self._streamed is not None else None
-        if lost is not None:
-            raise lost  # a restart accepts the new shape; this process goes on once the old one is back
         if not found.streamable:
+            if lost is not None:
+                raise lost
             self._poll(found)
             return
         self._board.update(mode_reason=None)
         with connect(self._settings) as connection:
+            if lost is not None and not self._membership_in(connection, found).renewed(self._membership, lost.table):
+                raise lost  # this process goes on once the old shape is back, or the table has been published again
             ensure_publication(self._settings, connection, found.mapping)
+            membership = self._membership_in(connection, found)
             mark = publication_mark(self._settings, connection, found.mapping)
         shape = f"{found.mapping.fingerprint}/{mark}/{retention_mark(self._settings)}/{identity.timeline}"
         origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
-        store = self._continue(found, origin)
-        if store is None:
-            store = self._copy(found, origin)
-        self._stream(store, found, mark)
+        with claimed_slot(self._settings):
+            store = self._continue(found, origin)
+            if store is None:
+                store = self._copy(found, origin)
+            self._membership = membership
+            self._stream(store, found, mark)
+
+    def _membership_in(self, connection: psycopg.Connection, found: Survey) -> Membership:
+        publication = read_publication(connection, self._settings.source.publication, found.mapping)
+        return Membership.of(publication, found.mapping)
 
     def _continue(self, found: Survey, origin: Origin) -> Store | None:
         """The live generation, when the slot leads on from exactly where it stands; None when a copy is needed."""
@@ -325,14 +341,18 @@ class SyncLoop:
             self._copy_needed = verdict.message
         if isinstance(error, ShapeError):
             self._copy_needed = "the shape of the source had changed"
+        phase = Phase.PAUSED if verdict.action is Action.PAUSE else Phase.RETRYING
         if isinstance(error, SlotBusyError):
             self._busy_since = self._busy_since or time.monotonic()
-            if time.monotonic() - self._busy_since > BUSY_SECONDS and self._board.current.reconnects == 0:
+            busy_seconds = time.monotonic() - self._busy_since
+            if busy_seconds > BUSY_EXIT_SECONDS and self._streamed is None:
                 self.failed = f"{verdict.message}; {verdict.remedy}"
                 log.error("%s", self.failed)
                 return
-        phase = Phase.PAUSED if verdict.action is Action.PAUSE else Phase.RETRYING
-        if self._board.current.error != verdict.message:
+            if busy_seconds > BUSY_SECONDS:
+                phase = Phase.PAUSED
+        if self._told != (verdict.message, phase):
+            self._told = (verdict.message, phase)
             log.error("sync %s: %s; %s", phase.value, verdict.message, verdict.remedy or "it goes on by itself")
         self._board.update(phase=phase, error=verdict.message, remedy=verdict.remedy or None, progress=None)
         pause = self._settings.sync.backoff_max_seconds if verdict.action is Action.PAUSE else self._pause_seconds
@@ -349,6 +369,7 @@ class SyncLoop:
             log.info("sync goes on after: %s", server_text(self._board.current.error))
             self._board.add(reconnects=1)
         self._board.update(error=None, remedy=None)
+        self._told = None
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._busy_since = None
 

@@ -34,6 +34,10 @@ INSERT, UPDATE, DELETE = ord("I"), ord("U"), ord("D")
 NEW, KEY, OLD = ord("N"), ord("K"), ord("O")
 
 
+class UnidentifiedRowError(WireError):
+    """An old row without the key: for a while the table had a replica identity that lacks it."""
+
+
 @dataclass(frozen=True)
 class RelationColumn:
     name: str
@@ -155,7 +159,7 @@ def _decode(target: Target, messages: Sequence[bytes], lookup: Lookup, mapped: M
         fields, after = _tuples(buffer, first_tuple[old_rows], width)
         key = fields[target.key_source]
         if not bool(key.present.all()):
-            raise WireError("an old row without its key")
+            raise UnidentifiedRowError("an update or delete does not tell which row it means")
         old_keys = integers(buffer, key, target.key_type)
         updates = tag[old_rows] == UPDATE
         if bool((buffer.bytes[after[updates]] != NEW).any()):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,10 +13,19 @@ import psycopg
 from psycopg import sql
 
 from config.settings import Settings
-from sync.schema import Mapping, SourceTable, read_mapping
+from sync.generated import Unstreamed, streamed, unstreamed
+from sync.publication import (
+    Publication,
+    may_run,
+    publication_sql,
+    read_publication,
+    run_together,
+    shortcomings,
+)
+from sync.schema import Generated, Mapping, SourceTable, read_mapping
 from sync.source import (
-    COLUMN_LIST_SERVER,
     OLDEST_SERVER,
+    PARTITION_ROOT_SERVER,
     RLS_SETTING,
     Identity,
     SourceError,
@@ -24,8 +34,9 @@ from sync.source import (
     server_text,
 )
 
+log = logging.getLogger(__name__)
+
 Level = Literal["ok", "warning", "error"]
-PUBLISHED = ("insert", "update", "delete", "truncate")
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,8 @@ class Survey:
     mode: Literal["auto", "stream", "poll"] = "auto"  # as set; `streamable` says what it comes to
     findings: list[Finding] = field(default_factory=list)
     obstacles: list[Finding] = field(default_factory=list)  # what the source does not allow, and streaming needs
+    left_out: tuple[Unstreamed, ...] = ()  # mapped columns that the change stream does not carry
+    unidentified: bool = False  # updates and deletes of a table do not tell which rows they mean
 
     def add(self, level: Level, subject: str, message: str, remedy: str = "") -> None:
         self.findings.append(Finding(level, subject, message, remedy))
@@ -64,6 +77,11 @@ class Survey:
             self.add("error", subject, message, f"{remedy}; or set sync.mode = auto to poll until then")
         else:
             self.add("warning", subject, f"{message}, so the source is polled", f"to stream: {remedy}")
+
+    @property
+    def streamed_mapping(self) -> Mapping:
+        """What is copied and followed where the source is streamed."""
+        return streamed(self.mapping, self.left_out)
 
     @property
     def streamable(self) -> bool:
@@ -100,12 +118,16 @@ def survey(settings: Settings) -> Survey:
         for table in found.mapping.tables:
             _privileges(connection, table, role, found)
             if found.mode != "poll":
-                _replica_identity(table, found)
+                _replica_identity(table, found, role.server_version)
         _row_security(settings, connection, found, role)
         _statistics(connection, role, found)
         if found.mode != "poll":
             _replication(settings, connection, role, found)
-            _publication(settings, connection, role, found)
+            publication = read_publication(connection, settings.source.publication, found.mapping)
+            _generated_columns(found, publication, role.server_version)
+            _publication(settings, connection, role, found, publication)
+        if found.streamable:
+            found.mapping = found.streamed_mapping
         _say_mode(found)
     return found
 
@@ -126,25 +148,6 @@ def inspect_source(settings: Settings) -> list[Finding]:
             )
         ]
     return found.findings
-
-
-def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -> list[str]:
-    """The statements by which an owner of the tables makes our publication; column lists where the server knows them."""
-    tables = ", ".join(_published_table(table, server_version) for table in mapping.tables)
-    options = "publish = 'insert, update, delete, truncate'"
-    if server_version >= 130_000:
-        options += ", publish_via_partition_root = true"
-    name = sql.Identifier(settings.source.publication).as_string(None)
-    return [f"CREATE PUBLICATION {name} FOR TABLE {tables} WITH ({options})"]
-
-
-def _published_table(table: SourceTable, server_version: int) -> str:
-    name = table.identifier.as_string(None)
-    # With REPLICA IDENTITY FULL a column list would make the source refuse its own updates and deletes.
-    if server_version < COLUMN_LIST_SERVER or table.replica_identity == "f":
-        return name
-    listed = list(dict.fromkeys((*(column.name for column in table.columns), *table.key_columns)))
-    return f"{name} ({', '.join(sql.Identifier(column).as_string(None) for column in listed)})"
 
 
 @dataclass(frozen=True)
@@ -222,15 +225,23 @@ def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role,
         )
 
 
-def _replica_identity(table: SourceTable, found: Survey) -> None:
-    key = table.source_name(table.table.key)
-    name = table.identifier.as_string(None)
-    if table.replica_identity == "n":
-        found.add("error", f"table {table.qualified}", "has REPLICA IDENTITY NOTHING, so updates and deletes cannot be followed",
-                  f"ALTER TABLE {name} REPLICA IDENTITY DEFAULT")  # fmt: skip
-    elif table.replica_identity != "f" and key not in table.key_columns:
-        found.add("error", f"table {table.qualified}", f"has no primary key on {key}, so updates and deletes cannot be followed",
-                  f"ALTER TABLE {name} ADD PRIMARY KEY ({key}), or ALTER TABLE {name} REPLICA IDENTITY FULL")  # fmt: skip
+def _replica_identity(table: SourceTable, found: Survey, server_version: int) -> None:
+    """Updates and deletes must tell which row they mean, by the key that the cache has."""
+    if table.partitioned and server_version < PARTITION_ROOT_SERVER:
+        found.prevent_streaming(
+            f"table {table.qualified}", "is partitioned, and Postgres 12 publishes no partitioned table",
+            "upgrade the source to Postgres 13 or later",
+        )  # fmt: skip
+    key = table.source_key
+    for identity in table.identities:
+        if identity.identifies_by(key):
+            continue
+        found.unidentified = True
+        has = "has REPLICA IDENTITY NOTHING" if identity.nothing else f"has no replica identity with {key}"
+        if identity.letter == "d":
+            has = f"has no primary key on {key}" + (" that is checked at once" if identity.primary is False else "")
+        found.add("error", f"table {identity.qualified}", f"{has}, so updates and deletes cannot be followed",
+                  identity.statement_that_identifies_by(key))  # fmt: skip
 
 
 def _row_security(settings: Settings, connection: psycopg.Connection, found: Survey, role: _Role) -> None:
@@ -323,69 +334,41 @@ def _say_mode(found: Survey) -> None:
         found.add("ok", "mode", f"poll: {found.why_not_streaming}")
 
 
-def _publication(settings: Settings, connection: psycopg.Connection, role: _Role, found: Survey) -> None:
-    if not found.mapping.tables or found.errors:
-        return
-    name = settings.source.publication
-    statements = publication_sql(settings, found.mapping, role.server_version)
-    row = connection.execute(
-        "SELECT pubinsert, pubupdate, pubdelete, pubtruncate FROM pg_publication WHERE pubname = %s",
-        [name],
-    ).fetchone()
-    if row is None:
-        if settings.source.manage_publication and _may_publish(connection, role, found.mapping):
-            found.add("ok", f"publication {name}", "does not exist yet and is created at the start")
+def _generated_columns(found: Survey, publication: Publication | None, server_version: int) -> None:
+    """Columns that no change would bring: left out where they are optional, polled where they are not."""
+    found.left_out = unstreamed(found.mapping, publication, server_version)
+    for column in found.left_out:
+        subject, name = f"table {column.table.qualified}", column.column.name
+        kind = "virtual generated" if column.column.generated is Generated.VIRTUAL else "generated"
+        message = f"the {kind} column {name} is not part of the change stream of Postgres {server_version // 10000}"
+        if column.required:
+            found.prevent_streaming(subject, message, column.remedy or f"make {name} a plain column")
         else:
-            found.prevent_streaming(f"publication {name}", "does not exist, and the role may not create it",
+            found.add("warning", subject, f"{message}, so it stays empty", column.remedy)
+
+
+def _publication(
+    settings: Settings, connection: psycopg.Connection, role: _Role, found: Survey, publication: Publication | None
+) -> None:
+    mapping = found.streamed_mapping
+    if not mapping.tables or found.errors:
+        return
+    subject = f"publication {settings.source.publication}"
+    if publication is None:
+        if settings.source.manage_publication and _may_publish(connection, role, mapping):
+            found.add("ok", subject, "does not exist yet and is created at the start")
+        else:
+            statements = publication_sql(settings, mapping, role.server_version)
+            found.prevent_streaming(subject, "does not exist, and the role may not create it",
                                     f"as the tables' owner run: {'; '.join(statements)}")  # fmt: skip
         return
-    publishes = row
-    lacking = [what for what, there in zip(PUBLISHED, publishes, strict=True) if not there]
-    subject, quoted = f"publication {name}", sql.Identifier(name).as_string(None)
-    if lacking:
-        remedy = f"ALTER PUBLICATION {quoted} SET (publish = '{', '.join(PUBLISHED)}')"
-        found.add("error", subject, f"does not publish {', '.join(lacking)}", remedy)
-    for table in found.mapping.tables:
-        message = _publication_lacks(connection, name, table)
-        if message is None:
-            continue
-        add = f"ADD TABLE {_published_table(table, role.server_version)}"
-        remedy = f"ALTER PUBLICATION {quoted} {add}"
-        if not message.startswith("does not contain"):
-            remedy = f"ALTER PUBLICATION {quoted} DROP TABLE {table.identifier.as_string(None)}; {remedy}"
-        found.add("error", subject, message, remedy)
-
-
-def _publication_lacks(connection: psycopg.Connection, publication: str, table: SourceTable) -> str | None:
-    """What of a table the publication would not stream; None when all of it is."""
-    details = "attnames, rowfilter" if connection.info.server_version >= COLUMN_LIST_SERVER else "NULL, NULL"
-    row = connection.execute(
-        sql.SQL(
-            "SELECT {} FROM pg_publication_tables WHERE pubname = %s AND schemaname = %s AND tablename = %s"
-        ).format(sql.SQL(details)),
-        [publication, table.schema, table.name],
-    ).fetchone()
-    if row is None:
-        return f"does not contain table {table.qualified}"
-    columns, row_filter = row
-    if row_filter:
-        return f"filters rows of table {table.qualified}, so the cache would miss some"
-    if table.replica_identity == "f" and _listed(connection, publication, table):
-        return f"lists columns of table {table.qualified}, whose REPLICA IDENTITY FULL makes the source refuse updates"
-    absent = [column.name for column in table.columns if columns is not None and column.name not in columns]
-    return f"leaves out {', '.join(absent)} of table {table.qualified}" if absent else None
-
-
-def _listed(connection: psycopg.Connection, publication: str, table: SourceTable) -> bool:
-    if connection.info.server_version < COLUMN_LIST_SERVER:
-        return False
-    return _has(
-        connection,
-        "SELECT r.prattrs IS NOT NULL FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid"
-        " WHERE p.pubname = %s AND r.prrelid = %s::oid",
-        publication,
-        table.oid,
-    )
+    for shortcoming in shortcomings(publication, mapping):
+        statements = list(shortcoming.statements)
+        adjusts = settings.source.manage_publication and shortcoming.automatic
+        if adjusts and (role.superuser or may_run(connection, publication, shortcoming)):
+            found.add("ok", subject, f"{shortcoming.message}; adjusted at the start by: {'; '.join(statements)}")
+        else:
+            found.add("error", subject, shortcoming.message, "; ".join(statements))
 
 
 def _may_publish(connection: psycopg.Connection, role: _Role, mapping: Mapping) -> bool:
@@ -399,36 +382,22 @@ def _may_publish(connection: psycopg.Connection, role: _Role, mapping: Mapping) 
 
 
 def ensure_publication(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> None:
-    """Create the publication when it does not exist; the survey has found that the role may."""
-    if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [settings.source.publication]).fetchone():
+    """Create the publication, or adjust it to the mapping; the survey has found that the role may."""
+    publication = read_publication(connection, settings.source.publication, mapping)
+    if publication is None:
+        run_together(connection, publication_sql(settings, mapping, connection.info.server_version))
         return
-    for statement in publication_sql(settings, mapping, connection.info.server_version):
-        connection.execute(statement.encode())
-
-
-# A truncated partition gets new storage; the stream tells only of a TRUNCATE of the whole table.
-_PARTITIONS = """
-SELECT md5(coalesce(string_agg(c.oid::text || ':' || c.relfilenode::text, ',' ORDER BY c.oid), ''))
-FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
-
-
-def publication_mark(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> str:
-    """Changes when a table leaves the publication and comes back, or a partition is attached, detached or emptied on its own.
-
-    None of these sends the rows concerned through the stream.
-    """
-    rows = connection.execute(
-        "SELECT p.oid::text, coalesce(string_agg(r.oid::text, ',' ORDER BY r.oid), '')"
-        " FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = ANY (%s::oid[])"
-        " WHERE p.pubname = %s GROUP BY p.oid",
-        [[table.oid for table in mapping.tables], settings.source.publication],
-    ).fetchall()
-    trees = [
-        connection.execute(_PARTITIONS, [table.oid]).fetchone() or ("",)
-        for table in mapping.tables
-        if table.partitioned
-    ]
-    return "/".join((*(":".join(row) for row in rows), *(tree[0] for tree in trees)))
+    if not settings.source.manage_publication:
+        return
+    for shortcoming in shortcomings(publication, mapping):
+        if shortcoming.automatic:
+            log.info(
+                "publication %s %s; adjusting it: %s",
+                publication.name,
+                shortcoming.message,
+                "; ".join(shortcoming.statements),
+            )
+            run_together(connection, shortcoming.statements)
 
 
 def _has(connection: psycopg.Connection, query: str, *parameters: object) -> bool:

@@ -16,10 +16,12 @@ import psycopg
 from analytics.status import Connections, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
-from sync.preflight import publication_mark
+from sync.generated import streamed, unstreamed
+from sync.publication import publication_mark, read_publication
 from sync.schema import Mapping, read_mapping
-from sync.source import SourceError, connect, server_text, wal_position
+from sync.source import SourceError, connect, one_snapshot, server_text, wal_position
 from sync.statements import StatementSampler
+from sync.writeguard import WriteGuard
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Sampler:
     ) -> None:
         self._settings, self._board, self._freshness, self._clock = settings, board, freshness, clock
         self._statements = StatementSampler()
+        self._write_guard = WriteGuard(settings, board)
         self._stop = threading.Event()
         self._watched: Mapping | None = None
         self._mark: str | None = None
@@ -73,9 +76,13 @@ class Sampler:
         watched = self._watched
         if watched is None:
             return
-        mapping, problems = read_mapping(connection, self._settings)
-        expected = self._mark
-        mark = None if expected is None else publication_mark(self._settings, connection, watched)
+        expected, mark = self._mark, None
+        with one_snapshot(connection):
+            mapping, problems = read_mapping(connection, self._settings)
+            if expected is not None:
+                mark = publication_mark(self._settings, connection, watched)
+                publication = read_publication(connection, self._settings.source.publication, mapping)
+                mapping = streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
         if self._watched is not watched:
             return
         changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != expected
@@ -106,6 +113,10 @@ class Sampler:
         due = shape_due = 0.0
         while not self._stop.is_set():
             self._mind_the_clock()
+            if time.monotonic() >= shape_due:  # first, for no sample that fails may keep it from being done
+                shape_due = time.monotonic() + self._settings.sync.survey_seconds
+                self._write_guard.look(connection)
+                self._look_at_shape(connection)
             at = self._clock()
             source_lsn = wal_position(connection)
             self._board.update(source_lsn=source_lsn, fresh_at=self._freshness.sampled(source_lsn, at))
@@ -116,9 +127,6 @@ class Sampler:
                     statements=self._statements.sample(connection, at),
                     retained_wal_bytes=retained_wal(connection, self._settings.source.slot),
                 )
-            if time.monotonic() >= shape_due:
-                shape_due = time.monotonic() + self._settings.sync.survey_seconds
-                self._look_at_shape(connection)
             self._stop.wait(WAL_SECONDS)
 
 

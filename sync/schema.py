@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 
 import psycopg
 from psycopg import sql
@@ -12,6 +13,7 @@ from psycopg import sql
 from analytics.tables import TABLES, Column, Kind, Table
 from config.settings import Settings
 from sync import wire
+from sync.identity import ReplicaIdentity, read_identities
 from sync.pgoutput import Relation, Target
 
 READABLE: dict[Kind, frozenset[int]] = {
@@ -26,6 +28,14 @@ READABLE: dict[Kind, frozenset[int]] = {
 }
 
 
+class Generated(Enum):
+    """Whether Postgres computes a column's values from other columns; the value is `attgenerated`."""
+
+    NO = ""
+    STORED = "s"
+    VIRTUAL = "v"
+
+
 @dataclass(frozen=True)
 class SourceColumn:
     """One mapped column: where the source keeps it and as what type."""
@@ -36,6 +46,7 @@ class SourceColumn:
     declared_oid: int  # as the table declares it, perhaps a domain
     type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
     type_name: str
+    generated: Generated = Generated.NO
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,7 @@ class SourceTable:
     oid: int
     columns: tuple[SourceColumn, ...]
     partitioned: bool
-    replica_identity: str
-    key_columns: tuple[str, ...]  # of the replica identity
+    identities: tuple[ReplicaIdentity, ...]  # of the table, or of all its partitions
     rows_estimated: int
 
     @property
@@ -57,6 +67,23 @@ class SourceTable:
         """Optional columns the source does not have; NULL in the cache."""
         here = {column.column.name for column in self.columns}
         return tuple(name for name in self.table.column_names if name not in here)
+
+    @property
+    def source_key(self) -> str:
+        """The source's name of the key column."""
+        name = self.source_name(self.table.key)
+        assert name is not None  # noqa: S101 - the key is a required column
+        return name
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Every column of a replica identity; old rows in the stream carry them."""
+        return tuple(dict.fromkeys(column for identity in self.identities for column in identity.key or ()))
+
+    @property
+    def listable(self) -> bool:
+        """Whether a publication may list columns of it: beside REPLICA IDENTITY FULL Postgres would reject writes."""
+        return not any(identity.full for identity in self.identities)
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -176,19 +203,16 @@ def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Ma
 
 
 _TABLE_QUERY = """
-SELECT c.oid, c.relkind, c.relreplident, c.reltuples,
-       ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
-              WHERE i.indrelid = c.oid
-                AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)))
+SELECT c.oid, c.relkind, c.reltuples
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s"""
 
 _COLUMN_QUERY = """
-WITH RECURSIVE base (attnum, attname, declared, oid) AS (
-    SELECT attnum, attname, atttypid, atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
+WITH RECURSIVE base (attnum, attname, generated, declared, oid) AS (
+    SELECT attnum, attname, attgenerated::text, atttypid, atttypid FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped
     UNION ALL
-    SELECT b.attnum, b.attname, b.declared, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
-SELECT b.attname, b.attnum, b.declared, b.oid, t.typtype, t.typcategory, format_type(b.declared, NULL)
+    SELECT b.attnum, b.attname, b.generated, b.declared, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+SELECT b.attname, b.attnum, b.declared, b.oid, t.typtype, t.typcategory, format_type(b.declared, NULL), b.generated
 FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
 _PARTITION_ROWS = """
@@ -205,7 +229,7 @@ def _read_table(
         remedy = f"set source.tables.{table.name} or source.schema, or GRANT USAGE ON SCHEMA {schema} to the role"
         problems.append(Problem(f"table {qualified}", "does not exist, or the role cannot see it", remedy))
         return None
-    oid, relkind, identity, reltuples, keys = row
+    oid, relkind, reltuples = row
     if relkind not in ("r", "p"):
         what = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(relkind, "not a table")
         problems.append(
@@ -241,7 +265,7 @@ def _read_table(
                     )
                 )
             continue
-        source_name, (number, declared, type_oid, typtype, category, type_name) = found
+        source_name, (number, declared, type_oid, typtype, category, type_name, generated) = found
         readable = (
             type_oid if type_oid in READABLE[column.kind] else wire.LIKE_TEXT if _like_text(typtype, category) else 0
         )
@@ -254,13 +278,22 @@ def _read_table(
                 )
             )
             continue
-        columns.append(SourceColumn(column, source_name, number, declared, readable, type_name))
+        columns.append(SourceColumn(column, source_name, number, declared, readable, type_name, Generated(generated)))
     return SourceTable(
-        table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), max(0, int(estimate))
+        table,
+        schema,
+        name,
+        oid,
+        tuple(columns),
+        relkind == "p",
+        read_identities(connection, oid),
+        max(0, int(estimate)),
     )
 
 
-_Found = tuple[int, int, int, str, str, str]  # attnum, declared type, base type, typtype, typcategory, type name
+_Found = tuple[
+    int, int, int, str, str, str, str
+]  # attnum, declared type, base type, typtype, typcategory, type, generated
 
 
 def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _Found]) -> tuple[str, _Found] | None:

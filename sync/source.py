@@ -23,6 +23,8 @@ from config.settings import Settings
 OLDEST_SERVER = 120_000
 COLUMN_LIST_SERVER = 150_000  # publications with column lists
 BINARY_SERVER = 140_000  # pgoutput's binary form
+PARTITION_ROOT_SERVER = 130_000  # partitioned tables in publications, under the name of their root
+GENERATED_SERVER = 180_000  # stored generated columns in publications
 RLS_SETTING = "app.current_organization_id"  # the platform's policies: '1' sees every organization
 APPLICATION_NAME = "owkai"
 SESSION = {
@@ -181,6 +183,14 @@ def server_text(message: bytes | str | None) -> str:
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     line = "; ".join(lines[:3]) or "no message"
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
+
+
+@contextlib.contextmanager
+def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
+    """Several reads of the catalogue that must tell of one moment; a table may be changed between two of them."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield
 
 
 def identify(connection: psycopg.Connection) -> Identity:

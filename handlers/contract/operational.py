@@ -63,7 +63,7 @@ class Ready:
     mode_reason: str | None
     guarantee: str  # exact or eventual
     stale: bool
-    needs_attention: bool  # sync is paused until somebody acts; the log says why
+    needs_attention: bool  # a person must act, and the log says what to do
     lag_bytes: int | None
     lag_seconds: float | None  # since the cache was last known to equal the source
     lsn: str | None

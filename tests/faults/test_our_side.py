@@ -519,3 +519,18 @@ def test_a_second_process_on_the_cache_directory_refuses_and_the_first_goes_on(
         assert second.returncode == Exit.BUSY
         assert f"in use by process {first.process.pid}" in second.stdout + second.stderr
         assert first.get("/readyz")[1]["state"] == "streaming"
+
+
+def test_a_second_process_on_the_slot_exits_with_code_4_and_the_first_goes_on(
+    database: Database, tmp_path: Path
+) -> None:
+    insert(database, 20)
+    options = {"SOURCE_DSN": database.dsn, "SOURCE_SLOT": slot_name(database)}
+    with serving(tmp_path, **options) as first:
+        wait_for(lambda: first.get("/readyz")[0] == 200, "the first copy")
+        with serving(tmp_path, CACHE_DIRECTORY=str(tmp_path / "another"), **options) as second:
+            wait_for(lambda: second.get("/readyz")[1]["needs_attention"], "attention")
+            assert second.process.wait(60) == Exit.BUSY
+            assert f"replication slot {slot_name(database)} is in use" in second.messages()
+            assert "source.slot" in second.messages()
+        assert first.get("/readyz")[1]["state"] == "streaming"

@@ -9,6 +9,7 @@ import pytest
 
 from analytics.status import Phase, utc_now
 from analytics.tables import BY_NAME
+from sync.preflight import inspect_source
 from tests.faults.stories import insert, quick
 from tests.faults.writing import WritingLoad
 from tests.postgres import Database
@@ -52,18 +53,105 @@ def test_an_added_column_that_nobody_maps_changes_nothing(database: Database, tm
         assert sync.board.current.reconnects == 0
 
 
-def test_an_optional_column_that_appears_is_picked_up_by_a_new_copy(database: Database, tmp_path: Path) -> None:
+def test_an_optional_column_that_appears_is_published_and_copied_without_help(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     database.execute("alter table agent_actions drop column tool_name")
     insert(database, 20)
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()
         assert set(column(sync, "tool_name")) == {None}
         database.execute("alter table agent_actions add column tool_name varchar(255) default 'hammer'")
-        database.execute("drop publication owkai")  # what `owkai check` says: its column list lacks the new column
         copied_again(sync)
         insert(database, 20)
         assert assert_equal(sync, database) == 40
         assert set(column(sync, "tool_name")) == {"hammer"}
+        assert "sync paused" not in caplog.text
+    database.execute("alter table users drop column last_login cascade; drop publication owkai")
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+    database.execute("alter table users add column last_login timestamp default now()")  # while no server runs
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+        assert_equal(sync, database)
+
+
+def test_an_optional_column_that_we_may_not_publish_pauses_with_the_statement(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.execute("alter table agent_actions drop column tool_name")
+    insert(database, 20)
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+    with running_sync(database, tmp_path, source={"manage_publication": False}, **quick()) as sync:
+        sync.streaming()
+        database.execute("alter table agent_actions add column tool_name varchar(255) default 'hammer'")
+        paused(sync, caplog, 20, "agent_actions", "tool_name")
+        database.execute(sync.board.current.remedy or "")
+        wait_until(lambda: set(column(sync, "tool_name")) == {"hammer"}, "the new copy")
+        sync.streaming()
+        assert assert_equal(sync, database) == 20
+
+
+MIGRATIONS = [
+    ("alter table agent_actions alter column processing_time_ms type bigint", "processing_time_ms"),
+    ("alter table agent_actions drop column tool_name", "tool_name"),
+    ("alter table agent_actions rename column tool_name to tool", "tool_name"),
+    (
+        "alter table agent_actions drop column tool_name;"
+        " alter table agent_actions add column tool_name text generated always as (agent_id || 'x') stored",
+        "tool_name",
+    ),
+]
+
+
+@pytest.mark.parametrize("patient", [True, False], ids=["seen between the steps", "all at once"])
+@pytest.mark.parametrize(("change", "name"), MIGRATIONS)
+def test_the_documented_migration_ends_in_a_new_copy_without_a_restart(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, name: str, patient: bool
+) -> None:
+    """docs/sync.md: take the table out of the publication, migrate it, put it back by the statement that `check` prints."""
+    insert(database, 20)
+    database.execute("update agent_actions set tool_name = 'hammer', processing_time_ms = id")
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+        database.execute("alter publication owkai drop table agent_actions")
+        if patient:
+            paused(sync, caplog, 20, "agent_actions")
+        database.execute(change)
+        insert(database, 5)
+        remedies = [f.remedy for f in inspect_source(sync.settings) if f.level == "error" and "ADD TABLE" in f.remedy]
+        (add,) = remedies
+        database.execute(add)
+        copied_again(sync)
+        insert(database, 5)
+        if "generated" in change:
+            assert set(column(sync, "tool_name")) == {None}
+        else:
+            assert assert_equal(sync, database) == 30
+        assert not sync.board.current.needs_attention
+
+
+@pytest.mark.parametrize(
+    "identity",
+    ["create unique index other on agent_actions (summary); alter table agent_actions alter summary set not null;"
+     " alter table agent_actions replica identity using index other"],
+)  # fmt: skip
+def test_an_identity_without_our_key_pauses_and_ends_in_a_new_copy(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, identity: str
+) -> None:
+    """Postgres accepts the platform's writes and streams deletes that do not tell the id."""
+    insert(database, 20)
+    database.execute("update agent_actions set summary = id::text")
+    database.execute("create publication owkai for table agent_actions, users, audit_logs, api_keys")
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+        database.execute(identity)
+        database.execute("delete from agent_actions where id % 2 = 0")
+        paused(sync, caplog, 20, "agent_actions", "no replica identity with id")
+        database.execute(sync.board.current.remedy or "")
+        copied_again(sync)
+        assert assert_equal(sync, database) == 10
 
 
 @pytest.mark.parametrize(
@@ -241,6 +329,52 @@ def test_partitioned_actions_are_followed_through_inserts_moves_and_partitions_t
             "insert into agent_actions (agent_id, action_type, organization_id) select 'a', 'x', 4 from generate_series(1, 9)"
         )
         assert assert_equal(sync, database) > 200
+
+
+def test_a_publication_that_streams_partitions_by_their_names_is_mended_by_the_statement_we_print(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database.execute(PARTITIONED)
+    insert(database, 30)
+    database.execute("create publication owkai for table agent_actions, users, audit_logs, api_keys")
+    with running_sync(database, tmp_path, source={"manage_publication": False}, **quick()) as sync:
+        sync.phase(Phase.PAUSED)
+        remedy = sync.board.current.remedy or ""
+        assert remedy == 'ALTER PUBLICATION "owkai" SET (publish_via_partition_root = true)'
+        database.execute(remedy)
+        sync.streaming()
+        insert(database, 30)
+        assert assert_equal(sync, database) == 60
+        # Switched off and on again while we follow: what came meanwhile is not lost.
+        database.execute("alter publication owkai set (publish_via_partition_root = false)")
+        insert(database, 30)
+        database.execute("alter publication owkai set (publish_via_partition_root = true)")
+        copied_again(sync)
+        assert assert_equal(sync, database) == 90
+
+
+def test_a_publication_of_ours_that_streams_partitions_by_their_names_is_adjusted(
+    database: Database, tmp_path: Path
+) -> None:
+    database.execute(PARTITIONED)
+    insert(database, 30)
+    database.execute("create publication owkai for table agent_actions, users, audit_logs, api_keys")
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+        insert(database, 30)
+        assert assert_equal(sync, database) == 60
+
+
+def test_a_schema_that_leaves_the_publication_and_comes_back_is_noticed(database: Database, tmp_path: Path) -> None:
+    insert(database, 20)
+    database.execute("create publication owkai for tables in schema public")
+    with running_sync(database, tmp_path, **quick()) as sync:
+        sync.streaming()
+        database.execute("alter publication owkai drop tables in schema public")
+        insert(database, 5)  # never streamed
+        database.execute("alter publication owkai add tables in schema public")
+        copied_again(sync)
+        assert assert_equal(sync, database) == 25
 
 
 def test_a_detached_partition_and_one_truncated_alone_never_leave_rows_behind_silently(

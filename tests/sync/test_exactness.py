@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from analytics.status import Phase
+from sync.faults import SlotBusyError
+from sync.slotclaim import claimed_slot
+from sync.source import SourceError, open_replication, replication_command
 from tests.postgres import Database
-from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, wait_until
+from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 
 ACTION = (
     'insert into agent_actions (agent_id, action_type, organization_id, status, risk_level, "timestamp")'
@@ -294,3 +299,70 @@ def test_two_servers_on_one_slot_the_second_refuses(database: Database, tmp_path
             assert first.board.current.phase is Phase.STREAMING
         finally:
             second.close()
+
+
+def test_a_server_that_loses_its_slot_asks_for_attention_and_goes_on_once_it_is_free(
+    database: Database, tmp_path: Path
+) -> None:
+    with running_sync(database, tmp_path) as sync:
+        sync.streaming()
+        slot = sync.settings.source.slot
+        with closing(open_replication(sync.settings)) as thief:
+            stolen = f"START_REPLICATION SLOT \"{slot}\" LOGICAL 0/0 (proto_version '1', publication_names '\"owkai\"')"
+
+            def taken() -> bool:
+                database.execute(
+                    "select pg_terminate_backend(active_pid) from pg_replication_slots"
+                    " where slot_name = %s and active_pid <> %s",
+                    [slot, thief.info.backend_pid],
+                )
+                try:
+                    replication_command(thief, stolen)
+                except SourceError:
+                    return False
+                return True
+
+            wait_until(taken, "the slot to be taken")
+            wait_until(lambda: sync.board.current.needs_attention, f"attention; {sync.board.current}")
+            assert f"in use (server process {thief.info.backend_pid})" in (sync.board.current.error or "")
+            assert sync.loop.failed is None
+            assert sync.cache.ready
+        sync.streaming()
+        assert not sync.board.current.needs_attention
+        database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
+        assert_equal(sync, database)
+
+
+def test_a_second_server_leaves_the_slot_of_one_that_is_copying(database: Database, tmp_path: Path) -> None:
+    """While a server copies nothing reads its slot; a second one must not take it for free, or both start over for ever."""
+    settings = settings_for(database, tmp_path)
+
+    def slot() -> tuple[object, ...] | None:
+        query = "select confirmed_flush_lsn, active_pid from pg_replication_slots where slot_name = %s"
+        return database.execute(query, [settings.source.slot]).fetchone()
+
+    with claimed_slot(settings):  # as the first one holds it
+        database.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [settings.source.slot])
+        made = slot()
+        second = RunningSync(settings)
+        try:
+            wait_until(lambda: second.board.current.needs_attention, f"attention; {second.board.current}")
+            assert "by a server that copies or starts" in (second.board.current.error or "")
+            assert slot() == made
+            assert made is not None
+            assert made[1] is None
+        finally:
+            second.close()
+    with running_sync(database, tmp_path / "later", source={"slot": settings.source.slot}) as sync:
+        sync.streaming()
+
+
+def test_the_slot_of_another_database_is_never_taken(database: Database, tmp_path: Path) -> None:
+    settings = settings_for(database, tmp_path)
+    with psycopg.connect(database.server.dsn(), autocommit=True) as elsewhere:
+        elsewhere.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [settings.source.slot])
+        try:
+            with pytest.raises(SlotBusyError, match="belongs to database"), claimed_slot(settings):
+                pass
+        finally:
+            elsewhere.execute("select pg_drop_replication_slot(%s)", [settings.source.slot])
