@@ -98,10 +98,11 @@ def make_application(services: Services) -> Application:
 class ApiServer:
     """Serves the services' application. `start` and `drain` belong to one running event loop.
 
-    Raises `CertificateError` in the making, where certificate or key cannot be used.
+    `connections` bounds those held at once where the process can have fewer than `server.max_connections`.
+    Raises `CertificateError` on construction, where certificate or key cannot be used.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, connections: int | None = None) -> None:
         application = make_application(services)
         self._services = services
         self.broadcaster: Broadcaster = application.settings["broadcaster"]
@@ -119,7 +120,8 @@ class ApiServer:
             idle_connection_timeout=settings.idle_timeout_seconds,
             body_timeout=settings.idle_timeout_seconds,
         )
-        self.http.bound = settings.max_connections
+        self.http.bound = settings.max_connections if connections is None else connections
+        self.http.live = lambda: self.broadcaster.total
         self.http.measures = services.metrics
 
     def start(self) -> int:
