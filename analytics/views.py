@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -67,11 +67,16 @@ class ViewTimeoutError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ViewKey:
-    """Which answer: a view of one organization, with its options in the order of their names."""
+    """Which answer: a view of one organization, with its options in the order of their names.
+
+    `account` is who asks, within the organization; None: all of it, as its live updates do. It decides whose turn it is to
+    have something computed, not what the answer is.
+    """
 
     name: str
     organization_id: int
     options: tuple[tuple[str, Any], ...] = ()
+    account: Hashable = field(default=None, compare=False)
 
     @property
     def is_document(self) -> bool:
@@ -159,12 +164,11 @@ class Publisher:
         self._entries.move_to_end(key)
         return entry
 
-    async def get(self, key: ViewKey, account: Hashable = None) -> Published:
+    async def get(self, key: ViewKey) -> Published:
         """The valid answer, computed in a worker thread when it is absent; concurrent callers share one computation.
 
-        `account` is who asks, within the key's organization; None: all of it, as its live updates do.
         Raises `CacheNotReadyError` before the first copy is done and after `close`, `ViewTimeoutError`,
-        `analytics.fair_workers.BacklogFullError` when too much waits for this account already,
+        `analytics.fair_workers.BacklogFullError` when too much waits for the key's account already,
         `analytics.telemetry.TelemetryUnavailableError`, and `ValueError` for a view that does not exist.
         """
         found = self.cached(key)
@@ -182,7 +186,7 @@ class Publisher:
             # One computation under way and the one that was waiting for it: nobody waits for longer than both.
             async with asyncio.timeout(2 * bound):
                 flights = self._documents if key.is_document else self._flights
-                requester = Requester(key.organization_id, account)
+                requester = Requester(key.organization_id, key.account)
                 return await flights.join(
                     key, lambda version: self._compute(key, version, before), self._keep, requester
                 )

@@ -51,13 +51,13 @@ class ViewHandler(PublishedHandler):
 
     async def get(self) -> None:
         options = read_options(self.request.query_arguments, self._parameters, self.services.zones)
-        key = ViewKey(self._view, self.organization_id, options)
+        key = ViewKey(self._view, self.organization_id, options, self.principal.account)
         publisher = self.services.publisher
         published = publisher.cached(key)
         if published is None:
             await self.count_computation(DOCUMENT_COST if key.is_document else 1)
             try:
-                published = await publisher.get(key, self.principal.account)
+                published = await publisher.get(key)
             except BacklogFullError:
                 await self.hold_back()
                 raise

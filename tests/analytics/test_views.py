@@ -275,15 +275,15 @@ def test_a_computation_that_nobody_waits_for_any_more_is_not_begun(given: Settin
 
     async def scenario() -> None:
         opened.cache.gate.clear()
-        running = asyncio.create_task(opened.publisher.get(TRENDS, "first"))
+        running = asyncio.create_task(opened.publisher.get(ViewKey("trends", 1, account="first")))
         await opened.entered()
-        gone = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1), "second"))
-        kept = asyncio.create_task(opened.publisher.get(ViewKey("realtime", 1), "second"))
+        gone = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1, account="second")))
+        kept = asyncio.create_task(opened.publisher.get(ViewKey("realtime", 1, account="second")))
         await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
-        late = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1), "third"))
+        late = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1, account="third")))
         await asyncio.sleep(0)
         opened.cache.gate.set()
         await asyncio.gather(running, kept)
