@@ -140,7 +140,7 @@ class Server(Section):
     tls_certificate_file: Path | None = Field(
         None,
         description="PEM file of the server's certificate, followed by its chain; with tls_key_file the port speaks TLS. "
-        "Read again on SIGHUP.",
+        "Looked at every second, and on SIGHUP.",
     )
     tls_key_file: Path | None = Field(None, description="PEM file of the certificate's private key (0600).")
     tls_key_password_file: Path | None = Field(
