@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Mapping
 
 LENGTH = re.compile(rb"\r\nContent-Length: (\d+)", re.IGNORECASE)
@@ -45,6 +46,15 @@ class Response:
     @property
     def body(self) -> bytes:
         return self._data[self._head_bytes : self._total_bytes]
+
+
+def timed(connection: RawConnection, request: bytes, expected: int = 200) -> float:
+    """Milliseconds until the whole response is there; its status is the expected one."""
+    started = time.perf_counter()
+    response = connection.ask(request)
+    waited = (time.perf_counter() - started) * 1000
+    assert response.status == expected, (response.status, response.body)
+    return waited
 
 
 class RawConnection:
