@@ -2,8 +2,9 @@
 
 A caller who asks for a hundred answers waits for them behind everyone else's first. Whoever has used the least computing time
 is next; nobody collects credit while idle. A caller and an organization never have more computations under way than their
-limits, so that a worker is left for the others. A caller whose waiting computations could not be done in time is refused at
-once, judged by how long their computations take on this machine.
+limits, so that a worker is left for the others. An organization that computes without pause rests in between while others
+compute too: cores and the interpreter are shared beyond the queue. A caller whose waiting computations could not be done in
+time is refused at once, judged by how long their computations take on this machine.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ import itertools
 import math
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
+BURST_SECONDS = 1.0  # of computing by one organization without a pause, before it rests
+RESTS_PER_COMPUTATION = 3.0  # a rest beside the computation before it: a quarter of one worker is left to who rests
+LONGEST_REST_SECONDS = 1.0
+ACTIVE_SECONDS = 2.0  # an organization that computed so recently is one that others make room for
 MEAN_WEIGHT = 0.2  # of the newest duration in a running mean
 
 Answer = TypeVar("Answer")
@@ -148,10 +154,12 @@ class Tenant(Taker):
         self.organization_id = organization_id
         self.lanes: dict[Hashable, Lane] = {}
         self.rota: Rota[Lane] = Rota()
+        self.spent_seconds = 0.0  # since it last had nothing to do
+        self.rests = 0
 
     @property
     def wants_turn(self) -> bool:
-        return len(self.rota) > 0 and self.running < self.limit
+        return len(self.rota) > 0 and self.running < self.limit and not self.rests
 
     def take(self) -> tuple[Lane, Turn[Any]] | None:
         """The next computation of a caller below their limit."""
@@ -171,7 +179,7 @@ class FairWorkers:
     """`threads` workers for the computations of many callers. `submit` and `share` may be called from any thread.
 
     `patience_seconds` is how long a caller may have to wait behind their own computations; `most_waiting` bounds their number.
-    `clock` is a steady clock in seconds.
+    `clock` is a steady clock in seconds; `rest(seconds, then)` calls `then` after so long, by default from a timer's thread.
     """
 
     def __init__(
@@ -182,6 +190,7 @@ class FairWorkers:
         patience_seconds: float = math.inf,
         most_waiting: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
+        rest: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
         self._clock = clock
         self._threads = threads
@@ -194,6 +203,8 @@ class FairWorkers:
         self._rota: Rota[Tenant] = Rota()
         self._running = 0
         self._mean_seconds = 0.0
+        self._active: OrderedDict[int, float] = OrderedDict()  # organizations by when they last computed
+        self._rest = rest or start_timer
         self._closed = False
 
     def __len__(self) -> int:
@@ -277,8 +288,33 @@ class FairWorkers:
             self._rota.add(tenant)
             self._executor.submit(self._work, tenant, lane, turn, expected_seconds)
 
+    def _rest_after(self, tenant: Tenant, seconds: float) -> None:
+        """Let an organization that goes on computing rest, where others have computed just now."""
+        now = self._clock()
+        self._active[tenant.organization_id] = now
+        self._active.move_to_end(tenant.organization_id)
+        while next(iter(self._active.values())) < now - ACTIVE_SECONDS:
+            self._active.popitem(last=False)
+        tenant.spent_seconds += seconds
+        if len(self._active) > 1 and tenant.lanes and tenant.spent_seconds > BURST_SECONDS:
+            tenant.rests += 1
+            self._rest(min(seconds * RESTS_PER_COMPUTATION, LONGEST_REST_SECONDS), partial(self._rested, tenant))
+
+    def _rested(self, tenant: Tenant) -> None:
+        with self._lock:
+            tenant.rests -= 1
+            if not self._closed:
+                self._rota.add(tenant)
+                self._forget_if_idle(tenant)
+                self._dispatch()
+
     def _forget_if_idle(self, tenant: Tenant) -> None:
-        if not tenant.lanes and not tenant.running and self._tenants.get(tenant.organization_id) is tenant:
+        if (
+            not tenant.lanes
+            and not tenant.running
+            and not tenant.rests
+            and self._tenants.get(tenant.organization_id) is tenant
+        ):
             del self._tenants[tenant.organization_id]
 
     # -- in a worker -----------------------------------------------------------------------------------------------
@@ -307,9 +343,16 @@ class FairWorkers:
                 return
             tenant.rota.add(lane)
             tenant.forget_if_idle(lane)
+            self._rest_after(tenant, seconds)
             self._rota.add(tenant)
             self._forget_if_idle(tenant)
             self._dispatch()
+
+
+def start_timer(seconds: float, then: Callable[[], None]) -> None:
+    timer = threading.Timer(seconds, then)
+    timer.daemon = True
+    timer.start()
 
 
 def running_mean(mean: float, newest: float) -> float:

@@ -22,8 +22,8 @@ REQUESTS = "requests"
 COMPUTATIONS = "computations"
 DOCUMENT_COST = 20
 MAX_CALLERS = 20_000
-REFUSALS_PER_SECOND = 50  # to one caller
-LONGEST_PAUSE_SECONDS = 1.0
+REFUSALS_PER_SECOND = 20  # to one caller
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,8 @@ def test_shares_are_of_computing_time_and_not_of_turns() -> None:
 
         return compute
 
-    turns = [fair.submit(costing("heavy", 10.0), NOISY) for _ in range(5)]
-    turns += [fair.submit(costing("light", 1.0), NEIGHBOR) for _ in range(30)]
+    turns = [fair.submit(costing("heavy", 0.1), NOISY) for _ in range(5)]
+    turns += [fair.submit(costing("light", 0.01), NEIGHBOR) for _ in range(30)]
     gate.set()
     for turn in turns:
         turn.future.result(PATIENCE_SECONDS)
@@ -130,6 +130,37 @@ def test_shares_are_of_computing_time_and_not_of_turns() -> None:
     seconds_of_lights = order[: order.index("heavy", 2)].count("light")
     assert 9 <= seconds_of_lights <= 12, order
     assert order[:33].count("heavy") <= 4, order
+
+
+def test_who_computes_without_pause_rests_while_others_compute_and_not_when_alone() -> None:
+    clock = SteppedClock()
+    rests: list[tuple[float, Callable[[], None]]] = []
+    fair = FairWorkers(
+        2, "test", Shares(1, 1), clock=clock, rest=lambda seconds, then: rests.append((seconds, then))
+    )  # fmt: skip
+
+    def costing(seconds: float) -> Callable[[], None]:
+        def compute() -> None:
+            clock.now += seconds
+
+        return compute
+
+    for turn in [fair.submit(costing(0.25), NOISY) for _ in range(20)]:
+        turn.future.result(PATIENCE_SECONDS)
+    assert rests == [], "nobody else is there"
+    gate = threading.Event()
+    fair.submit(lambda: gate.wait(PATIENCE_SECONDS), NOISY)
+    fair.submit(costing(0.25), NEIGHBOR).future.result(PATIENCE_SECONDS)  # charged to both, since both were under way
+    noisy = [fair.submit(costing(0.25), NOISY) for _ in range(20)]
+    gate.set()
+    noisy[3].future.result(PATIENCE_SECONDS)  # a burst of a second is free
+    assert [seconds for seconds, _ in rests] == [0.75]
+    fair.submit(costing(0.25), NEIGHBOR).future.result(PATIENCE_SECONDS)
+    assert [turn.claimed for turn in noisy] == [True] * 4 + [False] * 16, "it rests, and its neighbor does not"
+    rests[0][1]()
+    noisy[4].future.result(PATIENCE_SECONDS)
+    assert [turn.claimed for turn in noisy] == [True] * 5 + [False] * 15
+    fair.shutdown()
 
 
 def test_a_shared_computation_starts_in_the_lane_that_comes_up_first_and_runs_once() -> None:

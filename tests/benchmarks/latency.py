@@ -28,7 +28,7 @@ from pathlib import Path
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
 from tests.benchmarks import represented
-from tests.benchmarks.rawhttp import RawConnection, request_bytes
+from tests.benchmarks.rawhttp import RawConnection, request_bytes, wait_until_settled
 from tests.contract.platform_rows import fill, make_key
 from tests.owkai.servers import serving, wait_for
 from tests.postgres import create_database, prepare_template
@@ -162,6 +162,7 @@ def main() -> None:
             plenty = {"SERVER_REQUESTS_PER_SECOND": "1000000", "SERVER_REQUESTS_BURST": "1000000"}
             with serving(folder, SOURCE_DSN=database.dsn, SOURCE_SLOT=slot_name(database), **plenty) as running:
                 wait_for(lambda: running.get("/readyz")[0] == 200, "readiness")
+                wait_until_settled(running.port)
                 ours = Target("ours", running.port, "/api/analytics/trends", {"X-API-Key": key})
                 first = RawConnection(ours.port)
                 body = first.ask(request_bytes(ours.path, ours.headers)).body

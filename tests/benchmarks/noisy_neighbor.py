@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 
 from tests.benchmarks import represented
-from tests.benchmarks.rawhttp import RawConnection, request_bytes, timed
+from tests.benchmarks.rawhttp import RawConnection, request_bytes, timed, wait_until_settled
 from tests.benchmarks.source import filled_source
 from tests.contract.platform_rows import make_key
 from tests.owkai.servers import Server, serving, wait_for
@@ -126,6 +126,7 @@ def main() -> None:
         arriving = [next(keys) for _ in range(1)]  # the keys are written before the server copies
         with serving(folder, SOURCE_DSN=database.dsn, SOURCE_SLOT=slot_name(database)) as server:
             wait_for(lambda: server.get("/readyz")[0] == 200, "readiness")
+            wait_until_settled(server.port)
             measure(server, tenants, iter(arriving * 1000), 2)  # warms up; a key that is known by the end
             quiet = measure(server, tenants, keys, chosen.seconds)
             command = [sys.executable, "-m", "tests.benchmarks.noise", str(server.port), noisy]

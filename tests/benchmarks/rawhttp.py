@@ -57,6 +57,16 @@ def timed(connection: RawConnection, request: bytes, expected: int = 200) -> flo
     return waited
 
 
+def wait_until_settled(port: int, patience_seconds: float = 120.0) -> None:
+    """Until the first round of forecasts is over: it runs once after a start, and is no part of what is measured."""
+    connection, request = RawConnection(port), request_bytes("/metrics", {})
+    deadline = time.monotonic() + patience_seconds
+    while b"\nowkai_forecast_round_seconds " not in connection.ask(request).body:
+        assert time.monotonic() < deadline, "the first round of forecasts did not end"
+        time.sleep(0.2)
+    connection.close()
+
+
 class RawConnection:
     """A keep-alive connection on which one request is open at a time."""
 

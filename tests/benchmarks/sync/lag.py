@@ -17,7 +17,7 @@ import threading
 import time
 
 from tests.benchmarks import represented
-from tests.benchmarks.rawhttp import RawConnection, request_bytes
+from tests.benchmarks.rawhttp import RawConnection, request_bytes, wait_until_settled
 from tests.benchmarks.source import filled_source
 from tests.contract.platform_rows import make_key
 from tests.owkai.servers import serving, wait_for
@@ -71,6 +71,7 @@ def main() -> None:
 
         with serving(folder, SOURCE_DSN=database.dsn, SOURCE_SLOT=slot_name(database), **UNLIMITED) as server:
             wait_for(lambda: server.get("/readyz")[0] == 200, "readiness", COPY_SECONDS)
+            wait_until_settled(server.port)
             page = Page(server.port, key)
             shown = page.high_risk_actions()
             writer = threading.Thread(target=load)
