@@ -14,6 +14,7 @@ import itertools
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -76,7 +77,7 @@ class Turn(Generic[Answer]):
         return self.future.set_running_or_notify_cancel()
 
 
-class Taker:
+class Taker(ABC):
     """Takes turns with others of its kind. `used_seconds` is computing time on the clock that they have in common."""
 
     def __init__(self, limit: int) -> None:
@@ -86,9 +87,9 @@ class Taker:
         self.listed = False
 
     @property
+    @abstractmethod
     def wants_turn(self) -> bool:
         """Whether something waits that may be started; there may turn out to be nothing."""
-        raise NotImplementedError
 
 
 Kind = TypeVar("Kind", bound=Taker)
