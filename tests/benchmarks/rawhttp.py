@@ -1,6 +1,7 @@
 """A lean HTTP/1.1 client on a raw socket, so that a benchmark measures the server and not its own client.
 
-A request costs two system calls and a search for the end of the headers: about 15 µs, where http.client needs 600 µs.
+A request costs two system calls and a search for the end of the headers: 26 µs of processor time beside a bare server on a
+busy machine, where http.client needs 600 µs.
 """
 
 from __future__ import annotations
