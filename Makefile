@@ -47,7 +47,7 @@ types: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	for benchmark in latency start sync.copy sync.apply sync.lag websocket; do $(BIN)/python -m tests.benchmarks.$$benchmark || exit 1; done
+	for benchmark in latency noisy_neighbor start sync.copy sync.apply sync.lag websocket; do $(BIN)/python -m tests.benchmarks.$$benchmark || exit 1; done
 
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml

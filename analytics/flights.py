@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
 from analytics.cache import CacheNotReadyError
+from analytics.fair_workers import BacklogFullError, FairWorkers, Requester, Turn
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")
 
 
+NOBODY = Requester(0)  # where workers are not shared between organizations
+
+
 class Flight(Generic[Answer]):
-    """One computation. `version` is the state of the data when it began; None while it waits for a worker."""
+    """One computation. `version` is the state of the data when it began; None while it waits for a worker.
+
+    `requesters` are those on whose account it waits, `callers` the number of coroutines that wait for it.
+    """
 
     def __init__(self) -> None:
         self.version: int | None = None
+        self.requesters: list[Requester] = []
+        self.callers = 0
+        self.turn: Turn[Answer] | None = None
+        self.future: Future[Answer] | None = None
         self.task: asyncio.Task[Answer]
 
 
@@ -26,10 +37,11 @@ class Flights(Generic[Key, Answer]):
 
     A caller never gets an answer that began before the data it could have seen: a running computation is shared only
     while `version()` has not moved since it began, otherwise the caller joins the one that follows. A caller that is
-    cancelled does not take the others' computation with it; an exception reaches everyone who waits and is not kept.
+    cancelled does not take the others' computation with it; one that nobody waits for any more is not begun. An exception
+    reaches everyone who waits and is not kept.
     """
 
-    def __init__(self, workers: Executor, version: Callable[[], int]) -> None:
+    def __init__(self, workers: Executor | FairWorkers, version: Callable[[], int]) -> None:
         self._workers = workers
         self._version = version
         self._flights: dict[Key, Flight[Answer]] = {}
@@ -37,15 +49,37 @@ class Flights(Generic[Key, Answer]):
     def __len__(self) -> int:
         return len(self._flights)
 
-    async def join(self, key: Key, compute: Callable[[int], Answer], landed: Callable[[Key, Answer], None]) -> Answer:
+    async def join(
+        self,
+        key: Key,
+        compute: Callable[[int], Answer],
+        landed: Callable[[Key, Answer], None],
+        requester: Requester = NOBODY,
+    ) -> Answer:
         """The answer for `key`; `compute(version)` runs in a worker, `landed` on the loop once per computation.
 
-        Raises what `compute` raises, and `CacheNotReadyError` when the workers have been shut down.
+        `requester` is on whose account it waits for a worker, where workers are shared fairly.
+        Raises what `compute` raises, `CacheNotReadyError` when the workers have been shut down, and `BacklogFullError`.
         """
         flight = self._flights.get(key)
         if flight is None or (flight.version is not None and flight.version != self._version()):
-            flight = self._launch(key, flight, compute, landed)
-        return await asyncio.shield(flight.task)
+            flight = self._launch(key, flight, compute, landed, requester)
+        elif requester not in flight.requesters:
+            flight.requesters.append(requester)
+            if flight.turn is not None and isinstance(self._workers, FairWorkers):
+                self._workers.share(flight.turn, requester)
+        flight.callers += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.callers -= 1
+            if not flight.callers:
+                self._abandon(key, flight)
+
+    def _abandon(self, key: Key, flight: Flight[Answer]) -> None:
+        """Nobody waits any more: a computation that has not begun is given up."""
+        if flight.future is not None and flight.future.cancel() and self._flights.get(key) is flight:
+            del self._flights[key]
 
     def _launch(
         self,
@@ -53,8 +87,10 @@ class Flights(Generic[Key, Answer]):
         before: Flight[Answer] | None,
         compute: Callable[[int], Answer],
         landed: Callable[[Key, Answer], None],
+        requester: Requester,
     ) -> Flight[Answer]:
         flight: Flight[Answer] = Flight()
+        flight.requesters.append(requester)
 
         def begin() -> Answer:
             flight.version = self._version()
@@ -64,7 +100,7 @@ class Flights(Generic[Key, Answer]):
             try:
                 if before is not None:
                     await asyncio.wait([before.task])
-                answer = await self._in_worker(begin)
+                answer = await self._in_worker(flight, begin)
                 landed(key, answer)
                 return answer
             finally:
@@ -76,9 +112,11 @@ class Flights(Generic[Key, Answer]):
         self._flights[key] = flight
         return flight
 
-    async def _in_worker(self, begin: Callable[[], Answer]) -> Answer:
+    async def _in_worker(self, flight: Flight[Answer], begin: Callable[[], Answer]) -> Answer:
         try:
-            future = self._workers.submit(begin)
+            future = flight.future = self._submit(flight, begin)
+        except BacklogFullError:
+            raise
         except RuntimeError as error:
             raise CacheNotReadyError("the server is stopping") from error
         try:
@@ -89,6 +127,22 @@ class Flights(Generic[Key, Answer]):
                 # Shut down while it waited for a worker: callers are to hear of that, not to be cancelled.
                 raise CacheNotReadyError("the server is stopping") from error
             raise
+
+    def _submit(self, flight: Flight[Answer], begin: Callable[[], Answer]) -> Future[Answer]:
+        if not isinstance(self._workers, FairWorkers):
+            return self._workers.submit(begin)
+        first, *others = flight.requesters
+        while True:
+            try:
+                flight.turn = self._workers.submit(begin, first)
+                break
+            except BacklogFullError:
+                if not others:
+                    raise
+                first, *others = others  # one caller's backlog is no reason to refuse another
+        for requester in others:
+            self._workers.share(flight.turn, requester)
+        return flight.turn.future
 
 
 def _notice(task: asyncio.Task[Answer]) -> None:

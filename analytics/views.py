@@ -10,9 +10,9 @@ import gzip
 import hashlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.debug import debug
 from analytics.document import Document
 from analytics.executive_report import executive_report
+from analytics.fair_workers import FairWorkers, Requester, Shares, default_shares
 from analytics.flights import Flights
 from analytics.performance import performance
 from analytics.predictive.predictions import predictions
@@ -33,7 +34,7 @@ from analytics.responses import encode
 from analytics.status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.trends import trends
-from config.settings import Settings
+from config.settings import Server, Settings
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ JSON = "application/json; charset=utf-8"
 GZIP_FROM_BYTES = 1024
 GZIP_LEVEL = 5
 GZIP_WORTH = 0.9  # of the plain size at the most
-DOCUMENTS_BOUND = 32  # documents under way or waiting; beyond it callers are asked to come back
+MOST_WAITING_DOCUMENTS = 32  # of one caller; beyond it the caller is asked to come back
+LOOKUP_THREADS = 2
 FORECAST_VIEW = "predictive"  # an outlook is looked for first
 ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
 
@@ -65,11 +67,16 @@ class ViewTimeoutError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ViewKey:
-    """Which answer: a view of one organization, with its options in the order of their names."""
+    """Which answer: a view of one organization, with its options in the order of their names.
+
+    `account` is who asks, within the organization; None: all of it, as its live updates do. It decides whose turn it is to
+    have something computed, not what the answer is.
+    """
 
     name: str
     organization_id: int
     options: tuple[tuple[str, Any], ...] = ()
+    account: Hashable = field(default=None, compare=False)
 
     @property
     def is_document(self) -> bool:
@@ -102,8 +109,10 @@ class Publisher:
     """Answers by key. `cached`, `get` belong to one event loop; sync may commit in another thread meanwhile.
 
     An answer is valid while the cache version and the wall-clock second are those of its computation. Bounded by
-    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute.
-    Documents are made one at a time in a thread of their own: other answers never queue behind them.
+    `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute, shared fairly between
+    organizations and their callers. Documents are made one at a time in a thread of their own: other answers never queue
+    behind them. Look-ups (users, keys, what has changed) have threads of their own too, so that nobody's computations delay
+    a sign-in.
     """
 
     def __init__(
@@ -124,16 +133,18 @@ class Publisher:
         self._entries: OrderedDict[ViewKey, Published] = OrderedDict()
         self._held_bytes = 0
         self._limit_bytes = settings.cache.views_megabytes * 1024 * 1024
-        self._workers = ThreadPoolExecutor(settings.server.workers, thread_name_prefix="views")
+        patience_seconds = settings.server.query_timeout_seconds
+        self._workers = FairWorkers(settings.server.workers, "views", shares(settings.server), patience_seconds)
         self._flights: Flights[ViewKey, Published] = Flights(self._workers, lambda: cache.version)
-        self._press = ThreadPoolExecutor(1, thread_name_prefix="documents")
+        self._press = FairWorkers(1, "documents", default_shares(1), most_waiting=MOST_WAITING_DOCUMENTS)
         self._documents: Flights[ViewKey, Published] = Flights(self._press, lambda: cache.version)
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookups")
         self._closed = False
 
     @property
-    def workers(self) -> Executor:
-        """The threads that compute, for others who must not block the loop either."""
-        return self._workers
+    def lookups(self) -> Executor:
+        """Threads for short questions of others who must not block the loop; answers are never computed there."""
+        return self._lookups
 
     @property
     def held_bytes(self) -> int:
@@ -157,6 +168,7 @@ class Publisher:
         """The valid answer, computed in a worker thread when it is absent; concurrent callers share one computation.
 
         Raises `CacheNotReadyError` before the first copy is done and after `close`, `ViewTimeoutError`,
+        `analytics.fair_workers.BacklogFullError` when too much waits for the key's account already,
         `analytics.telemetry.TelemetryUnavailableError`, and `ValueError` for a view that does not exist.
         """
         found = self.cached(key)
@@ -168,15 +180,16 @@ class Publisher:
             raise CacheNotReadyError("the server is stopping")
         if key.name == FORECAST_VIEW and self._forecasting is not None:
             await self._forecasting.ready(key.organization_id)
-        if key.is_document and len(self._documents) >= DOCUMENTS_BOUND:
-            raise ViewTimeoutError(f"{DOCUMENTS_BOUND} documents are under way; ask again")
         before = self._entries.get(key)
         bound = self._settings.server.query_timeout_seconds
         try:
             # One computation under way and the one that was waiting for it: nobody waits for longer than both.
             async with asyncio.timeout(2 * bound):
                 flights = self._documents if key.is_document else self._flights
-                return await flights.join(key, lambda version: self._compute(key, version, before), self._keep)
+                requester = Requester(key.organization_id, key.account)
+                return await flights.join(
+                    key, lambda version: self._compute(key, version, before), self._keep, requester
+                )
         except TimeoutError as error:
             raise ViewTimeoutError(
                 f"no answer within {2 * bound:g} s: every worker is busy; raise server.workers or "
@@ -186,8 +199,9 @@ class Publisher:
     def close(self) -> None:
         """No further computations; running ones end by themselves. Idempotent."""
         self._closed = True
-        for threads in (self._workers, self._press):
-            threads.shutdown(wait=False, cancel_futures=True)
+        for workers in (self._workers, self._press):
+            workers.shutdown()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def _compute(self, key: ViewKey, version: int, before: Published | None) -> Published:
         """In a worker. `version` was read before the snapshot opened, so that the snapshot holds it or more."""
@@ -238,6 +252,15 @@ class Publisher:
         gone = self._entries.pop(key, None)
         if gone is not None:
             self._held_bytes -= gone.held_bytes
+
+
+def shares(server: Server) -> Shares:
+    """How many computations may be under way at once, as the settings say or as the workers allow."""
+    derived = default_shares(server.workers)
+    return Shares(
+        server.computations_at_once or derived.per_caller,
+        server.organization_computations_at_once or derived.per_organization,
+    )
 
 
 def answer(key: ViewKey, snapshot: Snapshot, question: Question) -> Any:

@@ -140,7 +140,7 @@ class Server(Section):
     tls_certificate_file: Path | None = Field(
         None,
         description="PEM file of the server's certificate, followed by its chain; with tls_key_file the port speaks TLS. "
-        "Read again on SIGHUP.",
+        "Looked at every second, and on SIGHUP.",
     )
     tls_key_file: Path | None = Field(None, description="PEM file of the certificate's private key (0600).")
     tls_key_password_file: Path | None = Field(
@@ -171,7 +171,20 @@ class Server(Section):
         description="Answers computed for one user in the long run, beyond it 429; what is computed already is not "
         "counted, a PDF or CSV counts as 20. 0: no limit.",
     )
-    computations_burst: int = Field(500, ge=1, description="Answers computed for one user at once.")
+    computations_burst: int = Field(500, ge=1, description="Answers computed for one user in one go.")
+    computations_at_once: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Answers under way for one user at the same time; more wait their turn. 0: from the number of workers, "
+        "half of what an organization gets.",
+    )
+    organization_computations_at_once: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Answers under way for one organization at the same time. 0: all workers but one, at least one.",
+    )
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
         10, gt=0, le=3600, description="A connection without a complete request is closed after this."

@@ -2,8 +2,8 @@
 
 Two allowances per caller, each a bucket that `burst` calls fill and `per_second` calls a second drain: one for all requests,
 one for computations (a view that is not published at this moment costs 1, a document to keep more). What is published
-already costs a look-up, so a limited caller still gets it. Callers are told apart by organization and user, so that a
-second key of the same user gives no second allowance.
+already costs a look-up, so a limited caller still gets it. Callers are told apart by organization and user, so that a second
+key of the same user gives no second allowance. Refusals are paced (`Allowances.refusal_pause`).
 
 The state of a bucket is one number: when it will be empty. Belongs to the event loop; not thread-safe. `now` is the time in
 seconds of a steady clock. The table is bounded; the caller who was silent longest is forgotten first.
@@ -22,6 +22,8 @@ REQUESTS = "requests"
 COMPUTATIONS = "computations"
 DOCUMENT_COST = 20
 MAX_CALLERS = 20_000
+REFUSALS_PER_SECOND = 20  # to one caller
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ class Exceeded(Exception):
 
 
 class Caller:
-    """What one caller has used: for each allowance the moment at which its bucket is empty."""
+    """What one caller has used: for each allowance the moment at which its bucket is empty; when the next refusal is due."""
 
-    __slots__ = ("computations_empty_at", "requests_empty_at")
+    __slots__ = ("computations_empty_at", "next_refusal_at", "requests_empty_at")
 
     def __init__(self) -> None:
         self.requests_empty_at = 0.0
         self.computations_empty_at = 0.0
+        self.next_refusal_at = 0.0
 
 
 class Allowances:
@@ -85,6 +88,13 @@ class Allowances:
         if limit.per_second:
             caller = self._caller(who)
             caller.computations_empty_at, _ = taken(limit, caller.computations_empty_at, cost, now)
+
+    def refusal_pause(self, who: Hashable, now: float) -> float:
+        """Seconds to hold a refusal back, so that a caller who does not wait gets `REFUSALS_PER_SECOND` of them."""
+        caller = self._caller(who)
+        due = min(max(caller.next_refusal_at, now), now + LONGEST_PAUSE_SECONDS)
+        caller.next_refusal_at = due + 1 / REFUSALS_PER_SECOND
+        return due - now
 
     def _caller(self, who: Hashable) -> Caller:
         caller = self._callers.get(who)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from config.settings import Server, Settings
+from config.watched_files import SECONDS_BETWEEN_LOOKS, WatchedFiles
 from handlers import page, signin
 from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
@@ -21,7 +23,7 @@ from handlers.requestlog import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
 from handlers.services import Services, make_services
-from handlers.tls import HSTS, CertificateError, load_identity
+from handlers.tls import HSTS, CertificateError, Identity, identity_files, load_identity
 from handlers.websocket import LiveHandler
 
 __all__ = ["ApiServer", "Services", "api_routes", "make_application", "make_services"]
@@ -99,16 +101,21 @@ def make_application(services: Services) -> Application:
 class ApiServer:
     """Serves the services' application. `start` and `drain` belong to one running event loop.
 
-    Raises `CertificateError` in the making, where certificate or key cannot be used.
+    `connections` bounds those held at once where the process can have fewer than `server.max_connections`.
+    Raises `CertificateError` on construction, where certificate or key cannot be used.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, connections: int | None = None) -> None:
         application = make_application(services)
         self._services = services
         self.broadcaster: Broadcaster = application.settings["broadcaster"]
         self._drained = False
         settings = services.settings.server
-        self.identity = load_identity(settings, services.clock())
+        self._tls = settings  # in force, SIGHUP may bring others
+        self._certificate_files = WatchedFiles(lambda: identity_files(self._tls))
+        self._certificate_watch = PeriodicCallback(self._look_at_certificate, SECONDS_BETWEEN_LOOKS * 1000)
+        with self._certificate_files.reading():
+            self.identity = load_identity(settings, services.clock())
         for warning in self.identity.warnings if self.identity else ():
             log.warning("%s", warning)
         headers = {} if self.identity is None else {"Strict-Transport-Security": HSTS}
@@ -121,7 +128,8 @@ class ApiServer:
             idle_connection_timeout=settings.idle_timeout_seconds,
             body_timeout=settings.idle_timeout_seconds,
         )
-        self.http.bound = settings.max_connections
+        self.http.bound = settings.max_connections if connections is None else connections
+        self.http.live = lambda: self.broadcaster.total
         self.http.measures = services.metrics
         self.http.overlong = overlong_answer({**FIXED_HEADERS, **headers})
 
@@ -131,6 +139,8 @@ class ApiServer:
         sockets = bind_sockets(settings.port, settings.host, reuse_port=False)
         self.http.add_sockets(sockets)
         self.broadcaster.start()
+        if self.identity is not None:
+            self._certificate_watch.start()
         port: int = sockets[0].getsockname()[1]
         self._services.origins.bound(port)
         return port
@@ -142,13 +152,37 @@ class ApiServer:
         """
         if self.identity is None:
             return False
-        found = load_identity(settings, self._services.clock())
-        if found is None:
-            raise CertificateError("server.tls_certificate_file: going back to plain HTTP needs a restart")
-        for warning in found.warnings:
+        for warning in self._load_identity(settings).warnings:
             log.warning("%s", warning)
-        self.identity, self.http.ssl_options = found, found.context
         return True
+
+    def _load_identity(self, settings: Server) -> Identity:
+        before, self._tls = self._tls, settings
+        try:
+            with self._certificate_files.reading():
+                found = load_identity(settings, self._services.clock())
+                if found is None:
+                    raise CertificateError("server.tls_certificate_file: going back to plain HTTP needs a restart")
+        except CertificateError:
+            self._tls = before
+            raise
+        self.identity, self.http.ssl_options = found, found.context
+        return found
+
+    def _look_at_certificate(self) -> None:
+        if not self._certificate_files.due:
+            return
+        before = self.identity
+        try:
+            found = self._load_identity(self._tls)
+        except CertificateError as error:
+            if self._certificate_files.is_news(error):
+                log.error("the certificate stays as it is: %s", error)
+            return
+        if before is None or found.fingerprint != before.fingerprint:
+            log.info("new connections get the certificate that is valid until %s", f"{found.not_after:%Y-%m-%d}")
+            for warning in found.warnings:
+                log.warning("%s", warning)
 
     async def drain(self) -> None:
         """Stop in order: not ready, no new connection, open requests end, live clients get 1001. Idempotent.
@@ -160,6 +194,7 @@ class ApiServer:
         self._drained = True
         services = self._services
         services.draining.set()
+        self._certificate_watch.stop()
         self.http.stop()
         self.http.conn_params.no_keep_alive = True  # connections that are open get one more answer each
         loop = asyncio.get_running_loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -12,11 +13,12 @@ from typing import Any, NoReturn
 from tornado.web import HTTPError, RequestHandler
 
 from analytics.cache import CacheNotReadyError
+from analytics.fair_workers import BacklogFullError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers import cors
 from handlers.address import client_address, is_loopback, limiter_bucket, parse_address
-from handlers.allowance import Exceeded
+from handlers.allowance import COMPUTATIONS, Exceeded
 from handlers.credentials import Presented, find_credentials
 from handlers.principal import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
 from handlers.problem import (
@@ -40,12 +42,16 @@ from handlers.trail.writer import stamp
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2
+TOO_MANY_COMPUTATIONS = "Too many answers to compute"
 NOT_RECORDED = "Accesses cannot be recorded at the moment"
 HOST_NOT_LOCAL = (
     "The Host header names another machine. Ask for this address by number or as localhost, add the name to "
     "server.allowed_hosts, or send an administrator's key"
 )
 VARY = "Cookie, Authorization, X-API-Key"
+EXPECTED = (  # what a request may end with that is no fault of ours
+    Refusal, HTTPError, BacklogFullError, CacheNotReadyError, ViewTimeoutError, TelemetryUnavailableError,
+)  # fmt: skip
 FIXED_HEADERS = {
     "Server": "owkai-analytics",
     "X-Content-Type-Options": "nosniff",
@@ -144,7 +150,11 @@ class ApiHandler(RequestHandler):
             if not any(name in self.request.headers for name in ("Cookie", "Authorization", "X-Api-Key")):
                 raise bad_request(HOST_NOT_LOCAL, "host_not_local")
         self.caller = await self._authenticate()
-        self._count_request(self.caller.principal)
+        try:
+            self._count_request(self.caller.principal)
+        except Refusal:
+            await self.hold_back()
+            raise
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
         if access is not Access.ORGANIZATION and not self.caller.principal.admin:
@@ -259,12 +269,17 @@ class ApiHandler(RequestHandler):
             self._headers["RateLimit"] = self.rate_limit
             self._headers["RateLimit-Policy"] = self.services.allowances.policy
 
-    def count_computation(self, cost: int) -> None:
+    async def count_computation(self, cost: int) -> None:
         """Before an answer is computed for the caller; raises `Refusal` 429."""
         try:
             self.services.allowances.computation(self.principal.account, cost, self.started)
         except Exceeded as exceeded:
-            raise self._too_much(exceeded, "Too many answers to compute") from None
+            await self.hold_back()
+            raise self._too_much(exceeded, TOO_MANY_COMPUTATIONS) from None
+
+    async def hold_back(self) -> None:
+        """Wait before a caller is refused for asking too much: one who asks again at once gets few refusals a second."""
+        await asyncio.sleep(self.services.allowances.refusal_pause(self.principal.account, time.perf_counter()))
 
     def _too_much(self, exceeded: Exceeded, what: str) -> Refusal:
         self.rate_limit = f'"{exceeded.name}";r=0;t={exceeded.wait_seconds}'
@@ -287,7 +302,7 @@ class ApiHandler(RequestHandler):
             self._headers["Strict-Transport-Security"] = HSTS
         if self.services.settings.mock_data:
             self._headers["X-OWKAI-Mock-Data"] = "true"
-        if self.rate_limit:
+        if self.rate_limit and self.services.allowances.policy:
             self._headers["RateLimit"] = self.rate_limit
             self._headers["RateLimit-Policy"] = self.services.allowances.policy
         for name, value in self.cors.items():
@@ -322,6 +337,8 @@ class ApiHandler(RequestHandler):
             return error
         if isinstance(error, CacheNotReadyError):
             return self._not_ready()
+        if isinstance(error, BacklogFullError):
+            return self._too_much(Exceeded(COMPUTATIONS, error.wait_seconds), TOO_MANY_COMPUTATIONS)
         if isinstance(error, ViewTimeoutError):
             return Refusal(
                 503,
@@ -358,7 +375,7 @@ class ApiHandler(RequestHandler):
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if isinstance(value, Refusal | HTTPError | CacheNotReadyError | ViewTimeoutError | TelemetryUnavailableError):
+        if isinstance(value, EXPECTED):
             return
         log.error(
             "%s failed; request %s",

@@ -75,7 +75,7 @@ class Changes:
                 )
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(services.publisher.workers, count)
+            return await asyncio.get_running_loop().run_in_executor(services.publisher.lookups, count)
         except CacheNotReadyError:
             return None
         except Exception:

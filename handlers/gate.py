@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -20,6 +21,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 from tornado.web import Application
 
+from handlers.accepting import Acceptor
 from handlers.base import FIXED_HEADERS
 from handlers.measures import Measures
 from handlers.overlong import OverlongGuard
@@ -31,14 +33,23 @@ JSON = "application/json"
 
 
 class BoundedServer(HTTPServer):
-    """Accepts no more than `bound` connections at once; further ones are closed unheard. `measures` hears how many are open."""
+    """Holds no more than `bound` connections at once; additional ones are closed without an answer.
+
+    `live` is the number of those that have become live connections. `measures` is told how many speak HTTP.
+    """
 
     bound = 20_000
     measures: Measures | None = None
     overlong = b""  # the answer to a request whose head is too long
+    live: Callable[[], int] = staticmethod(lambda: 0)
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        for listening in sockets:
+            self._sockets[listening.fileno()] = listening
+            self._handlers[listening.fileno()] = Acceptor(listening, self._handle_connection).stop
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        if len(self._connections) >= self.bound:
+        if len(self._connections) + self.live() >= self.bound:
             stream.close()
             return
         OverlongGuard(stream, self.overlong)

@@ -1,8 +1,9 @@
 """The keys that tokens are verified with, as they are now: exchanged without a restart, the old ones valid for a while.
 
 The files are looked at once a second and read again when they have changed, and on SIGHUP. A new file that cannot be used
-changes nothing: the keys in force stay, and the log says why. After an exchange the keys that were in force before verify
-for `auth.jwt_overlap_seconds` more, so that sessions live on; 0 ends them at once. A restart knows the new keys alone.
+changes nothing: the keys in force stay, the log tells why, and reading is tried again. After an exchange the keys that were
+in force before verify for `auth.jwt_overlap_seconds` more, so that sessions live on; 0 ends them at once. A restart knows only
+the new keys.
 
 Belongs to the event loop; not thread-safe.
 """
@@ -10,7 +11,6 @@ Belongs to the event loop; not thread-safe.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +18,12 @@ from pydantic import SecretStr
 
 from config.secrets import read_secret, weakness
 from config.settings import MINIMUM_SECRET_BYTES, Auth
+from config.watched_files import WatchedFiles
 from handlers.tokenkeys import KeyFileError, VerificationKey, read_public_keys
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 1.0
-
 Keys = tuple[VerificationKey, ...]
-Stamp = tuple[int, int, int]
 
 
 class KeyRing:
@@ -33,11 +31,11 @@ class KeyRing:
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
-        self.current: Keys = verification_keys(auth) if auth.jwt_enabled else ()
+        self._watched = WatchedFiles(self._files)
+        with self._watched.reading():
+            self.current: Keys = verification_keys(auth) if auth.jwt_enabled else ()
         self._retired: list[tuple[Keys, float]] = []
         self._exchanges = 0
-        self._stamp = self._look_at_file()
-        self._next_look = 0.0
 
     def sets(self, now: float) -> Iterator[Keys]:
         """The sets of keys that count at `now` (seconds since 1970), the current one first."""
@@ -59,9 +57,13 @@ class KeyRing:
         """Take the keys of these settings; whether they are others than before. Raises `KeyFileError`, changing nothing."""
         if not auth.jwt_enabled:
             return False
-        stamp = self._stamp_of(auth)
-        keys = verification_keys(with_secret_of_file(auth))
-        self._auth, self._stamp = auth, stamp
+        before, self._auth = self._auth, auth
+        try:
+            with self._watched.reading():
+                keys = verification_keys(with_secret_of_file(auth))
+        except KeyFileError:
+            self._auth = before
+            raise
         return self._exchange(keys, now)
 
     def _exchange(self, keys: Keys, now: float) -> bool:
@@ -79,29 +81,17 @@ class KeyRing:
         return True
 
     def _look(self, now: float) -> None:
-        moment = time.monotonic()
-        if moment < self._next_look:
-            return
-        self._next_look = moment + SECONDS_BETWEEN_LOOKS
-        stamp = self._look_at_file()
-        if stamp == self._stamp:
+        if not self._auth.jwt_enabled or not self._files() or not self._watched.due:
             return
         try:
             self.reload(self._auth, now)
         except KeyFileError as error:
-            self._stamp = stamp
-            log.error("the keys for tokens stay as they are: %s", error)
+            if self._watched.is_news(error):
+                log.error("the keys for tokens stay as they are: %s", error)
 
-    def _look_at_file(self) -> Stamp | None:
-        return self._stamp_of(self._auth)
-
-    def _stamp_of(self, auth: Auth) -> Stamp | None:
-        path = key_file(auth)
-        try:
-            found = None if path is None else path.stat()
-        except OSError:
-            return None
-        return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
+    def _files(self) -> tuple[Path, ...]:
+        path = key_file(self._auth)
+        return () if path is None else (path,)
 
 
 def key_file(auth: Auth) -> Path | None:

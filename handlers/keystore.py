@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
@@ -24,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from analytics.status import utc_now
+from config.watched_files import WatchedFiles
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-SECONDS_BETWEEN_LOOKS = 1.0
 ROLE = re.compile(r"[a-z][a-z_]{0,31}")
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -59,8 +58,7 @@ class KeyStore:
         self._clock = clock
         self._by_hash: dict[str, LocalKey] = {}
         self._by_id: dict[str, LocalKey] = {}
-        self._seen: tuple[int, int, int] | None = None
-        self._next_look = 0.0
+        self._watched = WatchedFiles(lambda: (self.path,), follow_links=False)
 
     def create(self, organization_id: int, role: str, email: str, days: int | None = None) -> tuple[str, LocalKey]:
         """Make a key; its text is returned once and kept nowhere. Raises ValueError for values no key can have."""
@@ -115,34 +113,26 @@ class KeyStore:
 
     def load(self) -> None:
         """Read the file now; raises `KeyStoreError`. For start-up, where a broken file must end the process."""
-        self._seen = self._stamp()
-        self._index(self._read())
+        with self._watched.reading():
+            self._index(self._read())
+
+    def look_at_once(self) -> None:
+        """Look at the file with the next question, however short ago the last look was."""
+        self._watched.look_at_once()
 
     def _look(self) -> None:
-        moment = time.monotonic()
-        if moment < self._next_look:
+        if not self._watched.due:
             return
-        self._next_look = moment + SECONDS_BETWEEN_LOOKS
-        stamp = self._stamp()
-        if stamp == self._seen:
-            return
-        self._seen = stamp
         try:
-            self._index(self._read())
+            self.load()
         except KeyStoreError as error:
-            log.error("no local key is accepted until this is mended: %s", error)
+            if self._watched.is_news(error):
+                log.error("no local key is accepted until this is mended: %s", error)
             self._index([])
 
     def _index(self, keys: Sequence[LocalKey]) -> None:
         self._by_hash = {key.key_hash: key for key in keys}
         self._by_id = {key.id: key for key in keys}
-
-    def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            found = self.path.lstat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _read(self) -> Sequence[LocalKey]:
         try:
@@ -186,7 +176,7 @@ class KeyStore:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(self.path)
-        self._next_look = 0.0
+        self.look_at_once()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

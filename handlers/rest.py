@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from analytics.fair_workers import BacklogFullError
 from analytics.views import Published, ViewKey
 from handlers.allowance import DOCUMENT_COST
 from handlers.base import ApiHandler
@@ -50,12 +51,16 @@ class ViewHandler(PublishedHandler):
 
     async def get(self) -> None:
         options = read_options(self.request.query_arguments, self._parameters, self.services.zones)
-        key = ViewKey(self._view, self.organization_id, options)
+        key = ViewKey(self._view, self.organization_id, options, self.principal.account)
         publisher = self.services.publisher
         published = publisher.cached(key)
         if published is None:
-            self.count_computation(DOCUMENT_COST if key.is_document else 1)
-            published = await publisher.get(key)
+            await self.count_computation(DOCUMENT_COST if key.is_document else 1)
+            try:
+                published = await publisher.get(key)
+            except BacklogFullError:
+                await self.hold_back()
+                raise
         self.write_published(published)
 
     async def head(self) -> None:

@@ -15,18 +15,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.watched_files import WatchedFiles
+
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 1.0
 MAX_BYTES = 64 << 20
 TOKEN = re.compile(r"[0-9a-f]{16}")
 USER = re.compile(r"[1-9]\d{0,9}")
-
-Stamp = tuple[int, int, int]
 
 
 class RevokedFileError(ValueError):
@@ -51,32 +49,28 @@ class Revocations:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._found = Revoked()
-        self._stamp: Stamp | None = None
-        self._next_look = 0.0
+        self._watched = WatchedFiles(lambda: () if path is None else (path,))
 
     def load(self) -> int:
         """Read the file now; the number of entries. Raises, changing nothing, where it cannot be used."""
         if self._path is None:
             return 0
-        stamp = stamp_of(self._path)
-        self._found = read_revoked(self._path)
-        self._stamp = stamp
-        return len(self._found)
+        with self._watched.reading():
+            found = read_revoked(self._path)
+        if found != self._found:
+            self._found = found
+            log.info("the revocation list has %d entries", len(found))
+        return len(found)
 
     @property
     def now(self) -> Revoked:
         """The list as it is; read again when the file has changed."""
-        moment = time.monotonic()
-        if self._path is None or moment < self._next_look:
-            return self._found
-        self._next_look = moment + SECONDS_BETWEEN_LOOKS
-        stamp = stamp_of(self._path)
-        if stamp != self._stamp:
+        if self._path is not None and self._watched.due:
             try:
-                log.info("the revocation list has %d entries", self.load())
+                self.load()
             except RevokedFileError as error:
-                self._stamp = stamp
-                log.error("the revocation list stays as it is: %s", error)
+                if self._watched.is_news(error):
+                    log.error("the revocation list stays as it is: %s", error)
         return self._found
 
 
@@ -113,11 +107,3 @@ def read_revoked(path: Path) -> Revoked:
                 f"auth.revoked_file: {path}:{number} is no entry; write jti ID, token CREDENTIAL-ID, key PREFIX or user NUMBER"
             )
     return Revoked(frozenset(tokens), frozenset(keys), frozenset(users))
-
-
-def stamp_of(path: Path) -> Stamp | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -89,7 +89,7 @@ def make_services(
     ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
     forecasting = Forecasting(cache, settings, clock, ledger)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
-    directory = Directory(cache, publisher.workers)
+    directory = Directory(cache, publisher.lookups)
     sessions: Sessions[Proof] = Sessions(
         timedelta(seconds=settings.auth.session_idle_seconds),
         timedelta(seconds=settings.auth.session_max_seconds),

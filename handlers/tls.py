@@ -1,4 +1,4 @@
-"""TLS of our own port: certificate and key from files, TLS 1.2 and 1.3 with ephemeral keys alone, exchanged on SIGHUP.
+"""TLS of our own port: certificate and key from files, TLS 1.2 and 1.3 with ephemeral keys alone, exchanged when the files change.
 
 And when the port speaks plain HTTP: whether a request came by a way that nobody can listen to (`arrived_safely`).
 """
@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from config.secrets import exposure, read_secret
 from config.settings import Server
@@ -37,6 +38,7 @@ class Identity:
 
     context: ssl.SSLContext
     not_after: datetime
+    fingerprint: bytes  # SHA-256 of the server's certificate
     warnings: tuple[str, ...] = ()
 
 
@@ -68,7 +70,15 @@ def load_identity(server: Server, now: datetime) -> Identity | None:
         raise CertificateError(
             f"server.tls_certificate_file: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it"
         )
-    return Identity(context, leaf.not_valid_after_utc, tuple(_warnings(certificate, chain, now)))
+    return Identity(
+        context, leaf.not_valid_after_utc, leaf.fingerprint(SHA256()), tuple(_warnings(certificate, chain, now))
+    )
+
+
+def identity_files(server: Server) -> tuple[Path, ...]:
+    """What `load_identity` reads."""
+    files = (server.tls_certificate_file, server.tls_key_file, server.tls_key_password_file)
+    return tuple(file for file in files if file is not None)
 
 
 def _read_chain(path: Path) -> list[x509.Certificate]:

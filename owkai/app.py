@@ -26,7 +26,7 @@ from handlers.trail.place import AuditFileError
 from owkai import auditing, logs, verification
 from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
-from owkai.lifecycle import Lifecycle, Stage, harden, raise_descriptor_limit
+from owkai.lifecycle import Lifecycle, Stage, affordable_connections, harden, raise_descriptor_limit
 from owkai.progress import show_copies
 from owkai.reloading import Reloading
 from owkai.supervisor import supervisor
@@ -86,7 +86,7 @@ async def _serve(
     except (KeyFileError, KeyStoreError, RevokedFileError, AuditFileError) as error:
         return _refuse(Exit.SETTINGS, str(error))
     try:
-        server = ApiServer(services)
+        server = ApiServer(services, affordable_connections(settings.server.max_connections))
     except CertificateError as error:
         services.close()
         return _refuse(Exit.SETTINGS, str(error))

@@ -103,9 +103,18 @@ def raise_descriptor_limit(connections: int) -> str | None:
     if soft != resource.RLIM_INFINITY and soft < reachable:
         resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
         soft = reachable
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    affordable = affordable_connections(connections)
+    if affordable >= connections:
         return None
     return (
-        f"the limit of open files ({soft}) allows about {max(0, soft - SPARE_DESCRIPTORS)} connections, "
+        f"the limit of open files ({soft}) allows {affordable} connections, additional ones are closed; "
         f"server.max_connections is {connections}; raise LimitNOFILE or `ulimit -n`"
     )
+
+
+def affordable_connections(connections: int) -> int:
+    """As many of these as the limit of open files allows beside what else the process has open; at least 1."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    return max(1, min(connections, max(soft - SPARE_DESCRIPTORS, soft // 4)))

@@ -270,6 +270,32 @@ def test_a_caller_waits_for_a_worker_no_longer_than_stated(given: Settings) -> N
         opened.close()
 
 
+def test_a_computation_that_nobody_waits_for_any_more_is_not_begun(given: Settings) -> None:
+    opened = Setting(settings(given.cache.directory, server={"workers": 1}), [action(1)])
+
+    async def scenario() -> None:
+        opened.cache.gate.clear()
+        running = asyncio.create_task(opened.publisher.get(ViewKey("trends", 1, account="first")))
+        await opened.entered()
+        gone = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1, account="second")))
+        kept = asyncio.create_task(opened.publisher.get(ViewKey("realtime", 1, account="second")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        late = asyncio.create_task(opened.publisher.get(ViewKey("debug", 1, account="third")))
+        await asyncio.sleep(0)
+        opened.cache.gate.set()
+        await asyncio.gather(running, kept)
+        assert b"agent-1" in (await late).body
+        assert opened.cache.reads == 3
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        opened.close()
+
+
 def test_before_the_first_copy_and_after_close_it_says_not_ready(given: Settings) -> None:
     cache = Cache(given.cache)
     publisher = Publisher(cache, fresh_board(), given, Clock())

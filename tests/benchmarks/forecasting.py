@@ -1,5 +1,7 @@
 """Latency of an answer while outlooks are being made beside the same server at rest: `python -m tests.benchmarks.forecasting`.
 
+Represents a user of an organization with many agents who looks at the dashboard while forecasts are made in the background.
+
 One organization with `--agents` agents over ten weeks. Requests run in blocks, in turn at rest and while a change of the past
 has just set off a new outlook. Prints what an outlook takes, and median, 99th percentile and maximum of both.
 """
@@ -7,7 +9,6 @@ has just set off a new outlook. Prints what an outlook takes, and median, 99th p
 from __future__ import annotations
 
 import argparse
-import http.client
 import re
 import statistics
 import tempfile
@@ -17,7 +18,8 @@ from pathlib import Path
 
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
-from tests.benchmarks.latency import timed
+from tests.benchmarks import represented
+from tests.benchmarks.rawhttp import RawConnection, request_bytes, timed
 from tests.contract.platform_rows import make_key
 from tests.owkai.servers import Server, serving, wait_for
 from tests.postgres import Database, create_database, prepare_template
@@ -47,10 +49,11 @@ def made(server: Server) -> tuple[int, float]:
     return int(number), seconds
 
 
-def block(connection: http.client.HTTPConnection, headers: dict[str, str], seconds: float) -> list[float]:
+def block(connection: RawConnection, headers: dict[str, str], seconds: float) -> list[float]:
+    request = request_bytes("/api/analytics/realtime/metrics", headers)
     times, until = [], time.perf_counter() + seconds
     while time.perf_counter() < until:
-        times.append(timed(connection, "/api/analytics/realtime/metrics", headers))
+        times.append(timed(connection, request) * 1000)
         time.sleep(0.001)
     return times
 
@@ -61,6 +64,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=300_000)
     options.add_argument("--rounds", type=int, default=5)
     given = options.parse_args()
+    represented.state(__doc__)
     folder = Path(tempfile.mkdtemp(prefix="owkai-forecasting-"))
     with EmbeddedPostgres.start(folder / "postgres") as postgres:
         prepare_template(postgres, platform_sql())
@@ -76,7 +80,7 @@ def main() -> None:
 
 
 def measure(server: Server, database: Database, headers: dict[str, str], rounds: int) -> None:
-    asking = http.client.HTTPConnection("127.0.0.1", server.port)
+    asking = RawConnection(server.port)
     times: dict[str, list[float]] = {"at rest": [], "while making": []}
     outlooks = []
     for _ in range(rounds):
@@ -84,7 +88,7 @@ def measure(server: Server, database: Database, headers: dict[str, str], rounds:
         before, _seconds = made(server)
         database.execute(CHANGE)
         time.sleep(0.3)
-        timed(asking, "/api/analytics/predictive/trends", headers)  # sees that the past has changed
+        timed(asking, request_bytes("/api/analytics/predictive/trends", headers))  # sees that the past has changed
         while made(server)[0] == before:
             times["while making"] += block(asking, headers, 0.2)
         outlooks.append(made(server)[1])

@@ -1,5 +1,7 @@
 """Start and size of the one file beside the environment's: `python -m tests.benchmarks.packed dist/owkai-…-linux-x86_64`.
 
+Represents the restart of a service that was installed as one file, beside one from its own environment, on a small cache.
+
 For each program, side by side in every round: seconds from the command to the first 200 of /healthz and of a data route,
 with a kept cache of 60,000 actions, and the resident memory of the server ten seconds later. Of the one file also the first start, which
 unpacks, and one whose unpacked files are not in memory. Processor seconds up to the first 200 stand beside the others, because they hold on
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
 from tests.owkai.servers import FROM_THE_ENVIRONMENT, serving, wait_for
 from tests.postgres import Database
@@ -80,6 +83,7 @@ def main() -> None:
     options.add_argument("--also", type=Path, action="append", default=[])
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()
+    represented.state(__doc__)
     packed = {str(path.name): (str(path.absolute()),) for path in [given.binary, *given.also]}
     programs: dict[str, Sequence[str]] = {"environment": FROM_THE_ENVIRONMENT, **packed}
     with filled_source(ROWS) as (database, folder):

@@ -1,5 +1,7 @@
 """What a server of so many actions takes: `python -m tests.benchmarks.sizing [--rows 100000 --rows 1000000]`.
 
+Represents planning a machine: three organizations with actions of short texts over twenty days, defaults, one caller.
+
 For each size: seconds of the first copy, bytes of the cache directory after a stop, the most memory the first start ever held, and
 the memory of a second start ten seconds after its data are served and every view was asked once.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
 from tests.contract.platform_rows import make_key
 from tests.owkai.servers import FROM_THE_ENVIRONMENT, Server, serving, wait_for
@@ -42,6 +45,7 @@ def main() -> None:
     options.add_argument("--rows", type=int, action="append")
     options.add_argument("--binary", type=Path)
     given = options.parse_args()
+    represented.state(__doc__)
     program = (str(given.binary.absolute()),) if given.binary else FROM_THE_ENVIRONMENT
     print("actions    copy s  cache MB  most memory MB  later memory MB")
     for rows in given.rows or [100_000, 1_000_000]:

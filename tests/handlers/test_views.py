@@ -157,12 +157,12 @@ async def test_a_local_key_ends_when_it_expires_or_is_revoked(serve: Serve, own_
     served = serve(cache=own_cache)
     keys = served.services.keys
     text, key = KeyStore(keys.path, lambda: NOW).create(1, "admin", "new@one.example", 1)
-    keys._next_look = 0.0
+    keys.look_at_once()
     assert (await served.get("/executive/dashboard", key=text)).status == 200
     served.clock.now += timedelta(days=1)
     assert (await served.get("/trends", key=text)).status == 401
     served.clock.now = NOW
     assert (await served.get("/trends", ("Authorization", f"Bearer {text}"))).status == 200
     KeyStore(keys.path, lambda: NOW).revoke(key.prefix)
-    keys._next_look = 0.0
+    keys.look_at_once()
     assert (await served.get("/trends", key=text)).status == 401

@@ -10,7 +10,7 @@ import pytest
 
 from owkai.app import explain_bind
 from owkai.exits import Exit
-from owkai.lifecycle import SPARE_DESCRIPTORS, Lifecycle, raise_descriptor_limit
+from owkai.lifecycle import SPARE_DESCRIPTORS, Lifecycle, affordable_connections, raise_descriptor_limit
 
 
 @pytest.fixture
@@ -41,8 +41,16 @@ def test_cfg_07_a_limit_that_caps_connections_is_a_warning_with_the_number() -> 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     warning = raise_descriptor_limit(hard + 1)
     assert warning is not None
-    assert f"allows about {hard - SPARE_DESCRIPTORS} connections" in warning
+    assert f"allows {hard - SPARE_DESCRIPTORS} connections" in warning
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+@pytest.mark.usefixtures("_limits")
+@pytest.mark.parametrize(("limit", "connections"), [(1200, 1000), (256, 156), (120, 30), (64, 16)])
+def test_dos_the_limit_of_open_files_bounds_the_connections(limit: int, connections: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    assert affordable_connections(1000) == connections
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytics import views
+from analytics.cache import Snapshot
+from analytics.question import Question
 from config.settings import Server
 from handlers.allowance import DOCUMENT_COST, Allowances, Exceeded
 from tests.handlers.fixtures import Serve
-from tests.handlers.serving import Served, still_alive
-from tests.handlers.world import ADMIN_1, USER_1, USER_2
+from tests.handlers.serving import Served, still_alive, until
+from tests.handlers.world import ADMIN_1, ADMIN_2, DEMOTED, SHARED_1, SHARED_2, USER_1, USER_2
 
 SLOW = {"requests_per_second": 0.01, "requests_burst": 5}
 REPORT = "/executive/dashboard?format="
@@ -140,3 +145,97 @@ def test_rl_06_no_window_ever_gets_more_than_burst_and_rate(
             paid = [cost for at, cost in served if begin <= at <= moment]
             # The last one may be dearer than the whole bucket; it is then served from an empty one.
             assert sum(paid[:-1]) + min(paid[-1], burst) <= burst + rate * (moment - begin) + max(paid) + 1e-6
+
+
+class SlowOrganization:
+    """Computations of organization 1 wait until they are let go on; those of others run as ever."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.under_way = 0
+        self._compute = views.answer
+        self._gate = threading.Event()
+        monkeypatch.setattr(views, "answer", self._answer)
+
+    def _answer(self, key: views.ViewKey, snapshot: Snapshot, question: Question) -> Any:
+        if key.organization_id == 1:
+            self.under_way += 1
+            assert self._gate.wait(30)
+        return self._compute(key, snapshot, question)
+
+    def let_go(self) -> None:
+        self._gate.set()
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_dos_a_noisy_neighbor_delays_neither_other_organizations_nor_authentication(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(server={"query_timeout_seconds": 30, "workers": 2})
+    slow = SlowOrganization(monkeypatch)
+    noise = [asyncio.create_task(served.get(f"/trends?days={days}", key=USER_1.key)) for days in range(200, 230)]
+    await until(lambda: slow.under_way > 0)
+    for days in (1, 2, 3):
+        assert (await served.get(f"/trends?days={days}", key=USER_2.key)).status == 200
+    for person in (ADMIN_2, SHARED_1, SHARED_2, DEMOTED):
+        refused = await served.get("/trends?days=0", key=person.key)
+        assert refused.status == 400, "a key that was not known before is looked up and let in, its parameters refused"
+    assert slow.under_way == 1, "one of thirty computations of this caller is under way"
+    slow.let_go()
+    assert {answer.status for answer in await asyncio.gather(*noise)} == {200}
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_dos_a_colleague_comes_before_the_rest_of_a_noisy_callers_requests(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(server={"query_timeout_seconds": 30, "workers": 2})
+    slow = SlowOrganization(monkeypatch)
+    done: list[str] = []
+
+    async def ask(key: str, days: int) -> int:
+        status = (await served.get(f"/trends?days={days}", key=key)).status
+        done.append(key)
+        return status
+
+    noise = [asyncio.create_task(ask(USER_1.key, days)) for days in range(200, 230)]
+    await until(lambda: slow.under_way > 0)
+    colleague = asyncio.create_task(ask(ADMIN_1.key, 365))
+    await until(lambda: served.services.metrics.open_requests == 31)
+    slow.let_go()
+    assert await colleague == 200
+    assert await asyncio.gather(*noise) == [200] * 30
+    assert done.index(ADMIN_1.key) < 15
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_rl_06_a_backlog_that_cannot_be_computed_in_time_is_refused_at_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(server={"query_timeout_seconds": 0.2, "workers": 1})
+    slow = SlowOrganization(monkeypatch)
+    first = asyncio.create_task(served.get("/trends?days=100", key=USER_1.key))
+    await until(lambda: slow.under_way > 0)
+    await asyncio.sleep(0.25)  # so long does one computation take now, longer than what a caller may have waiting
+    slow.let_go()
+    await first
+    monkeypatch.undo()
+    again = SlowOrganization(monkeypatch)
+    noise = [asyncio.create_task(served.get(f"/trends?days={days}", key=USER_1.key)) for days in range(200, 230)]
+    answers = await asyncio.gather(*noise)
+    again.let_go()
+    refused = [answer for answer in answers if answer.status == 429]
+    assert len(refused) >= 20
+    for answer in refused:
+        assert answer.detail.startswith("Too many answers to compute")
+        assert int(answer.header("Retry-After") or 0) >= 1
+    assert (await served.get("/trends", key=USER_2.key)).status == 200
+
+
+def test_rl_06_refusals_are_paced_for_each_caller_and_never_for_long() -> None:
+    allowances = Allowances(Server())
+    pauses = [allowances.refusal_pause("who", 100.0) for _ in range(200)]
+    assert pauses[0] == 0
+    assert pauses[:100] == pytest.approx([number / 20 for number in range(100)])
+    assert set(pauses[105:]) == {5.0}
+    assert allowances.refusal_pause("somebody else", 100.0) == 0
+    assert allowances.refusal_pause("who", 200.0) == 0

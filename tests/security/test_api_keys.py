@@ -257,7 +257,7 @@ async def test_key_12_a_damaged_or_open_store_is_refused_as_a_whole(
         path.write_text(content)
         with pytest.raises(KeyStoreError, match=r"keys\.json is damaged"):
             KeyStore(path).load()
-    served.services.keys._next_look = 0.0
+    served.services.keys.look_at_once()
     assert await status(served, served.local.user_1) == 401
     assert "no local key is accepted until this is mended" in caplog.text
     path.write_text(good)
@@ -265,7 +265,7 @@ async def test_key_12_a_damaged_or_open_store_is_refused_as_a_whole(
     with pytest.raises(KeyStoreError, match="chmod 600"):
         KeyStore(path).load()
     path.chmod(0o600)
-    served.services.keys._next_look = 0.0
+    served.services.keys.look_at_once()
     assert await status(served, served.local.user_1) == 200
 
 

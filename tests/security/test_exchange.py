@@ -15,14 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.asyncio.client import connect as live
 from websockets.exceptions import ConnectionClosed
 
+from analytics.cache import Cache
 from config.settings import Auth
 from handlers.keyring import KeyRing
 from handlers.revocations import Revocations, RevokedFileError, read_revoked, token_identifier
 from handlers.tokenkeys import KeyFileError
 from tests.contract.platform_rows import fill, make_key
 from tests.handlers.fixtures import Serve
-from tests.handlers.serving import API, Served
-from tests.handlers.world import ADMIN_1, SECRET, SHARED_1, USER_1, USER_2, sign
+from tests.handlers.serving import API, Served, until
+from tests.handlers.world import ADMIN_1, SECRET, SHARED_1, USER_1, USER_2, LocalKeys, sign
 from tests.owkai.servers import SECRET as SERVED_SECRET
 from tests.owkai.servers import serving, wait_for
 from tests.postgres import Database
@@ -340,3 +341,57 @@ def test_cfg_06_a_broken_settings_file_changes_nothing_and_is_said_once(tmp_path
     assert [(record["outcome"], record["settings"]) for record in reloads] == [
         ("error", "kept"), ("error", "kept"), ("success", "exchanged, in part after a restart"),
     ]  # fmt: skip
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_jwt_28_a_repaired_permission_is_noticed(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = with_file(serve, secret_file(tmp_path, SECRET), jwt_overlap_seconds=0)
+    path = secret_file(tmp_path, NEW_SECRET, 0o644)
+    await until(lambda: _look(served) and "the keys for tokens stay as they are" in caplog.text, seconds=10)
+    assert await status(served, USER_1.token()) == 200
+    path.chmod(0o600)
+    await comes_to(served, sign(USER_1.claims(), NEW_SECRET), 200)
+    assert await status(served, USER_1.token()) == 401, "the old secret is no longer valid"
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_key_02_a_list_that_becomes_readable_is_read(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = listed(tmp_path / "folder")
+    served = serve(auth={"revoked_file": path})
+    path.unlink()
+    path.mkdir()
+    await until(lambda: served.services.revocations.now is not None and "cannot be read" in caplog.text, seconds=10)
+    path.rmdir()
+    listed(path, f"user {USER_1.id}")
+    await comes_to(served, USER_1.token(), 401)
+    await comes_to(served, USER_2.token(), 200)
+
+
+@pytest.mark.gen_test(timeout=30)
+async def test_key_12_a_key_store_whose_permission_is_repaired_is_read(
+    serve: Serve, own_cache: tuple[Cache, LocalKeys], caplog: pytest.LogCaptureFixture
+) -> None:
+    served = serve(cache=own_cache)
+    path = served.services.keys.path
+
+    async def local_key_gives(expected: int) -> None:
+        deadline = time.monotonic() + 10
+        while (await served.get("/trends", key=served.local.user_1)).status != expected:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+    await local_key_gives(200)
+    path.chmod(0o640)
+    await local_key_gives(401)
+    assert caplog.text.count("no local key is accepted") == 1
+    path.chmod(0o600)
+    await local_key_gives(200)
+
+
+def _look(served: Served) -> bool:
+    """Asks for the keys, which looks at their file when it is time to."""
+    return bool(list(served.services.verifier.ring.sets(served.clock().timestamp())))

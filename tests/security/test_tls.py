@@ -278,6 +278,26 @@ def test_tls_03_a_renewed_certificate_serves_new_connections_and_old_live_ones_g
                 assert "metrics_update" in str(live.recv(timeout=10))
 
 
+def test_tls_03_a_renewed_certificate_is_noticed_and_one_whose_permission_is_repaired(
+    authority: Authority, tmp_path: Path
+) -> None:
+    certificate, key = authority.issue(tmp_path / "tls", name="first")
+    with serving(
+        tmp_path, SERVER_TLS_CERTIFICATE_FILE=str(certificate), SERVER_TLS_KEY_FILE=str(key)
+    ) as server:  # fmt: skip
+        assert shown_name(server.port, authority) == "first"
+        authority.issue(tmp_path / "tls", name="second")
+        wait_for(lambda: shown_name(server.port, authority) == "second", "the new certificate, without a signal")
+        key.chmod(0o644)
+        wait_for(lambda: "the certificate stays as it is: server.tls_key_file" in server.messages(), "the refusal")
+        certificate_of_third, key_of_third = authority.issue(tmp_path / "third", name="third")
+        certificate_of_third.replace(certificate)
+        key.write_bytes(key_of_third.read_bytes())
+        assert shown_name(server.port, authority) == "second"
+        key.chmod(0o600)
+        wait_for(lambda: shown_name(server.port, authority) == "third", "the repaired one")
+
+
 # -- cost ------------------------------------------------------------------------------------------------------------
 
 

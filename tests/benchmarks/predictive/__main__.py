@@ -1,5 +1,7 @@
 """Forecast and alarm files for the scorers: `python -m tests.benchmarks.predictive --data DIR --out OUT`.
 
+Represents forecasts and alarms on public series of other origin, judged by scorers that are not ours; no server runs.
+
 DIR holds daily/*.csv (ds,y), cutoffs.json, anomalies/*.csv (ts,value) and anomalies/labels.json; nothing else is read.
 Writes OUT/forecasts.csv, OUT/alarms.csv, OUT/calibration.csv and OUT/calibration.svg (stated confidence against the
 share of days that landed inside, several levels), and prints the table, mean errors beside the simple baselines and
@@ -24,6 +26,7 @@ import numpy.typing as npt
 from analytics.predictive.anomalies import detect_hourly
 from analytics.predictive.classical import Forecaster, Naive, SeasonalNaive, WeekdayMean
 from analytics.predictive.forecast import forecast_series
+from tests.benchmarks import represented
 from tests.benchmarks.predictive.calibration import LEVELS, Calibration
 
 WEEK = 7
@@ -128,6 +131,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to; made if absent")
     asked = parser.parse_args()
     data, out = asked.data, asked.out
+    represented.state(__doc__)
     out.mkdir(parents=True, exist_ok=True)
     plan = json.loads((data / "cutoffs.json").read_text())
     horizon, level = int(plan.get("horizon", 7)), float(plan.get("confidence", 0.8))

@@ -1,5 +1,7 @@
 """Our detector beside general ones: `python -m tests.benchmarks.predictive.detectors --data DIR`.
 
+Represents finding incidents in hourly counts of one series at a time, judged by a scorer that is not ours.
+
 DIR as for tests.benchmarks.predictive, with its score_anomalies.py, which does the scoring. All are causal: an hour is
 judged by a model learnt from the hours before the week it lies in, and by a limit from scores before it. The general
 ones get our own hour-of-week residuals (over 1, 3, 8 and 24 hours) to work on and, as they have no limit of their own
@@ -26,6 +28,7 @@ from sklearn.ensemble import IsolationForest
 
 from analytics.predictive.anomalies import detect_hourly
 from analytics.predictive.incidents import deviations
+from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import read_column
 from tests.benchmarks.predictive.libraries import published
 
@@ -144,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.predictive.detectors", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark's layout")
     data = parser.parse_args().data
+    represented.state(__doc__)
     scoring = scorer(data)
     series = list(all_series(data))
     print(

@@ -1,5 +1,7 @@
 """What fitting costs: `python -m tests.benchmarks.predictive.fit_times`.
 
+Represents what the forecasting threads have to compute for an organization of 1 to 1,000 agents, without a server.
+
 Seconds of `forecast_many` for 1, 100 and 1,000 series of 4 to 1,100 days (log-uniform) that end on one day, for the
 horizons the server asks for, and of `find_anomalies` for 1 to 1,000 agents with eight weeks of hours. Each case runs
 in a process of its own: its peak memory is its own, start and imports included.
@@ -19,6 +21,7 @@ import numpy as np
 
 from analytics.predictive.anomalies import HourlyCounts, find_anomalies
 from analytics.predictive.forecast import forecast_many
+from tests.benchmarks import represented
 
 SERIES = (1, 100, 1000)
 HORIZONS = (2, 8)
@@ -79,6 +82,7 @@ def main() -> None:
         kind, count, horizon = asked.case
         print(json.dumps(measured(kind, int(count), int(horizon))))
         return
+    represented.state(__doc__)
     cases = [("forecast", count, horizon) for count in SERIES for horizon in HORIZONS]
     cases += [("anomalies", count, 0) for count in AGENTS]
     print("| what | seconds | processor seconds | peak MB |\n|---|---|---|---|")

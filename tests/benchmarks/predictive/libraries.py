@@ -1,5 +1,7 @@
 """Ours beside the statistical libraries: `python -m tests.benchmarks.predictive.libraries --data DIR`.
 
+Represents the choice of a forecaster: the same windows for ours and for general libraries; no server runs.
+
 DIR as for tests.benchmarks.predictive. AutoETS, AutoARIMA and AutoTheta are those of statsforecast (extra `bench`),
 with season 7 from 14 days on and none below; AutoARIMA sees at most 400 days and approximates above 150, the usual
 way to bound its cost. A fit that fails counts as naive. All points and bounds are cut at zero. Where statsforecast is
@@ -26,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.predictive.forecast import forecast_series
+from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import BASELINES, WEEK, Window, read_column, windows
 
 Values = npt.NDArray[np.float64]
@@ -203,6 +206,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, metavar="SEED", help="other cutoffs, drawn at random")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     asked = parser.parse_args()
+    represented.state(__doc__)
     plan = json.loads((asked.data / "cutoffs.json").read_text())
     if asked.draw is not None:
         plan = redrawn(plan, asked.data, asked.draw)

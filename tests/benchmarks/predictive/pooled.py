@@ -1,5 +1,7 @@
 """Would boosted trees pooled over an organization help? `python -m tests.benchmarks.predictive.pooled --data DIR`.
 
+Represents an organization whose agents' series share a calendar; the measurement behind a decision, not a part of the product.
+
 A pool is a family of DIR/daily by name, all of one calendar. At cutoffs through its history, both a gradient-boosted
 forecast learnt from all series of the pool up to the cutoff and our forecast of each series alone are held against the
 next seven days; printed is what mixing a share of the former into the latter changes in MASE, with its standard error.
@@ -20,6 +22,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from analytics.predictive.estimator import Estimator
 from analytics.predictive.forecast import forecast_many
 from analytics.predictive.structural import RECENT_DAYS, StructuralAverage
+from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import read_column
 
 Values = npt.NDArray[np.float64]
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the benchmark's layout")
     parser.add_argument("--every", type=int, default=13, help="days between cutoffs")
     asked = parser.parse_args()
+    represented.state(__doc__)
     print(
         "| pool | series | forecasts | "
         + " | ".join(f"{kind} {share}" for kind in ("direct", "correcting") for share in SHARES)

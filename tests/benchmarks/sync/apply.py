@@ -1,5 +1,8 @@
 """Applying changes beside pg_recvlogical to a null sink: `python -m tests.benchmarks.sync.apply [--changes 200000]`.
 
+Represents catching up with a platform that has run for long: a table of a million actions, of which updates and deletes
+touch rows of every age (late reviews, marks as false positive, clean-ups), not only the newest. Inserts are new actions.
+
 For each load the same WAL is read twice from two slots made before it: by pg_recvlogical writing to /dev/null with our publication and
 options, and by our loop until the cache has committed the end. Decoding alone is timed on the same messages in CPU seconds.
 """
@@ -12,12 +15,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from analytics.status import format_lsn
+from analytics.status import Phase, format_lsn
 from sync import wire
 from sync.pgoutput import decode_changes
 from sync.preflight import survey
 from sync.replication import Batch, ChangeStream
 from sync.source import wal_position
+from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
 from tests.postgres import Database
 from tests.sync.running import RunningSync, settings_for, wait_until
@@ -27,11 +31,11 @@ insert into agent_actions (agent_id, action_type, description, risk_level, statu
     tool_name, summary, nist_control, mitre_tactic, recommendation)
 select 'agent-' || i %% 50, 'email_send', 'description ' || i, 'high', 'completed', now(), now(), 1 + i %% 3,
     'email_service', 'Summary of ' || i, 'AC-3', 'TA0002', 'Verify recipient' from generate_series(1, %s) i"""
-NEWEST = "(select id from agent_actions order by id desc limit %s)"
+ANY_AGE = "(select 1 + floor(random() * (select max(id) from agent_actions))::bigint from generate_series(1, %s))"
 LOADS = {
-    "insert-heavy": ((INSERT, 0.9), (f"update agent_actions set status = 'failed' where id in {NEWEST}", 0.1)),
-    "update-heavy": ((INSERT, 0.1), (f"update agent_actions set status = 'approved' where id in {NEWEST}", 0.9)),
-    "delete-heavy": ((INSERT, 0.5), (f"delete from agent_actions where id in {NEWEST.replace(' desc', '')}", 0.5)),
+    "insert-heavy": ((INSERT, 0.9), (f"update agent_actions set status = 'failed' where id in {ANY_AGE}", 0.1)),
+    "update-heavy": ((INSERT, 0.1), (f"update agent_actions set status = 'approved' where id in {ANY_AGE}", 0.9)),
+    "delete-heavy": ((INSERT, 0.5), (f"delete from agent_actions where id in {ANY_AGE}", 0.5)),
 }
 ROWS_PER_TRANSACTION = 500
 
@@ -41,6 +45,12 @@ def write(database: Database, load: str, changes: int) -> None:
     for statement, share in LOADS[load]:
         for _ in range(round(changes * share) // ROWS_PER_TRANSACTION):
             database.execute(statement, [ROWS_PER_TRANSACTION])
+
+
+def copy(database: Database, folder: Path) -> None:
+    sync = RunningSync(settings_for(database, folder))
+    wait_until(lambda: sync.board.current.phase is Phase.STREAMING, "the copy", 900)
+    sync.close()
 
 
 def recvlogical_seconds(database: Database, slot: str, end: str) -> float:
@@ -66,12 +76,13 @@ def our_seconds(database: Database, folder: Path, end: int) -> tuple[float, int]
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--changes", type=int, default=200_000)
-    changes = options.parse_args().changes
+    options.add_argument("--rows", type=int, default=1_000_000, help="actions in the table before")
+    given = options.parse_args()
+    changes = given.changes
+    represented.state(__doc__)
     for load in LOADS:
-        with filled_source(200_000) as (database, folder):
-            sync = RunningSync(settings_for(database, folder))
-            sync.streaming()
-            sync.close()
+        with filled_source(given.rows) as (database, folder):
+            copy(database, folder)
             for slot in ("peer", "decode"):
                 database.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
             write(database, load, changes)

@@ -1,5 +1,8 @@
 """The initial copy beside its limits: `python -m tests.benchmarks.sync.copy [--rows 1000000]`.
 
+Represents the first copy of a platform's actions that nobody writes to meanwhile; Postgres is on the same machine, so that no
+network is in it.
+
 In one run: psql's binary COPY of the mapped columns to /dev/null, our copy into a cache file, and DuckDB's own load of the same rows from
 Parquet. Prints thousand rows a second, the ratio to COPY, and our peak memory.
 """
@@ -16,6 +19,7 @@ import duckdb
 from analytics.cache import Cache
 from analytics.status import StatusBoard, utc_now
 from sync.loop import SyncLoop
+from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source, psql_binary_copy_seconds
 from tests.postgres import Database
 from tests.sync.running import settings_for, wait_until
@@ -51,6 +55,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rows", type=int, default=1_000_000)
     rows = options.parse_args().rows
+    represented.state(__doc__)
     with filled_source(rows) as (database, folder):
         plain = psql_binary_copy_seconds(database)
         ours = our_copy_seconds(database, folder)

@@ -1,5 +1,8 @@
 """One update to many live clients: `python -m tests.benchmarks.websocket [--clients 1000 5000 10000] [--ticks 9]`.
 
+Represents a control room: thousands of open pages of one organization that all get the same update at once, on one machine
+with their clients, over loopback.
+
 Our server, a bare loop over sockets that writes the same bytes (the limit) and the `websockets` library's broadcast(), each a
 process with clients in further processes, ticked in turn in one run, so that the ratios hold when the machine's speed drifts.
 No pings on either side. Prints medians: from the tick to the last client's receipt, processor time per 1,000 clients and
@@ -10,7 +13,6 @@ updates go out.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import statistics
 import subprocess
@@ -20,6 +22,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from tests.benchmarks import represented
+from tests.benchmarks.rawhttp import RawConnection, request_bytes, timed
 
 KINDS = ("ours", "bare", "websockets")
 CLIENTS_PER_PROCESS = 5000
@@ -96,16 +101,13 @@ class Asker(threading.Thread):
 
     def __init__(self, port: int) -> None:
         super().__init__()
-        self.connection = http.client.HTTPConnection("127.0.0.1", port)
+        self.connection = RawConnection(port)
         self.times: list[float] = []
         self.stopped = threading.Event()
 
     def run(self) -> None:
         while not self.stopped.is_set():
-            began = time.perf_counter()
-            self.connection.request("GET", "/healthz")
-            self.connection.getresponse().read()
-            self.times.append((time.perf_counter() - began) * 1000)
+            self.times.append(timed(self.connection, request_bytes("/healthz", {})))
             self.stopped.wait(0.002)
 
     def finish(self) -> list[float]:
@@ -165,6 +167,7 @@ def main() -> None:
     options.add_argument("--clients", type=int, nargs="+", default=[1000, 5000, 10_000])
     options.add_argument("--ticks", type=int, default=9)
     chosen = options.parse_args()
+    represented.state(__doc__)
     for clients in chosen.clients:
         measure(clients, chosen.ticks)
 
