@@ -72,18 +72,28 @@ def serve(
 @config_option
 @set_option
 @click.option(
-    "--sql", "as_sql", is_flag=True, help="Print the SQL that gives the source role its least rights; no check."
+    "--sql",
+    "as_sql",
+    is_flag=True,
+    help="Print the SQL that prepares the source: settings, role, least rights, publication. Checks and changes nothing.",
 )
-def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool) -> None:
+@click.option(
+    "--admin",
+    metavar="DSN",
+    help="With --sql: read the source with this connection string, e.g. before the role exists.",
+)
+def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: str | None) -> None:
     """Check settings, source, privileges and cache directory, and say what is missing.
 
     Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
     """
     if as_sql:
-        from sync.privileges import least_privilege_sql
+        from owkai.sourcesetup import recipe
 
-        click.echo(least_privilege_sql(load(file, assignments).settings))
+        click.echo(recipe(load(file, assignments).settings, admin, lambda line: click.echo(line, err=True)))
         return
+    if admin is not None:
+        fail(Exit.SETTINGS, "--admin belongs to --sql")
     loaded = load(file, assignments, serving=True)
     from owkai.checks import inspect, report
 

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from config.settings import Settings
+from sync.pollable import TRANSACTION_ID, without_transaction_ids
 from sync.schema import Mapping, SourceTable, read_mapping
 from sync.source import (
     COLUMN_LIST_SERVER,
@@ -106,6 +107,8 @@ def survey(settings: Settings) -> Survey:
         if found.mode != "poll":
             _replication(settings, connection, role, found)
             _publication(settings, connection, role, found)
+        if not found.streamable:
+            _transaction_ids(connection, role, found)
         _say_mode(found)
     return found
 
@@ -202,9 +205,9 @@ def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role,
             f"GRANT SELECT ({listed}) ON {table.identifier.as_string(None)} TO {role.quoted}",
         )
         return
-    found.add(
-        "ok", f"table {table.qualified}", f"{len(table.columns)} columns mapped, about {table.rows_estimated} rows"
-    )
+    number = table.rows_estimated
+    rows = "not analyzed yet" if number is None else f"about {number} {'row' if number == 1 else 'rows'}"
+    found.add("ok", f"table {table.qualified}", f"{len(table.columns)} columns mapped, {rows}")
     if table.missing:
         found.add(
             "ok",
@@ -219,6 +222,17 @@ def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role,
             f"table {table.qualified}",
             f"the role {role.name} may write to it, which this server never does",
             f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table.identifier.as_string(None)} FROM {role.quoted}",
+        )
+
+
+def _transaction_ids(connection: psycopg.Connection, role: _Role, found: Survey) -> None:
+    """Polling tells changed rows by their transaction id, which a grant of columns does not cover."""
+    for table in without_transaction_ids(connection, found.mapping):
+        found.add(
+            "error",
+            f"table {table.qualified}",
+            f"the role {role.name} may not read {TRANSACTION_ID}, by which polling finds changed rows",
+            f"GRANT SELECT ({TRANSACTION_ID}) ON {table.identifier.as_string(None)} TO {role.quoted}",
         )
 
 

@@ -50,7 +50,7 @@ class SourceTable:
     partitioned: bool
     replica_identity: str
     key_columns: tuple[str, ...]  # of the replica identity
-    rows_estimated: int
+    rows_estimated: int | None  # None: not analyzed yet
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -176,7 +176,9 @@ def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Ma
 
 
 _TABLE_QUERY = """
-SELECT c.oid, c.relkind, c.relreplident, c.reltuples,
+SELECT c.oid, c.relkind, c.relreplident,
+       CASE WHEN c.reltuples > 0 OR (c.reltuples = 0 AND (c.relpages > 0 OR pg_stat_get_last_analyze_time(c.oid) IS NOT NULL
+            OR pg_stat_get_last_autoanalyze_time(c.oid) IS NOT NULL)) THEN c.reltuples END,
        ARRAY(SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
               WHERE i.indrelid = c.oid
                 AND ((c.relreplident = 'd' AND i.indisprimary) OR (c.relreplident = 'i' AND i.indisreplident)))
@@ -192,7 +194,8 @@ SELECT b.attname, b.attnum, b.declared, b.oid, t.typtype, t.typcategory, format_
 FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
 _PARTITION_ROWS = """
-SELECT coalesce(sum(greatest(c.reltuples, 0)), 0) FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
+SELECT sum(c.reltuples) FILTER (WHERE c.reltuples > 0 OR c.relpages > 0)
+FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
 
 
 def _read_table(
@@ -232,14 +235,7 @@ def _read_table(
         found = _find_column(column, renamed, catalogue)
         if found is None:
             if column.required or column.name in renamed:
-                wanted = renamed.get(column.name, column.name)
-                problems.append(
-                    Problem(
-                        f"table {qualified}",
-                        f"has no column {wanted}, which is required",
-                        f'map it: [source.columns] {table.name} = {{ {column.name} = "its name" }}',
-                    )
-                )
+                problems.append(_absent(table, qualified, column, renamed))
             continue
         source_name, (number, declared, type_oid, typtype, category, type_name) = found
         readable = (
@@ -255,9 +251,11 @@ def _read_table(
             )
             continue
         columns.append(SourceColumn(column, source_name, number, declared, readable, type_name))
-    return SourceTable(
-        table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), max(0, int(estimate))
-    )
+    return SourceTable(table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), _rows(estimate))
+
+
+def _rows(estimate: float | None) -> int | None:
+    return None if estimate is None else max(0, int(estimate))
 
 
 _Found = tuple[int, int, int, str, str, str]  # attnum, declared type, base type, typtype, typcategory, type name
@@ -266,6 +264,25 @@ _Found = tuple[int, int, int, str, str, str]  # attnum, declared type, base type
 def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _Found]) -> tuple[str, _Found] | None:
     names: Iterable[str] = (renamed[column.name],) if column.name in renamed else (column.name, *column.alternatives)
     return next(((name, catalogue[name]) for name in names if name in catalogue), None)
+
+
+def _absent(table: Table, qualified: str, column: Column, renamed: dict[str, str]) -> Problem:
+    """A required column, or one that the settings name, is not there."""
+    mapped = f'[source.columns] {table.name} = {{ {column.name} = "its name" }}'
+    if column.name not in renamed:
+        return Problem(f"table {qualified}", f"has no column {column.name}, which is required", f"map it: {mapped}")
+    setting = f"source.columns.{table.name}.{column.name}"
+    if column.required:
+        return Problem(
+            f"table {qualified}",
+            f"has no column {renamed[column.name]}, which {setting} names",
+            f"correct it: {mapped}",
+        )
+    return Problem(
+        f"table {qualified}",
+        f"has no column {renamed[column.name]}, which {setting} names for the optional column {column.name}",
+        f"correct it: {mapped}, or remove it to leave {column.name} empty",
+    )
 
 
 def _like_text(typtype: str, category: str) -> bool:

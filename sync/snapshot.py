@@ -55,7 +55,7 @@ def copy_tables(
     total = 0
     mapped = wire.Mapped()
     started = clock()
-    estimated = sum(table.rows_estimated for table in mapping.tables)
+    estimated = sum(table.rows_estimated or 0 for table in mapping.tables)
     reporter = _Reporter(board, started, estimated)
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
