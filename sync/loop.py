@@ -27,6 +27,7 @@ from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChange
 from sync.freshness import Freshness
 from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
+from sync.opentransactions import SlotWait
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.preflight import Survey, ensure_publication, publication_mark, survey
 from sync.replication import Batch, ChangeStream, create_slot, find_slot
@@ -161,7 +162,9 @@ class SyncLoop:
         with connect(self._settings) as connection:
             self._drop_slot(connection)
         log.info("creating replication slot %s", self._settings.source.slot)
-        slot = create_slot(self._settings, self._stop.is_set)
+        waiting = SlotWait(self._settings, self._board, self._stop.is_set)
+        slot = create_slot(self._settings, waiting)
+        waiting.over()
         copied_at = self._clock()
         try:
             store = self._cache.build(origin)
