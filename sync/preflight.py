@@ -13,11 +13,13 @@ from psycopg import sql
 
 from config.settings import Settings
 from sync.pollable import TRANSACTION_ID, without_transaction_ids
+from sync.reach import Cause, diagnose
 from sync.schema import Mapping, SourceTable, read_mapping
 from sync.source import (
     COLUMN_LIST_SERVER,
     OLDEST_SERVER,
     RLS_SETTING,
+    SESSION,
     Identity,
     SourceError,
     connect,
@@ -119,15 +121,11 @@ def inspect_source(settings: Settings) -> list[Finding]:
         found = survey(settings)
     except SourceError as error:
         return [Finding("error", "source", str(error), error.remedy)]
+    except psycopg.OperationalError as error:
+        cause = diagnose(error)
+        return [Finding("error", "source", f"cannot be reached: {cause.message}", cause.remedy)]
     except psycopg.Error as error:
-        return [
-            Finding(
-                "error",
-                "source",
-                f"cannot be reached: {server_text(str(error))}",
-                "check source.dsn, the network and pg_hba.conf",
-            )
-        ]
+        return [Finding("error", "source", f"cannot be examined: {server_text(str(error))}", "see the source's log")]
     return found.findings
 
 
@@ -181,6 +179,7 @@ def _server(connection: psycopg.Connection, found: Survey) -> None:
     if version < OLDEST_SERVER:
         found.add("error", "server", f"is version {version // 10000}", "Postgres 12 or newer is needed")
     found.identity = identify(connection)
+    _pooler(connection, found)
     if found.identity.in_recovery and version < 160_000:
         found.prevent_streaming(
             "server",
@@ -188,6 +187,19 @@ def _server(connection: psycopg.Connection, found: Survey) -> None:
             "point source.dsn at the primary",
         )
     found.add("ok", "server", f"Postgres {version // 10000}.{version % 10000}, database {found.identity.database}")
+
+
+def _pooler(connection: psycopg.Connection, found: Survey) -> None:
+    """A pooler that drops what a session is told would change numbers; one that keeps it cannot carry a stream."""
+    zone, path, pid = connection.execute(
+        "SELECT current_setting('TimeZone'), current_setting('search_path'), pg_backend_pid()"
+    ).fetchone() or ("", "", 0)
+    if (zone, path) != (SESSION["TimeZone"], SESSION["search_path"]):
+        found.add(
+            "error", "source", f"{Cause.POOLER.value}: it drops the settings of our sessions", Cause.POOLER.remedy
+        )
+    elif pid != connection.info.backend_pid:
+        found.add("warning", "source", f"{Cause.POOLER.value}: sessions may be shared", Cause.POOLER.remedy)
 
 
 def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role, found: Survey) -> None:
