@@ -21,7 +21,7 @@ from analytics.cache import Cache, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync.apply import Applier
-from sync.continuity import gap, same_database
+from sync.continuity import gap, same_database, stream_shape
 from sync.copystream import Stopped
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
@@ -124,7 +124,7 @@ class SyncLoop:
         with connect(self._settings) as connection:
             ensure_publication(self._settings, connection, found.mapping)
             mark = publication_mark(self._settings, connection, found.mapping)
-        shape = f"{found.mapping.fingerprint}/{mark}/{retention_mark(self._settings)}/{identity.timeline}"
+        shape = stream_shape(found.mapping.fingerprint, mark, retention_mark(self._settings), identity.timeline)
         origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         store = self._continue(found, origin)
         if store is None:
