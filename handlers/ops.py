@@ -75,7 +75,7 @@ def readiness(services: Services) -> dict[str, Any]:
         "mode_reason": status.mode_reason,
         "guarantee": status.guarantee,
         "stale": status.stale(now, services.settings.sync.stale_after_seconds),
-        "needs_attention": status.phase is Phase.PAUSED,
+        "needs_attention": needs_attention(services),
         "lag_bytes": status.lag_bytes,
         "lag_seconds": None if lag is None else round(lag, 3),
         "lsn": format_lsn(status.applied_lsn),
@@ -94,6 +94,13 @@ def readiness(services: Services) -> dict[str, Any]:
         "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
     }
+
+
+def needs_attention(services: Services) -> bool:
+    """Whether a person must look: sync is paused, or data has stopped moving. The log names the cause."""
+    board = services.board
+    still = board.at_standstill(services.clock(), services.settings.sync.stale_after_seconds)
+    return board.current.phase is Phase.PAUSED or still
 
 
 def recording(audit: AuditLog) -> dict[str, Any]:
@@ -130,6 +137,8 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),
         ("owkai_cache_version", "counter", "Committed batches and swaps.", services.cache.version),
+        ("owkai_sync_needs_attention", "gauge", "1 while sync needs a person.", int(needs_attention(services))),
+        ("owkai_sync_still_seconds", "gauge", "Since data last moved.", services.board.still_seconds),
         ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),
         ("owkai_sync_lag_seconds", "gauge", "Since the cache last equalled the source.", lag),
         ("owkai_sync_retained_wal_bytes", "gauge", "WAL the source keeps for us.", status.retained_wal_bytes),

@@ -62,7 +62,7 @@ class Ready:
     mode_reason: str | None
     guarantee: str  # exact or eventual
     stale: bool
-    needs_attention: bool  # sync is paused until somebody acts; the log says why
+    needs_attention: bool  # sync is paused until a person acts, or data has stopped moving; the log names the cause
     lag_bytes: int | None
     lag_seconds: float | None  # since the cache was last known to equal the source
     lsn: str | None
