@@ -108,6 +108,9 @@ class SyncStatus:
     rows_applied: int = 0
     transactions_applied: int = 0
     values_mapped: int = 0  # values Postgres has and DuckDB has not, mapped by rule
+    newest_ahead_seconds: float = (
+        0.0  # by how much the newest row is dated after now, beyond meaning.future_tolerance_seconds
+    )
     copies: int = 0  # full copies since the start
     reconnects: int = 0
 

@@ -145,6 +145,12 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_sync_rows_applied_total", "counter", "Row changes applied.", status.rows_applied),
         ("owkai_sync_transactions_applied_total", "counter", "Transactions applied.", status.transactions_applied),
         ("owkai_sync_values_mapped_total", "counter", "Values mapped by rule.", status.values_mapped),
+        (
+            "owkai_source_rows_ahead_seconds",
+            "gauge",
+            "How far the newest row is dated ahead.",
+            status.newest_ahead_seconds,
+        ),
         ("owkai_sync_copies_total", "counter", "Full copies since the start.", status.copies),
         ("owkai_sync_reconnects_total", "counter", "Connections made again.", status.reconnects),
         ("owkai_verify_runs_total", "counter", "Comparisons of cache and source.", status.verify_runs),

@@ -267,7 +267,7 @@ class SyncLoop:
     def _apply(self, stream: ChangeStream, applier: Applier, store: Store) -> None:
         settings = self._settings.sync
         batch = Batch()
-        housekeeping = Housekeeping(self._settings, self._cache, store, self._clock)
+        housekeeping = Housekeeping(self._settings, self._cache, store, self._clock, self._board)
         committed_at = advanced_at = time.monotonic()
         durable = started = stream.acknowledged
         while not self._stop.is_set():

@@ -204,7 +204,7 @@ class Poller:
 
     def run(self) -> None:
         """Raises `SourceChangedError`, `SourceError`, `psycopg.Error`, `WireError`, `duckdb.Error`, `Stopped`."""
-        housekeeping = Housekeeping(self._settings, self._cache, self._store, self._clock)
+        housekeeping = Housekeeping(self._settings, self._cache, self._store, self._clock, self._board)
         with connect(self._settings, all_organizations=self._all_organizations, statement_timeout=False) as connection:
             connection.execute(CATALOGUE_SETTINGS)
             while not self._stop.is_set():

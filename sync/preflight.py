@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from config.settings import Settings
+from sync.futurerows import rows_ahead
 from sync.pollable import TRANSACTION_ID, without_transaction_ids
 from sync.reach import Cause, diagnose
 from sync.schema import Mapping, SourceTable, read_mapping
@@ -126,7 +127,20 @@ def inspect_source(settings: Settings) -> list[Finding]:
         return [Finding("error", "source", f"cannot be reached: {cause.message}", cause.remedy)]
     except psycopg.Error as error:
         return [Finding("error", "source", f"cannot be examined: {server_text(str(error))}", "see the source's log")]
+    if not found.errors:
+        _future_rows(settings, found)
     return found.findings
+
+
+def _future_rows(settings: Settings, found: Survey) -> None:
+    try:
+        with connect(settings, all_organizations=found.all_organizations) as connection:
+            for table in found.mapping.tables:
+                dated = rows_ahead(connection, table, settings.meaning.future_tolerance_seconds)
+                if dated is not None:
+                    found.add("warning", f"table {table.qualified}", dated.message, dated.remedy(table.table.name))
+    except psycopg.Error as error:
+        found.add("warning", "source", f"its newest rows could not be looked at: {diagnose(error).message}")
 
 
 def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -> list[str]:

@@ -14,6 +14,7 @@ from config.settings import Settings
 from sync import wire
 from sync.pgoutput import Relation, Target
 
+UTC = "UTC"
 READABLE: dict[Kind, frozenset[int]] = {
     Kind.INTEGER: frozenset({wire.INT2, wire.INT4, wire.INT8, wire.NUMERIC}),
     Kind.FLOAT: frozenset({wire.FLOAT4, wire.FLOAT8, wire.NUMERIC, wire.INT2, wire.INT4, wire.INT8}),
@@ -36,6 +37,7 @@ class SourceColumn:
     declared_oid: int  # as the table declares it, perhaps a domain
     type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
     type_name: str
+    zone: str | None = None  # of a time that carries none; None: it does, or holds UTC
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ class SourceTable:
         places = {column.name: place for place, column in enumerate(relation.columns)}
         sources: list[int | None] = []
         types: list[int] = []
+        zones: list[str | None] = []
         for column in self.table.columns:
             found = next((mine for mine in self.columns if mine.column.name == column.name), None)
             if found is None:
                 sources.append(None)
                 types.append(0)
+                zones.append(None)
                 continue
             if found.name not in places:
                 raise ShapeError(self.qualified, found.name, "is no longer part of the stream (dropped or renamed)")
@@ -86,6 +90,7 @@ class SourceTable:
                 raise ShapeError(self.qualified, found.name, f"no longer has the type {found.type_name}")
             sources.append(places[found.name])
             types.append(found.type_oid)
+            zones.append(found.zone)
         key = next(
             place for place, column in zip(sources, self.table.columns, strict=True) if column.name == self.table.key
         )
@@ -98,6 +103,7 @@ class SourceTable:
             tuple(types),
             key,
             types[self.table.column_names.index(self.table.key)],
+            tuple(zones),
         )
 
 
@@ -127,6 +133,7 @@ class Mapping:
                 column.name,
                 column.number,
                 column.type_oid,
+                column.zone,
             )
             for table in self.tables
             for column in table.columns
@@ -250,7 +257,11 @@ def _read_table(
                 )
             )
             continue
-        columns.append(SourceColumn(column, source_name, number, declared, readable, type_name))
+        zone = str(getattr(settings.source.zones, table.name))
+        local = column.kind is Kind.TIME and readable != wire.TIMESTAMPTZ and zone != UTC
+        columns.append(
+            SourceColumn(column, source_name, number, declared, readable, type_name, zone if local else None)
+        )
     return SourceTable(table, schema, name, oid, tuple(columns), relkind == "p", identity, tuple(keys), _rows(estimate))
 
 
