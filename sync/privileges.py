@@ -6,6 +6,8 @@ have, its version, what exists already. Where it cannot (the role does not exist
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +22,22 @@ from sync.schema import Mapping, Problem, read_mapping
 from sync.source import COLUMN_LIST_SERVER
 
 DEFAULT_ROLE = "owkai"
+PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+# What Postgres' grammar keeps for itself, so that it names nothing unless it is quoted.
+_RESERVED_WORDS = """
+all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char
+character check coalesce collate collation column concurrently constraint create cross current_catalog current_date
+current_role current_schema current_time current_timestamp current_user dec decimal default deferrable desc distinct do else
+end except exists extract false fetch float for foreign freeze from full grant greatest group grouping having ilike in
+initially inner inout int integer intersect interval into is isnull join lateral leading least left like limit localtime
+localtimestamp national natural nchar none normalize not notnull null nullif numeric offset on only or order out outer
+overlaps overlay placing position precision primary real references returning right row select session_user setof similar
+smallint some substring symmetric system_user table tablesample then time to trailing treat trim true union unique user using
+values varchar variadic verbose when where window with
+"""
+RESERVED = frozenset(_RESERVED_WORDS.split())
 KEPT_WAL = "10GB"
+LINE_CHARACTERS = 100
 STANDBY_DECODING_SERVER = 160_000
 
 
@@ -154,14 +171,14 @@ def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
         listed = [_name(column) for column in columns]
         if settings.sync.mode != "stream":
             listed.append(TRANSACTION_ID)
-        yield f"GRANT SELECT ({', '.join(listed)})\n    ON {table} TO {role};"
+        yield f"GRANT SELECT ({_wrapped(listed)})\n    ON {table} TO {role};"
 
 
 def _readable(settings: Settings, seen: SeenSource | None) -> Iterator[tuple[str, Sequence[str]]]:
     """Each table with the columns to read, by their names on the source."""
     if seen is not None:
         for found in seen.mapping.tables:
-            yield found.identifier.as_string(None), [column.name for column in found.columns]
+            yield f"{_name(found.schema)}.{_name(found.name)}", [column.name for column in found.columns]
         return
     for table in TABLES:
         name = source_name(settings, table)
@@ -186,7 +203,7 @@ def _publication(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
             yield f"{statement};"
         return
     tables = ",\n    ".join(
-        f"{_qualified(settings, name)} ({', '.join(map(_name, assumed_columns(settings, table)))})"
+        f"{_qualified(settings, name)} ({_wrapped([_name(column) for column in assumed_columns(settings, table)])})"
         for table in TABLES
         if (name := source_name(settings, table))
     )
@@ -198,11 +215,18 @@ def _publication(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
 
 
 def _qualified(settings: Settings, name: str) -> str:
-    return sql.Identifier(settings.source.schema_, name).as_string(None)
+    return f"{_name(settings.source.schema_)}.{_name(name)}"
 
 
 def _name(text: str) -> str:
+    """An identifier, quoted where it must be: whoever reviews the statements reads the plain ones more easily."""
+    if PLAIN.fullmatch(text) and text not in RESERVED:
+        return text
     return sql.Identifier(text).as_string(None)
+
+
+def _wrapped(names: Sequence[str]) -> str:
+    return "\n        ".join(textwrap.wrap(", ".join(names), LINE_CHARACTERS, break_long_words=False))
 
 
 def _comment(text: str) -> str:
