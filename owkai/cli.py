@@ -375,10 +375,14 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
     import psycopg
 
     from config.secrets import masked
+    from sync.reach import diagnose
     from sync.source import SourceError, drop_replication
 
     try:
         lines = drop_replication(settings)
+    except psycopg.OperationalError as error:
+        cause = diagnose(error)
+        fail(Exit.SOURCE, masked(f"{cause.message}; {cause.remedy}"))
     except (SourceError, psycopg.Error) as error:
         remedy = getattr(error, "remedy", "")
         fail(Exit.SOURCE, masked(" ".join(str(error).split())) + (f"; {remedy}" if remedy else ""))

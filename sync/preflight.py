@@ -11,6 +11,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from analytics.status import utc_now
 from config.settings import Settings
 from sync.futurerows import rows_ahead
 from sync.pollable import TRANSACTION_ID, without_transaction_ids
@@ -27,6 +28,7 @@ from sync.source import (
     identify,
     server_text,
 )
+from sync.zonecheck import zone_problems
 
 Level = Literal["ok", "warning", "error"]
 PUBLISHED = ("insert", "update", "delete", "truncate")
@@ -100,6 +102,8 @@ def survey(settings: Settings) -> Survey:
         found.mapping, problems = read_mapping(connection, settings)
         for problem in problems:
             found.add("error", problem.subject, problem.message, problem.remedy)
+        for message, remedy in zone_problems(connection, found.mapping, utc_now()):
+            found.add("error", "source.zones", message, remedy)
         role = _role(connection)
         for table in found.mapping.tables:
             _privileges(connection, table, role, found)

@@ -202,3 +202,18 @@ def test_a_wrong_clock_of_a_column_with_a_zone_is_no_matter_of_zones(database: D
     database.execute(insert.format("interval '1 day'"))
     (found,) = [f for f in inspect_source(settings_for(database, tmp_path)) if "ahead" in f.message]
     assert found.remedy == "correct the clock of whatever writes these rows"
+
+
+def test_a_zone_with_other_rules_on_the_source_is_an_error(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def problems() -> list[str]:
+        settings = settings_for(database, tmp_path, source={"zones": {"users": "America/New_York"}})
+        return [str(finding) for finding in inspect_source(settings) if finding.level == "error"]
+
+    assert problems() == []
+    monkeypatch.setattr(
+        "sync.zonecheck.local_time", lambda zone: LocalTime("America/Lima")
+    )  # as if our data were older
+    (found,) = problems()
+    assert "the source's rules of the time zone America/New_York are not those of this machine" in found
