@@ -194,9 +194,9 @@ def keys_create(
     An organization or role that the source does not know is refused, unless --unchecked is given.
     """
     loaded = load(file, assignments)
+    store = key_store(loaded)
     if not unchecked:
         refuse_unknown(loaded, org, role)
-    store = key_store(loaded)
     try:
         text, key = store.create(org, role, email, days)
     except ValueError as error:
