@@ -28,6 +28,7 @@ from analytics.executive_responses import (
     UserGrowth,
 )
 from analytics.executive_rules import Figures, achievements, focus, insights
+from analytics.future import future_caveats
 from analytics.proportions import direction, rounded_share
 from analytics.question import Question
 
@@ -158,7 +159,7 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
             mock_data=question.settings.mock_data,
             real_data_sources=sources(question),
             has_activity=current.total > 0,
-            caveats=caveats(question, current, days, measured=measured),
+            caveats=(*caveats(question, current, days, measured=measured), *future_caveats(snapshot, question)),
             time_zone=tz,
             data_status=question.data_status(recent=current.total > 0),
         ),

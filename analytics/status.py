@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -107,6 +108,9 @@ class SyncStatus:
     rows_applied: int = 0
     transactions_applied: int = 0
     values_mapped: int = 0  # values Postgres has and DuckDB has not, mapped by rule
+    newest_ahead_seconds: float = (
+        0.0  # by how much the newest row is dated after now, beyond meaning.future_tolerance_seconds
+    )
     copies: int = 0  # full copies since the start
     reconnects: int = 0
     rejected_writes: int = 0  # tables on which our publication makes Postgres reject UPDATE and DELETE
@@ -131,26 +135,53 @@ class SyncStatus:
         return lag is None or lag > bound_seconds
 
 
+STANDSTILL_SECONDS = 60.0
+
+
 class StatusBoard:
-    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value."""
+    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value.
+
+    It notes when data last moved: rows or positions were applied, equality with the source was confirmed, or a copy went on.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._current = SyncStatus()
+        self._moved = time.monotonic()
 
     @property
     def current(self) -> SyncStatus:
         return self._current
 
+    @property
+    def still_seconds(self) -> float:
+        """How long no data has moved."""
+        return time.monotonic() - self._moved
+
+    def at_standstill(self, now: datetime, stale_after_seconds: float) -> bool:
+        """Whether data has stopped moving, whatever sync is busy with: answers are stale, and nothing was brought in for a minute."""
+        status = self._current
+        return (
+            status.phase is not Phase.STOPPED
+            and self.still_seconds >= STANDSTILL_SECONDS
+            and status.stale(now, stale_after_seconds)
+        )
+
     def update(self, **changes: Any) -> None:
         with self._lock:
-            self._current = replace(self._current, **changes)
+            before, self._current = self._current, replace(self._current, **changes)
+            if _progress(before) != _progress(self._current):
+                self._moved = time.monotonic()
 
     def add(self, **increments: int) -> None:
         """Add to counters."""
         with self._lock:
             totals = {name: getattr(self._current, name) + step for name, step in increments.items()}
             self._current = replace(self._current, **totals)
+
+
+def _progress(status: SyncStatus) -> tuple[object, ...]:
+    return status.applied_lsn, status.fresh_at, status.progress and status.progress.rows_copied
 
 
 def format_lsn(lsn: int | None) -> str | None:

@@ -81,6 +81,8 @@ def _what(kind: str, context: Mapping[str, Any], leaf: Leaf) -> str:
         return f"{words} {context[name]:g}" if isinstance(context[name], float) else f"{words} {context[name]}"
     if kind == "finite_number":
         return "must be a finite number"
+    if kind == "value_error":
+        return str(context["error"])  # our own validators', which say what must be
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(str(context.get("pattern")), f"must match {context.get('pattern')}")
     words_by_kind = {

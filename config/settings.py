@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
@@ -18,6 +19,15 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
 SlotName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,63}$")]
 ByteSize = Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$")]
 ColumnMap = dict[str, Identifier]
+
+
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("must be a time zone of the IANA database, e.g. Europe/Berlin")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_known_zone)]
 
 # Too well known to sign with: texts of documentation and samples, ours and other people's.
 SAMPLE_SECRETS = re.compile(r"(?i)change.?me|example|your.?secret|secret.?key.?here|256.?bit|^(.)\1*$")
@@ -52,6 +62,15 @@ class SourceColumns(Section):
     api_keys: ColumnMap = Field(default_factory=dict, description="Renamed columns of api_keys.")
 
 
+class SourceZones(Section):
+    """Zone of the times in columns without one (`timestamp`, `date`); columns with a zone tell it themselves."""
+
+    agent_actions: TimeZone = Field("UTC", description="Zone of agent_actions' columns without one, e.g. Asia/Kolkata.")
+    users: TimeZone = Field("UTC", description="Zone of users' columns without one.")
+    audit_logs: TimeZone = Field("UTC", description="Zone of audit_logs' columns without one.")
+    api_keys: TimeZone = Field("UTC", description="Zone of api_keys' columns without one.")
+
+
 class Source(Section):
     """The operator's Postgres."""
 
@@ -74,6 +93,7 @@ class Source(Section):
     )
     tables: SourceTables = Field(default_factory=SourceTables, description="Table names.")
     columns: SourceColumns = Field(default_factory=SourceColumns, description="Column names.")
+    zones: SourceZones = Field(default_factory=SourceZones, description="Zones of times without one.")
 
 
 class Sync(Section):

@@ -394,7 +394,8 @@ class ApiHandler(RequestHandler):
         status = self.get_status()
         services.metrics.count(self.route.name, self.request.method or "", status, seconds)
         path = shown_path(self.request.path)
-        log_request(self.request.method or "", path, status, seconds * 1000, self.request_id)
+        reason = self.refusal.reason if self.refusal else None
+        log_request(self.request.method or "", path, status, seconds * 1000, self.request_id, reason)
         if services.settings.audit.enabled:
             services.audit.record(self.audit_entry(path, status))
 

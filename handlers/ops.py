@@ -75,7 +75,7 @@ def readiness(services: Services) -> dict[str, Any]:
         "mode_reason": status.mode_reason,
         "guarantee": status.guarantee,
         "stale": status.stale(now, services.settings.sync.stale_after_seconds),
-        "needs_attention": status.needs_attention,
+        "needs_attention": needs_attention(services),
         "lag_bytes": status.lag_bytes,
         "lag_seconds": None if lag is None else round(lag, 3),
         "lsn": format_lsn(status.applied_lsn),
@@ -94,6 +94,13 @@ def readiness(services: Services) -> dict[str, Any]:
         "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
     }
+
+
+def needs_attention(services: Services) -> bool:
+    """Whether a person must look: sync is paused, or data has stopped moving. The log names the cause."""
+    board = services.board
+    still = board.at_standstill(services.clock(), services.settings.sync.stale_after_seconds)
+    return board.current.needs_attention or still
 
 
 def recording(audit: AuditLog) -> dict[str, Any]:
@@ -135,6 +142,8 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
             "Version of the data: rises with each commit and swap.",
             services.cache.version,
         ),
+        ("owkai_sync_needs_attention", "gauge", "1 while sync needs a person.", int(needs_attention(services))),
+        ("owkai_sync_still_seconds", "gauge", "Since data last moved.", services.board.still_seconds),
         ("owkai_sync_lag_bytes", "gauge", "Source WAL not yet applied.", status.lag_bytes),
         ("owkai_sync_lag_seconds", "gauge", "Since the cache last equalled the source.", lag),
         ("owkai_sync_retained_wal_bytes", "gauge", "WAL the source keeps for us.", status.retained_wal_bytes),
@@ -147,6 +156,12 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
         ("owkai_sync_rows_applied_total", "counter", "Row changes applied.", status.rows_applied),
         ("owkai_sync_transactions_applied_total", "counter", "Transactions applied.", status.transactions_applied),
         ("owkai_sync_values_mapped_total", "counter", "Values mapped by rule.", status.values_mapped),
+        (
+            "owkai_source_rows_ahead_seconds",
+            "gauge",
+            "How far the newest row is dated ahead.",
+            status.newest_ahead_seconds,
+        ),
         ("owkai_sync_copies_total", "counter", "Full copies since the start.", status.copies),
         ("owkai_sync_reconnects_total", "counter", "Connections made again.", status.reconnects),
         ("owkai_verify_runs_total", "counter", "Comparisons of cache and source.", status.verify_runs),

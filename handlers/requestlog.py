@@ -36,15 +36,24 @@ def bridle_framework_loggers() -> None:
             logger.addFilter(FrameworkTexts())
 
 
-def log_request(method: str, path: str, status: int, milliseconds: float, request_id: str) -> None:
-    """One line per request. `path` is shown text (`redaction.shown_path`): no query, no secret, no control character."""
+def log_request(
+    method: str, path: str, status: int, milliseconds: float, request_id: str, reason: str | None = None
+) -> None:
+    """One line per request. `path` is shown text (`redaction.shown_path`): no query, no secret, no control character.
+
+    `reason` is the code of a refusal, which no client sees: why a credential did not hold, for instance.
+    """
     level = logging.WARNING if status >= 500 else logging.INFO
+    extra: dict[str, object] = {"request_id": request_id, "status": status, "milliseconds": round(milliseconds, 2)}
+    if reason is not None:
+        extra["reason"] = reason
     log.log(
         level,
-        "%s %s %d in %.1f ms",
+        "%s %s %d%s in %.1f ms",
         shown(method, 16),
         path,
         status,
+        f" ({reason})" if reason is not None else "",
         milliseconds,
-        extra={"request_id": request_id, "status": status, "milliseconds": round(milliseconds, 2)},
+        extra=extra,
     )

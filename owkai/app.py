@@ -29,6 +29,7 @@ from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, affordable_connections, harden, raise_descriptor_limit
 from owkai.progress import show_copies
 from owkai.reloading import Reloading
+from owkai.standstill import Standstill
 from owkai.supervisor import supervisor
 from sync.lightcheck import LightCheck
 from sync.loop import SyncLoop
@@ -111,7 +112,8 @@ async def _serve(
     lifecycle.stage = Stage.SERVING
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
     services.audit.note("start", **auditing.process(settings, port))
-    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit))
+    standstill = Standstill(board, settings.sync.stale_after_seconds)
+    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit, standstill))
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     manager = supervisor()
     telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
@@ -148,11 +150,14 @@ async def _listen_to_operator(control: ControlServer) -> None:
         log.warning("operator commands such as `owkai verify` cannot reach this server: %s", error)
 
 
-async def _watch(sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog) -> None:
+async def _watch(
+    sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog, standstill: Standstill
+) -> None:
     """Ends the server when sync ended for good, which it says in `failed`; records each change of what sync does."""
     role = auditing.sync_role(SyncStatus())  # sync may be further already
     while sync.failed is None:
         await asyncio.sleep(WATCH_SECONDS)
+        standstill.look(utc_now())
         if (now := auditing.sync_role(board.current)) != role:
             journal.note("sync", before=role, now=now)
             role = now

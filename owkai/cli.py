@@ -72,18 +72,28 @@ def serve(
 @config_option
 @set_option
 @click.option(
-    "--sql", "as_sql", is_flag=True, help="Print the SQL that gives the source role its least rights; no check."
+    "--sql",
+    "as_sql",
+    is_flag=True,
+    help="Print the SQL that prepares the source: settings, role, least rights, publication. Checks and changes nothing.",
 )
-def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool) -> None:
+@click.option(
+    "--admin",
+    metavar="DSN",
+    help="With --sql: read the source with this connection string, e.g. before the role exists.",
+)
+def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: str | None) -> None:
     """Check settings, source, privileges and cache directory, and say what is missing.
 
     Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
     """
     if as_sql:
-        from sync.privileges import least_privilege_sql
+        from owkai.sourcesetup import recipe
 
-        click.echo(least_privilege_sql(load(file, assignments).settings))
+        click.echo(recipe(load(file, assignments).settings, admin, lambda line: click.echo(line, err=True)))
         return
+    if admin is not None:
+        fail(Exit.SETTINGS, "--admin belongs to --sql")
     loaded = load(file, assignments, serving=True)
     from owkai.checks import inspect, report
 
@@ -169,12 +179,24 @@ def keys() -> None:
 @click.option("--role", required=True, help="Role of the key, e.g. user or admin.")
 @click.option("--email", required=True, help="Who it is for; the WebSocket path takes this address.")
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
+@click.option("--unchecked", is_flag=True, help="Do not ask the source whether organization and role exist.")
 def keys_create(
-    file: Path | None, assignments: tuple[str, ...], org: int, role: str, email: str, days: int | None
+    file: Path | None,
+    assignments: tuple[str, ...],
+    org: int,
+    role: str,
+    email: str,
+    days: int | None,
+    unchecked: bool,
 ) -> None:
-    """Make a key and print it once; the server keeps only its hash."""
+    """Make a key and print it once; the server keeps only its hash.
+
+    An organization or role that the source does not know is refused, unless --unchecked is given.
+    """
     loaded = load(file, assignments)
     store = key_store(loaded)
+    if not unchecked:
+        refuse_unknown(loaded, org, role)
     try:
         text, key = store.create(org, role, email, days)
     except ValueError as error:
@@ -303,8 +325,12 @@ def audit_report(
 def token(
     file: Path | None, assignments: tuple[str, ...], org: int, user: int, email: str, role: str, minutes: int
 ) -> None:
-    """Print a session token signed with the configured HS256 secret, for trying things out."""
-    auth = load(file, assignments).settings.auth
+    """Print a session token signed with the configured HS256 secret, for trying things out.
+
+    Standard error says where the server would not let it in: the user must be a row of the source's users table.
+    """
+    settings = load(file, assignments).settings
+    auth = settings.auth
     if auth.jwt_algorithm != "HS256":
         fail(
             Exit.SETTINGS,
@@ -319,6 +345,14 @@ def token(
     now = datetime.now(UTC)
     claims = {"user_id": user, "organization_id": org, "email": email, "role": role}
     click.echo(session_token(auth, claims, now, timedelta(minutes=minutes)))
+    from owkai.credentialchecks import UncheckedError, token_problem
+
+    try:
+        problem = token_problem(settings, org, user, email, role)
+    except UncheckedError:
+        return  # a token is made without a source, too
+    if problem is not None:
+        click.echo(f"warning: {problem}", err=True)
 
 
 @main.group()
@@ -341,10 +375,14 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
     import psycopg
 
     from config.secrets import masked
+    from sync.reach import diagnose
     from sync.source import SourceError, drop_replication
 
     try:
         lines = drop_replication(settings)
+    except psycopg.OperationalError as error:
+        cause = diagnose(error)
+        fail(Exit.SOURCE, masked(f"{cause.message}; {cause.remedy}"))
     except (SourceError, psycopg.Error) as error:
         remedy = getattr(error, "remedy", "")
         fail(Exit.SOURCE, masked(" ".join(str(error).split())) + (f"; {remedy}" if remedy else ""))
@@ -436,6 +474,19 @@ def key_store(loaded: Loaded) -> KeyStore:
         owner = directory.stat().st_uid
         fail(Exit.SETTINGS, f"{directory} belongs to account {owner}; run this command as that account")
     return KeyStore(loaded.settings.keys_file)
+
+
+def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
+    """End the process where the source does not know the organization or role; say so where it cannot be asked."""
+    from owkai.credentialchecks import UncheckedError, key_problem
+
+    try:
+        problem = key_problem(loaded.settings, organization_id, role)
+    except UncheckedError as reason:
+        click.echo(f"warning: whether organization {organization_id} exists was not checked: {reason}", err=True)
+        return
+    if problem is not None:
+        fail(Exit.SETTINGS, f"no key was made: {problem}; --unchecked makes it anyway")
 
 
 def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:

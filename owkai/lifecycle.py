@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from enum import Enum
 
@@ -17,6 +18,7 @@ from owkai.exits import Exit
 log = logging.getLogger(__name__)
 
 PR_SET_DUMPABLE = 4
+SAME_SIGNAL_SECONDS = 1.0
 SPARE_DESCRIPTORS = 100  # cache, log, source, and what the interpreter has open
 
 
@@ -32,7 +34,8 @@ class Stage(Enum):
 class Lifecycle:
     """Ends the server once, for the first reason given: a signal (exit 0) or a failure (its exit code).
 
-    A second SIGTERM or SIGINT ends the process at once, by that signal; the cache is safe against that.
+    A second SIGTERM or SIGINT ends the process at once, by that signal; the cache is safe against that. One that comes within
+    `SAME_SIGNAL_SECONDS` of the first is the same wish to stop, as supervisors and terminals send it to a process and its group.
     """
 
     def __init__(self) -> None:
@@ -40,6 +43,7 @@ class Lifecycle:
         self.exit = Exit.OK
         self.reason = ""
         self._ended = asyncio.Event()
+        self._signaled_at: float | None = None
 
     def end(self, code: Exit, reason: str) -> None:
         """Ask for the end; later calls change nothing."""
@@ -73,6 +77,11 @@ class Lifecycle:
             loop.remove_signal_handler(number)
 
     def _stop_signal(self, number: signal.Signals) -> None:
+        now = time.monotonic()
+        if self._signaled_at is None:
+            self._signaled_at = now
+        elif now - self._signaled_at < SAME_SIGNAL_SECONDS:
+            return
         if self.ending:
             log.warning("%s came a second time: stopping at once", number.name)
             signal.signal(number, signal.SIG_DFL)

@@ -21,6 +21,7 @@ from owkai.exits import Exit
 from sync.copystream import Stopped
 from sync.loop import SyncLoop
 from sync.moment import VerifyError
+from sync.reach import diagnose
 from sync.source import SourceError, server_text
 from sync.verify import BusyError, Scope, Verifier
 
@@ -82,6 +83,9 @@ def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: 
         return failure(Exit.SOURCE, str(error), error.remedy)
     except CacheNotReadyError as error:
         return failure(Exit.SOURCE, str(error), "verify again when the copy is complete")
+    except psycopg.OperationalError as error:
+        cause = diagnose(error)
+        return failure(Exit.SOURCE, cause.message, cause.remedy)
     except psycopg.Error as error:
         return failure(Exit.SOURCE, server_text(str(error)))
     except duckdb.Error as error:

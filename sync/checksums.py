@@ -16,6 +16,7 @@ from psycopg import sql
 
 from analytics.tables import Column, Kind, Table
 from sync import wire
+from sync.moments import BEYOND, FIRST, moment, moment_type
 from sync.schema import SourceColumn, SourceTable
 
 NULL = "~"
@@ -23,7 +24,6 @@ UNDATED = "undated"
 BEFORE, AFTER = "before 0001-01-01", "after 9999-12-31"
 IDS_PER_BUCKET = 10_000
 TIMED = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
-BEYOND = "294247-01-10"  # from here on a time is infinity in the cache (wire.LATEST_MICROSECONDS)
 
 # A numeric from here on has no double but infinity; one closer to zero than this is zero. Postgres would raise an error.
 LARGEST = 2**1024 - 2**970
@@ -84,10 +84,7 @@ def since_postgres(table: SourceTable) -> sql.Composed | None:
     conditions = []
     for place, column in enumerate(times):
         earlier = [sql.SQL("{} IS NULL AND ").format(sql.Identifier(before.name)) for before in times[:place]]
-        bound = sql.SQL("%(since)s::timestamptz")
-        if column.type_oid != wire.TIMESTAMPTZ:
-            bound = sql.SQL("(%(since)s::timestamptz AT TIME ZONE 'UTC')")
-        conditions.append(sql.SQL("({}{} >= {})").format(sql.SQL("").join(earlier), sql.Identifier(column.name), bound))
+        conditions.append(sql.SQL("({}{} >= %(since)s::timestamptz)").format(sql.SQL("").join(earlier), moment(column)))
     return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
 
 
@@ -122,15 +119,18 @@ def _value_postgres(column: SourceColumn) -> sql.Composed:
     elif kind is Kind.FLOAT:
         return _float_postgres(column)
     else:
-        bits = {
-            wire.TIMESTAMP: "('x' || encode(timestamp_send({c}), 'hex'))::bit(64)::bigint::text",
-            wire.TIMESTAMPTZ: "('x' || encode(timestamptz_send({c}), 'hex'))::bit(64)::bigint::text",
-            wire.DATE: "(({c} - '2000-01-01'::date)::bigint * 86400000000)::text",
-        }[oid]
-        form = (
-            f"CASE WHEN {{c}} >= '{BEYOND}' THEN 'infinity' WHEN {{c}} = '-infinity' THEN '-infinity' ELSE {bits} END"
-        )
+        return _time_postgres(column)
     return sql.SQL("coalesce(" + form + ", {null})").format(c=name, null=NULL)
+
+
+def _time_postgres(column: SourceColumn) -> sql.Composed:
+    bits = {
+        wire.TIMESTAMP: "('x' || encode(timestamp_send({m}), 'hex'))::bit(64)::bigint::text",
+        wire.TIMESTAMPTZ: "('x' || encode(timestamptz_send({m}), 'hex'))::bit(64)::bigint::text",
+        wire.DATE: "(({m} - '2000-01-01'::date)::bigint * 86400000000)::text",
+    }[moment_type(column)]
+    form = f"CASE WHEN {{m}} >= '{BEYOND}' THEN 'infinity' WHEN {{m}} < '{FIRST}' THEN '-infinity' ELSE {bits} END"
+    return sql.SQL("coalesce(" + form + ", {null})").format(m=moment(column), null=NULL)
 
 
 def _float_postgres(column: SourceColumn) -> sql.Composed:
@@ -166,9 +166,9 @@ def _value_duckdb(column: Column) -> str:
 
 def _day_postgres(column: SourceColumn) -> sql.Composed:
     return sql.SQL(
-        "CASE WHEN {c} < '0001-01-01' THEN {before} WHEN {c} >= '10000-01-01' THEN {after}"
-        " ELSE to_char({c}::timestamp, 'YYYY-MM-DD') END"
-    ).format(c=sql.Identifier(column.name), before=BEFORE, after=AFTER)
+        f"CASE WHEN {{m}} < '{FIRST}' THEN {{before}} WHEN {{m}} >= '{BEYOND}' THEN {{after}}"
+        " ELSE to_char({m}::timestamp, 'YYYY-MM-DD') END"
+    ).format(m=moment(column), before=BEFORE, after=AFTER)
 
 
 def _day_duckdb(name: str) -> str:

@@ -9,6 +9,18 @@ from __future__ import annotations
 from analytics.store import Origin, Position
 from sync.replication import Slot
 
+POLLED = "poll"  # the last part of a polled origin
+
+
+def stream_shape(fingerprint: str, publication: str, retention: str, timeline: int) -> str:
+    """What of a streamed source must stay as it is, as the cache's origin keeps it."""
+    return f"{fingerprint}/{publication}/{retention}/{timeline}"
+
+
+def polled_shape(fingerprint: str) -> str:
+    """The same of a polled source."""
+    return f"{fingerprint}/{POLLED}"
+
 
 def gap(
     position: Position | None, before: Origin | None, origin: Origin, slot: Slot | None, source_end: int
@@ -23,7 +35,7 @@ def gap(
     if not same_database(before, origin):
         return "the source is another database than the cache was copied from"
     if before != origin:
-        return "the mapping of tables, the slot, the publication the shape or the timeline of the source has changed"
+        return what_changed(before, origin)
     if slot is None:
         return f"replication slot {origin.slot} is gone"
     if slot.lost or slot.plugin != "pgoutput":
@@ -33,6 +45,28 @@ def gap(
     if source_end < position.lsn:
         return "the source is behind the cache (failover to an older standby, or a restored backup)"
     return None
+
+
+def what_changed(before: Origin, origin: Origin) -> str:
+    """Which parts of what a cache was copied from are others now, for people. `stream_origin` made both, or polling did."""
+    was, now = before.mapping.split("/"), origin.mapping.split("/")
+    if (POLLED in was) != (POLLED in now):
+        return (
+            "the source is now streamed, the cache was polled"
+            if POLLED in was
+            else "the source is now polled, the cache was streamed"
+        )
+    parts = [
+        ("the slot", (before.slot,), (origin.slot,)),
+        ("the shape of the tables or their mapping", was[:1], now[:1]),
+        ("the publication or a partition", was[1:-2], now[1:-2]),
+        ("the rule of what is kept (cache.keep_days, meaning.pending_statuses)", was[-2:-1], now[-2:-1]),
+        ("the timeline of the source (a failover or a restore)", was[-1:], now[-1:]),
+    ]
+    if POLLED in now:
+        parts = parts[:2]
+    changed = [name for name, one, other in parts if tuple(one) != tuple(other)]
+    return f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
 
 
 def same_database(one: Origin, other: Origin) -> bool:

@@ -12,7 +12,9 @@ from psycopg import pq
 from sync.source import SourceError, server_text
 
 END_SECONDS = 5.0  # how long the end of a command may take after its data
-GOING_AWAY = (b"57P",)  # SQLSTATE of a server that shuts down, crashes or ends our session
+# SQLSTATEs that have a rule of their own in `sync.faults`: the line broke (08), the server shuts down, crashes or ends our session
+# (57P), it ended the statement (57014), a lock was not granted (55P03), a right is missing (42501).
+TYPED_STATES = ("08", "57P", "57014", "55P03", "42501")
 COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)  # our side of the copy is still open
 POLL_SECONDS = 0.2  # how soon a stop is noticed
 
@@ -25,7 +27,7 @@ Stopping = Callable[[], bool]
 
 
 def await_result(connection: psycopg.Connection, command: str, stopping: Stopping) -> pq.abc.PGresult:
-    """Run a command that may wait long on the server. Raises `Stopped`, `SourceError`, `psycopg.OperationalError`."""
+    """Run a command that may wait long on the server. Raises `Stopped`, `SourceError`, `psycopg.Error`."""
     pgconn = connection.pgconn
     pgconn.send_query(command.encode())
     while pgconn.is_busy():
@@ -43,15 +45,27 @@ def await_result(connection: psycopg.Connection, command: str, stopping: Stoppin
         pq.ExecStatus.COPY_OUT,
         pq.ExecStatus.COPY_BOTH,
     ):
-        raise SourceError(server_text(result.error_message))
+        raise server_error(result)
     return result
+
+
+def server_error(result: pq.abc.PGresult) -> Exception:
+    """The server's error: psycopg's own class where the fault policy tells it apart, `SourceError` otherwise."""
+    state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
+    message = server_text(result.error_message)
+    if not state.startswith(TYPED_STATES):
+        return SourceError(message)
+    try:
+        return psycopg.errors.lookup(state)(message)
+    except KeyError:
+        return psycopg.OperationalError(message)
 
 
 def drain_results(connection: psycopg.Connection) -> None:
     """Read the results that end a command, for `END_SECONDS` at most.
 
     Never by a blocking call of libpq: that would hold the interpreter, and with it the whole server, until the source answers. Raises
-    `SourceError` when a result is an error, `psycopg.OperationalError` when the source is going away or does not end the command.
+    `SourceError` when a result is an error, `psycopg.Error` when the source is going away or does not end the command.
     """
     pgconn = connection.pgconn
     deadline = time.monotonic() + END_SECONDS
@@ -66,11 +80,7 @@ def drain_results(connection: psycopg.Connection) -> None:
         if result is None or result.status in COPYING:
             return
         if result.status == pq.ExecStatus.FATAL_ERROR:
-            state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-            message = server_text(result.error_message)
-            if state[:3] in GOING_AWAY or state[:2] == b"08":
-                raise psycopg.OperationalError(message)
-            raise SourceError(message)
+            raise server_error(result)
 
 
 def readable(pgconn: pq.abc.PGconn, timeout_seconds: float) -> bool:

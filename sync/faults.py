@@ -10,6 +10,7 @@ import psycopg
 
 from analytics.cache import CacheBusyError, CacheNotReadyError
 from sync.copystream import Stopped
+from sync.reach import diagnose
 from sync.schema import ShapeError
 from sync.source import SourceError, server_text
 from sync.wire import WireError
@@ -46,8 +47,7 @@ class SourceChangedError(RuntimeError):
     """The periodic survey found another shape: examine the source anew, at once."""
 
 
-AUTHENTICATION = "check source.dsn and source.password; the server tries again by itself"
-CERTIFICATE = "check the server's certificate and sslmode, sslrootcert in source.dsn; the server tries again by itself"
+PRIVILEGES = "`owkai check` names the statement that grants it, `owkai check --sql` prints all of them"
 NETWORK = "the server tries again by itself; check the network and the source if it lasts"
 DISK = "free space for cache.directory; the server tries again by itself"
 # A commit that finds the disk full is no IOException to DuckDB.
@@ -73,12 +73,11 @@ def judge(error: BaseException) -> Verdict:
             return Verdict(Action.PAUSE, str(error), SHAPE)
         case SourceError():
             return Verdict(Action.PAUSE, str(error), error.remedy or "see `owkai check`")
-        case psycopg.OperationalError() if _says(error, "28", "authentication failed", "no pg_hba.conf entry"):
-            return Verdict(Action.RETRY, server_text(str(error)), AUTHENTICATION)
-        case psycopg.OperationalError() if _says(error, "-", "certificate", "SSL error"):
-            return Verdict(Action.RETRY, server_text(str(error)), CERTIFICATE)
         case psycopg.OperationalError():
-            return Verdict(Action.RETRY, server_text(str(error)), NETWORK)
+            found = diagnose(error)
+            return Verdict(Action.RETRY, found.message, found.remedy)
+        case psycopg.errors.InsufficientPrivilege():
+            return Verdict(Action.PAUSE, f"a right is missing on the source: {server_text(str(error))}", PRIVILEGES)
         case psycopg.Error():
             return Verdict(Action.RETRY, server_text(str(error)), "see `owkai check`")
         case WireError():
@@ -97,8 +96,3 @@ def judge(error: BaseException) -> Verdict:
 
 def _no_room(error: duckdb.Error) -> bool:
     return any(text in str(error) for text in NO_ROOM)
-
-
-def _says(error: psycopg.Error, sqlstate: str, *texts: str) -> bool:
-    """Whether the error is of a class of SQLSTATE, or says so in words: a refused connection carries no SQLSTATE."""
-    return (error.sqlstate or "").startswith(sqlstate) or any(text in str(error) for text in texts)

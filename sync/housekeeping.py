@@ -8,8 +8,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from analytics.cache import Cache
+from analytics.status import StatusBoard
 from analytics.store import Store
 from config.settings import Settings
+from sync.futurerows import FutureRowsWatch
 from sync.snapshot import retention_horizon
 
 log = logging.getLogger(__name__)
@@ -21,10 +23,13 @@ DEFERRED_SECONDS = 1.0  # a reader's open transaction puts a checkpoint off
 class Housekeeping:
     """`run` between batches does what is due; it belongs to the sync thread."""
 
-    def __init__(self, settings: Settings, cache: Cache, store: Store, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: Settings, cache: Cache, store: Store, clock: Callable[[], datetime], board: StatusBoard
+    ) -> None:
         self._settings, self._cache, self._store, self._clock = settings, cache, store, clock
         self._checkpoint_due = time.monotonic() + settings.cache.checkpoint_seconds
         self._expire_due = time.monotonic() + EXPIRE_SECONDS
+        self._future = FutureRowsWatch(settings, store, board, clock)
 
     def run(self, lsn: int) -> None:
         """`lsn` is the position the store stands at."""
@@ -35,6 +40,7 @@ class Housekeeping:
         if now >= self._expire_due:
             self._expire_due = now + EXPIRE_SECONDS
             self._expire(lsn)
+        self._future.run()
 
     def _expire(self, lsn: int) -> None:
         horizon = retention_horizon(self._settings, self._clock()).replace(tzinfo=None)

@@ -21,12 +21,13 @@ from analytics.cache import Cache, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync.apply import Applier
-from sync.continuity import gap, same_database
+from sync.continuity import gap, same_database, stream_shape
 from sync.copystream import Stopped
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
 from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
+from sync.opentransactions import SlotWait
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.preflight import Survey, ensure_publication, survey
 from sync.publication import Membership, publication_mark, read_publication
@@ -133,7 +134,7 @@ class SyncLoop:
             ensure_publication(self._settings, connection, found.mapping)
             membership = self._membership_in(connection, found)
             mark = publication_mark(self._settings, connection, found.mapping)
-        shape = f"{found.mapping.fingerprint}/{mark}/{retention_mark(self._settings)}/{identity.timeline}"
+        shape = stream_shape(found.mapping.fingerprint, mark, retention_mark(self._settings), identity.timeline)
         origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         with claimed_slot(self._settings):
             store = self._continue(found, origin)
@@ -177,7 +178,9 @@ class SyncLoop:
         with connect(self._settings) as connection:
             self._drop_slot(connection)
         log.info("creating replication slot %s", self._settings.source.slot)
-        slot = create_slot(self._settings, self._stop.is_set)
+        waiting = SlotWait(self._settings, self._board, self._stop.is_set)
+        slot = create_slot(self._settings, waiting)
+        waiting.over()
         copied_at = self._clock()
         try:
             store = self._cache.build(origin)
@@ -280,7 +283,7 @@ class SyncLoop:
     def _apply(self, stream: ChangeStream, applier: Applier, store: Store) -> None:
         settings = self._settings.sync
         batch = Batch()
-        housekeeping = Housekeeping(self._settings, self._cache, store, self._clock)
+        housekeeping = Housekeeping(self._settings, self._cache, store, self._clock, self._board)
         committed_at = advanced_at = time.monotonic()
         durable = started = stream.acknowledged
         while not self._stop.is_set():

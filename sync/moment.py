@@ -30,6 +30,7 @@ from psycopg import sql
 from analytics.store import Store
 from config.settings import Settings
 from sync.copystream import Stopped, Stopping
+from sync.opentransactions import described, open_transactions, remedy_for
 from sync.replication import ExportedSlot, create_slot
 from sync.source import SourceError, connect, wal_position
 
@@ -213,14 +214,10 @@ class _MovingHold:
         self._go.set()
 
     def _too_long(self) -> VerifyError:
-        found = self._source.execute(
-            "SELECT pid FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid()"
-            " ORDER BY xact_start LIMIT 3"
-        ).fetchall()
-        who = ", ".join(str(row[0]) for row in found) or "unknown"
+        found = open_transactions(self._source)
         return VerifyError(
-            f"transactions have been open on the source for {OPEN_TRANSACTIONS_SECONDS:g} s (server process {who})",
-            "verify again when they have ended",
+            f"transactions have been open on the source for {OPEN_TRANSACTIONS_SECONDS:g} s: {described(found)}",
+            f"{remedy_for(found)}; then verify again",
         )
 
 

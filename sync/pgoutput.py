@@ -116,6 +116,7 @@ class Target:
     types: tuple[int, ...]  # base type OIDs, one a name; domains resolved
     key_source: int
     key_type: int
+    zones: tuple[str | None, ...]  # of times that carry none; None: UTC
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,13 @@ def _decode(target: Target, messages: Sequence[bytes], lookup: Lookup, mapped: M
     if any(field.unchanged is not None for field in fields):
         fields = _fill_unchanged(target, buffer, fields, history, lookup)
     columns = {}
-    for name, kind, source, type_oid in zip(target.names, target.kinds, target.sources, target.types, strict=True):
+    for name, kind, source, type_oid, zone in zip(
+        target.names, target.kinds, target.sources, target.types, target.zones, strict=True
+    ):
         columns[name] = (
             arrow_nulls(kind, len(history.final_puts))
             if source is None
-            else arrow_column(buffer, fields[source].take(history.final_puts), kind, type_oid, mapped)
+            else arrow_column(buffer, fields[source].take(history.final_puts), kind, type_oid, mapped, zone)
         )
     return Changes(history.removed, Rows(columns, len(history.final_puts)), count)
 

@@ -24,7 +24,7 @@ from analytics.cache import Cache, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync import wire
-from sync.continuity import same_database
+from sync.continuity import polled_shape, same_database, what_changed
 from sync.copystream import Stopping
 from sync.faults import SourceChangedError
 from sync.freshness import Freshness
@@ -74,7 +74,7 @@ def polled_origin(found: Survey, settings: Settings) -> Origin:
     assert found.identity is not None  # noqa: S101 - a survey without errors has it
     identity = found.identity
     return Origin(
-        identity.system_identifier, identity.database, settings.source.slot, f"{found.mapping.fingerprint}/poll"
+        identity.system_identifier, identity.database, settings.source.slot, polled_shape(found.mapping.fingerprint)
     )
 
 
@@ -86,7 +86,7 @@ def polling_gap(store: Store, origin: Origin) -> str | None:
     if not same_database(before, origin):
         return "the source is another database than the cache was copied from"
     if before != origin:
-        return "the mapping of tables or the shape of the source has changed, or the cache was streamed before"
+        return what_changed(before, origin)
     return None
 
 
@@ -204,7 +204,7 @@ class Poller:
 
     def run(self) -> None:
         """Raises `SourceChangedError`, `SourceError`, `psycopg.Error`, `WireError`, `duckdb.Error`, `Stopped`."""
-        housekeeping = Housekeeping(self._settings, self._cache, self._store, self._clock)
+        housekeeping = Housekeeping(self._settings, self._cache, self._store, self._clock, self._board)
         with connect(self._settings, all_organizations=self._all_organizations, statement_timeout=False) as connection:
             connection.execute(CATALOGUE_SETTINGS)
             while not self._stop.is_set():

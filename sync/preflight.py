@@ -12,8 +12,11 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from analytics.status import utc_now
 from config.settings import Settings
+from sync.futurerows import rows_ahead
 from sync.generated import Unstreamed, streamed, unstreamed
+from sync.pollable import TRANSACTION_ID, without_transaction_ids
 from sync.publication import (
     Publication,
     may_run,
@@ -22,17 +25,20 @@ from sync.publication import (
     run_together,
     shortcomings,
 )
+from sync.reach import Cause, diagnose
 from sync.schema import Generated, Mapping, SourceTable, read_mapping
 from sync.source import (
     OLDEST_SERVER,
     PARTITION_ROOT_SERVER,
     RLS_SETTING,
+    SESSION,
     Identity,
     SourceError,
     connect,
     identify,
     server_text,
 )
+from sync.zonecheck import zone_problems
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +120,8 @@ def survey(settings: Settings) -> Survey:
         found.mapping, problems = read_mapping(connection, settings)
         for problem in problems:
             found.add("error", problem.subject, problem.message, problem.remedy)
+        for message, remedy in zone_problems(connection, found.mapping, utc_now()):
+            found.add("error", "source.zones", message, remedy)
         role = _role(connection)
         for table in found.mapping.tables:
             _privileges(connection, table, role, found)
@@ -128,6 +136,8 @@ def survey(settings: Settings) -> Survey:
             _publication(settings, connection, role, found, publication)
         if found.streamable:
             found.mapping = found.streamed_mapping
+        else:
+            _transaction_ids(connection, role, found)
         _say_mode(found)
     return found
 
@@ -138,16 +148,25 @@ def inspect_source(settings: Settings) -> list[Finding]:
         found = survey(settings)
     except SourceError as error:
         return [Finding("error", "source", str(error), error.remedy)]
+    except psycopg.OperationalError as error:
+        cause = diagnose(error)
+        return [Finding("error", "source", f"cannot be reached: {cause.message}", cause.remedy)]
     except psycopg.Error as error:
-        return [
-            Finding(
-                "error",
-                "source",
-                f"cannot be reached: {server_text(str(error))}",
-                "check source.dsn, the network and pg_hba.conf",
-            )
-        ]
+        return [Finding("error", "source", f"cannot be examined: {server_text(str(error))}", "see the source's log")]
+    if not found.errors:
+        _future_rows(settings, found)
     return found.findings
+
+
+def _future_rows(settings: Settings, found: Survey) -> None:
+    try:
+        with connect(settings, all_organizations=found.all_organizations) as connection:
+            for table in found.mapping.tables:
+                dated = rows_ahead(connection, table, settings.meaning.future_tolerance_seconds)
+                if dated is not None:
+                    found.add("warning", f"table {table.qualified}", dated.message, dated.remedy(table.table.name))
+    except psycopg.Error as error:
+        found.add("warning", "source", f"its newest rows could not be looked at: {diagnose(error).message}")
 
 
 @dataclass(frozen=True)
@@ -181,6 +200,7 @@ def _server(connection: psycopg.Connection, found: Survey) -> None:
     if version < OLDEST_SERVER:
         found.add("error", "server", f"is version {version // 10000}", "Postgres 12 or newer is needed")
     found.identity = identify(connection)
+    _pooler(connection, found)
     if found.identity.in_recovery and version < 160_000:
         found.prevent_streaming(
             "server",
@@ -188,6 +208,19 @@ def _server(connection: psycopg.Connection, found: Survey) -> None:
             "point source.dsn at the primary",
         )
     found.add("ok", "server", f"Postgres {version // 10000}.{version % 10000}, database {found.identity.database}")
+
+
+def _pooler(connection: psycopg.Connection, found: Survey) -> None:
+    """A pooler that drops what a session is told would change numbers; one that keeps it cannot carry a stream."""
+    zone, path, pid = connection.execute(
+        "SELECT current_setting('TimeZone'), current_setting('search_path'), pg_backend_pid()"
+    ).fetchone() or ("", "", 0)
+    if (zone, path) != (SESSION["TimeZone"], SESSION["search_path"]):
+        found.add(
+            "error", "source", f"{Cause.POOLER.value}: it drops the settings of our sessions", Cause.POOLER.remedy
+        )
+    elif pid != connection.info.backend_pid:
+        found.add("warning", "source", f"{Cause.POOLER.value}: sessions may be shared", Cause.POOLER.remedy)
 
 
 def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role, found: Survey) -> None:
@@ -205,9 +238,9 @@ def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role,
             f"GRANT SELECT ({listed}) ON {table.identifier.as_string(None)} TO {role.quoted}",
         )
         return
-    found.add(
-        "ok", f"table {table.qualified}", f"{len(table.columns)} columns mapped, about {table.rows_estimated} rows"
-    )
+    number = table.rows_estimated
+    rows = "not analyzed yet" if number is None else f"about {number} {'row' if number == 1 else 'rows'}"
+    found.add("ok", f"table {table.qualified}", f"{len(table.columns)} columns mapped, {rows}")
     if table.missing:
         found.add(
             "ok",
@@ -222,6 +255,17 @@ def _privileges(connection: psycopg.Connection, table: SourceTable, role: _Role,
             f"table {table.qualified}",
             f"the role {role.name} may write to it, which this server never does",
             f"REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON {table.identifier.as_string(None)} FROM {role.quoted}",
+        )
+
+
+def _transaction_ids(connection: psycopg.Connection, role: _Role, found: Survey) -> None:
+    """Polling tells changed rows by their transaction id, which a grant of columns does not cover."""
+    for table in without_transaction_ids(connection, found.mapping):
+        found.add(
+            "error",
+            f"table {table.qualified}",
+            f"the role {role.name} may not read {TRANSACTION_ID}, by which polling finds changed rows",
+            f"GRANT SELECT ({TRANSACTION_ID}) ON {table.identifier.as_string(None)} TO {role.quoted}",
         )
 
 

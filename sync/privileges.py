@@ -1,53 +1,99 @@
-"""The rights that the source role needs and not one more, as SQL for the source's administrator: `owkai check --sql`.
+"""What the source's administrator runs once, as plain SQL to review: `owkai check --sql`.
 
-Written from the settings alone, so that it can be run before the role exists. Which of the mapped columns a table has, the
-statements find out themselves; running them again changes nothing that is right already.
+The statements give the role the rights it needs and no others. Where the source can be read, they fit it: the columns its tables
+have, its version, what exists already. Where it cannot (the role does not exist yet), they assume the platform's own tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import psycopg
 from psycopg import conninfo, sql
 
 from analytics.tables import TABLES, Table
 from config.settings import Settings
+from sync.pollable import TRANSACTION_ID
+from sync.publication import PUBLISHED, publication_sql
+from sync.schema import Mapping, Problem, read_mapping
+from sync.source import COLUMN_LIST_SERVER
 
 DEFAULT_ROLE = "owkai"
+PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+# What Postgres' grammar keeps for itself, so that it names nothing unless it is quoted.
+_RESERVED_WORDS = """
+all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char
+character check coalesce collate collation column concurrently constraint create cross current_catalog current_date
+current_role current_schema current_time current_timestamp current_user dec decimal default deferrable desc distinct do else
+end except exists extract false fetch float for foreign freeze from full grant greatest group grouping having ilike in
+initially inner inout int integer intersect interval into is isnull join lateral leading least left like limit localtime
+localtimestamp national natural nchar none normalize not notnull null nullif numeric offset on only or order out outer
+overlaps overlay placing position precision primary real references returning right row select session_user setof similar
+smallint some substring symmetric system_user table tablesample then time to trailing treat trim true union unique user using
+values varchar variadic verbose when where window with
+"""
+RESERVED = frozenset(_RESERVED_WORDS.split())
+KEPT_WAL = "10GB"
+LINE_CHARACTERS = 100
+STANDBY_DECODING_SERVER = 160_000
 
 
-def least_privilege_sql(settings: Settings) -> str:
-    """Statements for psql, run by a superuser (or the tables' owner with CREATEROLE) in the source's database.
+@dataclass(frozen=True)
+class SeenSource:
+    """What the recipe must know of a source to fit it."""
 
-    With `sync.mode = "poll"` neither REPLICATION nor a publication is asked for. Never holds a password.
+    version: int  # server_version_num
+    in_recovery: bool
+    wal_level: str
+    kept_wal: str | None  # max_slot_wal_keep_size; None before Postgres 13
+    role_exists: bool
+    publication_exists: bool
+    hides_rows: bool  # row-level security is on for a mapped table
+    mapping: Mapping
+    problems: tuple[Problem, ...]
+
+
+def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
+    """Read the catalogue. Needs no right but to connect. Raises `psycopg.Error`."""
+    mapping, problems = read_mapping(connection, settings)
+    row = connection.execute(
+        "SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_slot_wal_keep_size', true),"
+        " EXISTS (SELECT FROM pg_roles WHERE rolname = %s), EXISTS (SELECT FROM pg_publication WHERE pubname = %s),"
+        " EXISTS (SELECT FROM pg_class WHERE oid = ANY (%s::oid[]) AND relrowsecurity)",
+        [source_role(settings), settings.source.publication, [table.oid for table in mapping.tables]],
+    ).fetchone()
+    assert row is not None  # noqa: S101 - the query always has one row
+    in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows = row
+    return SeenSource(
+        connection.info.server_version, in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows,
+        mapping, tuple(problems),
+    )  # fmt: skip
+
+
+def least_privilege_sql(settings: Settings, seen: SeenSource | None = None) -> str:
+    """Statements for psql in the source's database. `seen`: the source they have to fit; None assumes the platform's tables.
+
+    With `sync.mode = "poll"` neither server settings, REPLICATION nor a publication is asked for. Never holds a password.
     """
-    role = source_role(settings)
     streams = settings.sync.mode != "poll"
-    tables = [table for table in TABLES if source_name(settings, table)]
-    parts = [
-        "-- The least rights of the source role of OW-kai Analytics; run in the source's database as a superuser.",
-        _create_role(role, streams),
-        "-- Its password is not set here; in psql: \\password followed by its name.",
-        _grants(settings, role, tables),
-        "-- Row-level security would hide rows: where it is on, the role must see past it.\n"
-        + _past_row_security(settings, role, tables),
-    ]
+    if seen is not None and seen.in_recovery and seen.version < STANDBY_DECODING_SERVER:
+        streams = False
+    parts = [_heading(settings, seen)]
     if streams:
-        parts.append(
-            "-- What streams: the mapped columns alone, so that no credential column leaves the source. The slot "
-            f"{settings.source.slot} is made by the server.\n" + _publication(settings, tables)
-        )
-    parts.append(
-        "-- To leave out if the numbers of active and idle connections may stay unknown: lets the role see other sessions.\n"
-        f"grant pg_read_all_stats to {_name(role)};"
-    )
+        parts.append("\n".join(_server_settings(seen)))
+    parts.append("\n".join(_role(settings, seen, streams)))
+    parts.append("\n".join(_grants(settings, seen)))
+    if streams:
+        parts.append("\n".join(_publication(settings, seen)))
     return "\n\n".join(parts)
 
 
 def source_role(settings: Settings) -> str:
     """The role of source.dsn; `owkai` where it names none."""
-    dsn = settings.source.dsn.get_secret_value()
-    return str(conninfo.conninfo_to_dict(dsn).get("user") or DEFAULT_ROLE) if dsn else DEFAULT_ROLE
+    return _of_dsn(settings, "user") or DEFAULT_ROLE
 
 
 def source_name(settings: Settings, table: Table) -> str:
@@ -55,104 +101,133 @@ def source_name(settings: Settings, table: Table) -> str:
     return str(getattr(settings.source.tables, table.name))
 
 
-def candidate_columns(settings: Settings, table: Table) -> tuple[str, ...]:
-    """The names under which the source may keep the mapped columns of a table."""
-    renamed = getattr(settings.source.columns, table.name)
-    names: dict[str, None] = {}
-    for column in table.columns:
-        for name in (renamed[column.name],) if column.name in renamed else (column.name, *column.alternatives):
-            names[name] = None
-    return tuple(names)
+def _of_dsn(settings: Settings, key: str) -> str:
+    dsn = settings.source.dsn.get_secret_value()
+    return str(conninfo.conninfo_to_dict(dsn).get(key) or "") if dsn else ""
 
 
-def _create_role(role: str, streams: bool) -> str:
-    replication = " replication" if streams else ""
-    return (
-        "do $owkai$ begin\n"
-        f"  if not exists (select from pg_catalog.pg_roles where rolname = {_text(role)}) then\n"
-        f"    create role {_name(role)} login;\n"
-        "  end if;\n"
-        "end $owkai$;\n"
-        f"alter role {_name(role)} login{replication};"
-    )
-
-
-def _grants(settings: Settings, role: str, tables: Sequence[Table]) -> str:
-    schema = _name(settings.source.schema_)
+def _heading(settings: Settings, seen: SeenSource | None) -> str:
     lines = [
-        "do $owkai$ begin execute pg_catalog.format('grant connect on database %I to %I', current_database(), "
-        f"{_text(role)}); end $owkai$;",
-        f"grant usage on schema {schema} to {_name(role)};",
+        "-- What OW-kai Analytics needs on the source. Review it, then run it with psql in the source's database,",
+        "-- as a superuser; sections 3 and 4 need only the owner of the tables.",
     ]
-    for table in tables:
+    if seen is None:
+        lines += [
+            "-- The source was not read, so this assumes Postgres 15 or newer and the platform's own tables and columns.",
+            "-- `owkai check --sql --admin DSN` reads the source as another role and prints what fits it.",
+        ]
+    elif seen.in_recovery:
+        lines.append("-- This source is a read replica: run the statements on its primary.")
+    for problem in () if seen is None else seen.problems:
         lines.append(
-            "do $owkai$ declare listed text; begin\n"
-            f"  {_select_listed(settings, table)}\n"
-            "  execute pg_catalog.format('grant select (%s) on %s to %I', listed, "
-            f"{_text(_qualified(settings, table))}, {_text(role)});\n"
-            "end $owkai$;"
+            f"-- NOT COVERED: {_comment(problem.subject)} {_comment(problem.message)}; {_comment(problem.remedy)}"
         )
     return "\n".join(lines)
 
 
-def _select_listed(settings: Settings, table: Table) -> str:
-    """The statement that finds which of the mapped columns a table has, into the variable `listed`."""
-    names = ", ".join(_text(name) for name in candidate_columns(settings, table))
-    return (
-        "select string_agg(pg_catalog.quote_ident(attname), ', ' order by attnum) into strict listed"  # noqa: S608 - quoted
-        " from pg_catalog.pg_attribute\n"
-        f"    where attrelid = {_text(_qualified(settings, table))}::regclass and attnum > 0 and not attisdropped\n"
-        f"    and attname in ({names});"
+def _server_settings(seen: SeenSource | None) -> Iterator[str]:
+    logical = seen is not None and seen.wal_level == "logical"
+    bounded = seen is not None and seen.kept_wal != "-1"  # before Postgres 13 there is no such setting
+    yield "-- 1. Server settings. A managed service has them in its parameter group, e.g. rds.logical_replication = 1."
+    if logical:
+        yield "-- wal_level is logical already."
+    else:
+        yield "ALTER SYSTEM SET wal_level = 'logical';"
+    if not bounded:
+        yield "-- So that a server that is away for long cannot fill the source's disk; a lost slot is replaced by a new copy."
+        yield f"ALTER SYSTEM SET max_slot_wal_keep_size = '{KEPT_WAL}';"
+    if not (logical and bounded):
+        yield "SELECT pg_reload_conf();"
+    if not logical:
+        yield "-- wal_level takes effect when Postgres is restarted. Restart it before you start the server."
+
+
+def _role(settings: Settings, seen: SeenSource | None, streams: bool) -> Iterator[str]:
+    role = source_role(settings)
+    verb = "ALTER" if seen is not None and seen.role_exists else "CREATE"
+    yield "-- 2. The role. Its password is not set here: in psql, \\password asks for it."
+    if streams:
+        yield "-- On Amazon RDS: without REPLICATION, but GRANT rds_replication."
+    yield f"{verb} ROLE {_name(role)} LOGIN{' REPLICATION' if streams else ''};"
+    yield "-- Optional: without it the numbers of active and idle connections stay unknown."
+    yield f"GRANT pg_read_all_stats TO {_name(role)};"
+    if seen is None:
+        yield f"-- Only where row-level security is on for these tables: ALTER ROLE {_name(role)} BYPASSRLS;"
+    elif seen.hides_rows:
+        yield "-- Row-level security is on and would hide rows."
+        yield f"ALTER ROLE {_name(role)} BYPASSRLS;"
+
+
+def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+    role = _name(source_role(settings))
+    yield "-- 3. Rights to read: the mapped columns only, never a password."
+    if settings.sync.mode != "stream":
+        yield f"-- {TRANSACTION_ID} tells which rows changed when the source is polled."
+    database = _of_dsn(settings, "dbname")
+    if database:
+        yield f"GRANT CONNECT ON DATABASE {_name(database)} TO {role};"
+    yield f"GRANT USAGE ON SCHEMA {_name(settings.source.schema_)} TO {role};"
+    for table, columns in _readable(settings, seen):
+        listed = [_name(column) for column in columns]
+        if settings.sync.mode != "stream":
+            listed.append(TRANSACTION_ID)
+        yield f"GRANT SELECT ({_wrapped(listed)})\n    ON {table} TO {role};"
+
+
+def _readable(settings: Settings, seen: SeenSource | None) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each table with the columns to read, by their names on the source."""
+    if seen is not None:
+        for found in seen.mapping.tables:
+            yield f"{_name(found.schema)}.{_name(found.name)}", [column.name for column in found.columns]
+        return
+    for table in TABLES:
+        name = source_name(settings, table)
+        if name:
+            yield _qualified(settings, name), assumed_columns(settings, table)
+
+
+def assumed_columns(settings: Settings, table: Table) -> tuple[str, ...]:
+    """The mapped columns of a table by the names that the settings and the platform give them."""
+    renamed = getattr(settings.source.columns, table.name)
+    return tuple(renamed.get(name, name) for name in table.column_names)
+
+
+def _publication(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+    yield "-- 4. What is streamed: the mapped columns only, so that no credential leaves the source."
+    yield f"-- The server makes its replication slot {settings.source.slot} itself."
+    if seen is not None and seen.publication_exists:
+        yield f"-- Publication {settings.source.publication} exists already; `owkai check` tells whether it fits."
+        return
+    if seen is not None:
+        for statement in publication_sql(settings, seen.mapping, seen.version) if seen.mapping.tables else ():
+            yield f"{statement};"
+        return
+    tables = ",\n    ".join(
+        f"{_qualified(settings, name)} ({_wrapped([_name(column) for column in assumed_columns(settings, table)])})"
+        for table in TABLES
+        if (name := source_name(settings, table))
+    )
+    yield f"-- Before Postgres {COLUMN_LIST_SERVER // 10_000}, and for tables with REPLICA IDENTITY FULL, without the lists of columns."
+    yield (
+        f"CREATE PUBLICATION {_name(settings.source.publication)} FOR TABLE\n    {tables}\n"
+        f"    WITH (publish = '{', '.join(PUBLISHED)}', publish_via_partition_root = true);"
     )
 
 
-def _past_row_security(settings: Settings, role: str, tables: Sequence[Table]) -> str:
-    names = ", ".join(f"{_text(_qualified(settings, table))}::regclass" for table in tables)
-    return (
-        "do $owkai$ begin\n"
-        f"  if exists (select from pg_catalog.pg_class where oid in ({names}) and relrowsecurity) then\n"
-        f"    alter role {_name(role)} bypassrls;\n"
-        "  end if;\n"
-        "end $owkai$;"
-    )
-
-
-def _publication(settings: Settings, tables: Sequence[Table]) -> str:
-    name = settings.source.publication
-    lines = [
-        "do $owkai$ declare listed text; tables text[] := '{}'; options text := "
-        "$o$publish = 'insert, update, delete, truncate'$o$; begin",
-        f"  if exists (select from pg_catalog.pg_publication where pubname = {_text(name)}) then return; end if;",
-        "  if current_setting('server_version_num')::int >= 130000 then",
-        "    options := options || ', publish_via_partition_root = true';",
-        "  end if;",
-    ]
-    for table in tables:
-        qualified = _qualified(settings, table)
-        lines += [
-            f"  {_select_listed(settings, table)}",
-            "  if current_setting('server_version_num')::int < 150000 or exists (select from pg_catalog.pg_class",
-            f"    where oid = {_text(qualified)}::regclass and relreplident = 'f') then",
-            f"    tables := tables || {_text(qualified)}::text;",
-            "  else",
-            f"    tables := tables || pg_catalog.format('%s (%s)', {_text(qualified)}, listed);",
-            "  end if;",
-        ]
-    lines += [
-        "  execute pg_catalog.format('create publication %I for table %s with (%s)', "
-        f"{_text(name)}, array_to_string(tables, ', '), options);",
-        "end $owkai$;",
-    ]
-    return "\n".join(lines)
-
-
-def _qualified(settings: Settings, table: Table) -> str:
-    return sql.Identifier(settings.source.schema_, source_name(settings, table)).as_string(None)
+def _qualified(settings: Settings, name: str) -> str:
+    return f"{_name(settings.source.schema_)}.{_name(name)}"
 
 
 def _name(text: str) -> str:
+    """An identifier, quoted where it must be: whoever reviews the statements reads the plain ones more easily."""
+    if PLAIN.fullmatch(text) and text not in RESERVED:
+        return text
     return sql.Identifier(text).as_string(None)
 
 
-def _text(text: str) -> str:
-    return sql.Literal(text).as_string(None)
+def _wrapped(names: Sequence[str]) -> str:
+    return "\n        ".join(textwrap.wrap(", ".join(names), LINE_CHARACTERS, break_long_words=False))
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())

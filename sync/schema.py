@@ -16,6 +16,7 @@ from sync import wire
 from sync.identity import ReplicaIdentity, read_identities
 from sync.pgoutput import Relation, Target
 
+UTC = "UTC"
 READABLE: dict[Kind, frozenset[int]] = {
     Kind.INTEGER: frozenset({wire.INT2, wire.INT4, wire.INT8, wire.NUMERIC}),
     Kind.FLOAT: frozenset({wire.FLOAT4, wire.FLOAT8, wire.NUMERIC, wire.INT2, wire.INT4, wire.INT8}),
@@ -47,6 +48,7 @@ class SourceColumn:
     type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
     type_name: str
     generated: Generated = Generated.NO
+    zone: str | None = None  # of a time that carries none; None: it does, or holds UTC
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class SourceTable:
     columns: tuple[SourceColumn, ...]
     partitioned: bool
     identities: tuple[ReplicaIdentity, ...]  # of the table, or of all its partitions
-    rows_estimated: int
+    rows_estimated: int | None  # None: not analyzed yet
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -101,11 +103,13 @@ class SourceTable:
         places = {column.name: place for place, column in enumerate(relation.columns)}
         sources: list[int | None] = []
         types: list[int] = []
+        zones: list[str | None] = []
         for column in self.table.columns:
             found = next((mine for mine in self.columns if mine.column.name == column.name), None)
             if found is None:
                 sources.append(None)
                 types.append(0)
+                zones.append(None)
                 continue
             if found.name not in places:
                 raise ShapeError(self.qualified, found.name, "is no longer part of the stream (dropped or renamed)")
@@ -113,6 +117,7 @@ class SourceTable:
                 raise ShapeError(self.qualified, found.name, f"no longer has the type {found.type_name}")
             sources.append(places[found.name])
             types.append(found.type_oid)
+            zones.append(found.zone)
         key = next(
             place for place, column in zip(sources, self.table.columns, strict=True) if column.name == self.table.key
         )
@@ -125,6 +130,7 @@ class SourceTable:
             tuple(types),
             key,
             types[self.table.column_names.index(self.table.key)],
+            tuple(zones),
         )
 
 
@@ -154,6 +160,7 @@ class Mapping:
                 column.name,
                 column.number,
                 column.type_oid,
+                column.zone,
             )
             for table in self.tables
             for column in table.columns
@@ -203,7 +210,9 @@ def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Ma
 
 
 _TABLE_QUERY = """
-SELECT c.oid, c.relkind, c.reltuples
+SELECT c.oid, c.relkind,
+       CASE WHEN c.reltuples > 0 OR (c.reltuples = 0 AND (c.relpages > 0 OR pg_stat_get_last_analyze_time(c.oid) IS NOT NULL
+            OR pg_stat_get_last_autoanalyze_time(c.oid) IS NOT NULL)) THEN c.reltuples END
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s"""
 
@@ -216,7 +225,8 @@ SELECT b.attname, b.attnum, b.declared, b.oid, t.typtype, t.typcategory, format_
 FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype <> 'd' ORDER BY b.attnum"""
 
 _PARTITION_ROWS = """
-SELECT coalesce(sum(greatest(c.reltuples, 0)), 0) FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
+SELECT sum(c.reltuples) FILTER (WHERE c.reltuples > 0 OR c.relpages > 0)
+FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf"""
 
 
 def _read_table(
@@ -256,14 +266,7 @@ def _read_table(
         found = _find_column(column, renamed, catalogue)
         if found is None:
             if column.required or column.name in renamed:
-                wanted = renamed.get(column.name, column.name)
-                problems.append(
-                    Problem(
-                        f"table {qualified}",
-                        f"has no column {wanted}, which is required",
-                        f'map it: [source.columns] {table.name} = {{ {column.name} = "its name" }}',
-                    )
-                )
+                problems.append(_absent(table, qualified, column, renamed))
             continue
         source_name, (number, declared, type_oid, typtype, category, type_name, generated) = found
         readable = (
@@ -278,17 +281,27 @@ def _read_table(
                 )
             )
             continue
-        columns.append(SourceColumn(column, source_name, number, declared, readable, type_name, Generated(generated)))
+        zone = str(getattr(settings.source.zones, table.name))
+        local = column.kind is Kind.TIME and readable != wire.TIMESTAMPTZ and zone != UTC
+        columns.append(
+            SourceColumn(
+                column,
+                source_name,
+                number,
+                declared,
+                readable,
+                type_name,
+                Generated(generated),
+                zone if local else None,
+            )
+        )
     return SourceTable(
-        table,
-        schema,
-        name,
-        oid,
-        tuple(columns),
-        relkind == "p",
-        read_identities(connection, oid),
-        max(0, int(estimate)),
+        table, schema, name, oid, tuple(columns), relkind == "p", read_identities(connection, oid), _rows(estimate)
     )
+
+
+def _rows(estimate: float | None) -> int | None:
+    return None if estimate is None else max(0, int(estimate))
 
 
 _Found = tuple[
@@ -299,6 +312,25 @@ _Found = tuple[
 def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _Found]) -> tuple[str, _Found] | None:
     names: Iterable[str] = (renamed[column.name],) if column.name in renamed else (column.name, *column.alternatives)
     return next(((name, catalogue[name]) for name in names if name in catalogue), None)
+
+
+def _absent(table: Table, qualified: str, column: Column, renamed: dict[str, str]) -> Problem:
+    """A required column, or one that the settings name, is not there."""
+    mapped = f'[source.columns] {table.name} = {{ {column.name} = "its name" }}'
+    if column.name not in renamed:
+        return Problem(f"table {qualified}", f"has no column {column.name}, which is required", f"map it: {mapped}")
+    setting = f"source.columns.{table.name}.{column.name}"
+    if column.required:
+        return Problem(
+            f"table {qualified}",
+            f"has no column {renamed[column.name]}, which {setting} names",
+            f"correct it: {mapped}",
+        )
+    return Problem(
+        f"table {qualified}",
+        f"has no column {renamed[column.name]}, which {setting} names for the optional column {column.name}",
+        f"correct it: {mapped}, or remove it to leave {column.name} empty",
+    )
 
 
 def _like_text(typtype: str, category: str) -> bool:

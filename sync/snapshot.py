@@ -24,6 +24,7 @@ from analytics.tables import Kind
 from config.settings import Settings
 from sync import wire
 from sync.copystream import Stopped, Stopping, copy_rows
+from sync.moments import moment
 from sync.schema import Mapping, SourceTable
 from sync.source import connect
 
@@ -55,7 +56,7 @@ def copy_tables(
     total = 0
     mapped = wire.Mapped()
     started = clock()
-    estimated = sum(table.rows_estimated for table in mapping.tables)
+    estimated = sum(table.rows_estimated or 0 for table in mapping.tables)
     reporter = _Reporter(board, started, estimated)
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
@@ -90,7 +91,7 @@ def decode_rows(table: SourceTable, chunk: list[bytes], mapped: wire.Mapped) -> 
             columns[column.name] = (
                 wire.arrow_nulls(column.kind, len(chunk))
                 if found is None
-                else wire.arrow_column(buffer, next(fields), column.kind, found.type_oid, mapped)
+                else wire.arrow_column(buffer, next(fields), column.kind, found.type_oid, mapped, found.zone)
             )
     except IndexError as error:
         raise wire.WireError("a copied row ends early") from error
@@ -134,9 +135,7 @@ def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
     found = next((mine for mine in table.columns if mine.column.name == column), None)
     if found is None or found.column.kind is not Kind.TIME:
         return None
-    if found.type_oid == wire.TIMESTAMPTZ:
-        return sql.Identifier(found.name)
-    return sql.SQL("({}::timestamp AT TIME ZONE 'UTC')").format(sql.Identifier(found.name))
+    return moment(found)
 
 
 def _probe(settings: Settings) -> None:

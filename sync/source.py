@@ -34,8 +34,10 @@ SESSION = {
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
     "standard_conforming_strings": "on",
-    "lock_timeout": "10s",
 }
+LOCK_TIMEOUT = "10s"
+# Bounds that a role or server may set for all its sessions, and from which version on: ours have their own.
+LATER_BOUNDS = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 
 
 T = TypeVar("T")
@@ -91,8 +93,13 @@ class Identity:
     timeline: int  # changes with a failover and a restore: what the old one had past the fork no longer happened
 
 
-def connection_string(settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True) -> str:
+def connection_string(
+    settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True, lock_timeout: bool = True
+) -> str:
     """The DSN with our session settings, password and TLS rule.
+
+    The session's bounds are ours whatever the server or role sets: `statement_timeout` false is for long reads, `lock_timeout` false
+    for a session that waits for transactions to end.
 
     Hosts other than this machine are verified (`sslmode=verify-full`, the system's certificate authorities) unless the DSN
     or libpq's own environment says otherwise. Raises `SourceError` for a malformed DSN.
@@ -116,10 +123,12 @@ def connection_string(settings: Settings, *, all_organizations: bool = False, st
         parts["sslmode"] = "verify-full"
         if "sslrootcert" not in parts and "PGSSLROOTCERT" not in os.environ:
             parts["sslrootcert"] = "system"
-    session = dict(SESSION)
-    if statement_timeout:
-        bound = f"{round(settings.source.statement_timeout_seconds * 1000)}"
-        session |= {"statement_timeout": bound, "idle_in_transaction_session_timeout": bound}
+    bound = f"{round(settings.source.statement_timeout_seconds * 1000)}" if statement_timeout else "0"
+    session = SESSION | {
+        "statement_timeout": bound,
+        "idle_in_transaction_session_timeout": bound,
+        "lock_timeout": LOCK_TIMEOUT if lock_timeout else "0",
+    }
     if all_organizations:
         session[RLS_SETTING] = "1"
     options = [str(parts["options"])] if parts.get("options") else []
@@ -147,6 +156,7 @@ def connect(
     connection.prepare_threshold = None
     connection.bound_seconds = settings.source.statement_timeout_seconds + settings.sync.reply_timeout_seconds
     try:
+        _lift_later_bounds(connection)
         yield connection
     finally:
         connection.close()
@@ -154,8 +164,25 @@ def connect(
 
 def open_replication(settings: Settings) -> psycopg.Connection:
     """A replication session (`replication=database`). The caller closes it."""
-    text = connection_string(settings, statement_timeout=False)
-    return psycopg.connect(conninfo.make_conninfo(text, replication="database"), autocommit=True)
+    text = connection_string(settings, statement_timeout=False, lock_timeout=False)
+    connection = psycopg.connect(conninfo.make_conninfo(text, replication="database"), autocommit=True)
+    try:
+        _lift_later_bounds(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _lift_later_bounds(connection: psycopg.Connection) -> None:
+    """An older server refuses a session that names these when it begins, so they are set afterwards."""
+    lifted = [
+        f"set_config('{name}', '0', false)"
+        for name, since in LATER_BOUNDS.items()
+        if connection.info.server_version >= since
+    ]
+    if lifted:
+        connection.execute(f"SELECT {', '.join(lifted)}".encode())
 
 
 def replication_command(connection: psycopg.Connection, command: str) -> list[dict[str, str | None]]:

@@ -3,8 +3,9 @@
 Two layouts share the walk: the tuples of pgoutput (a kind byte, then a length) and the rows of binary COPY (a length, -1 for
 NULL). A walk yields `Field`s, which only say where each row's bytes lie; `arrow_column` turns the chosen rows into Arrow.
 
-Mapping rules for values Postgres has and DuckDB has not: a timestamp beyond DuckDB's range (year 294247 on) becomes
-'infinity'; ±infinity, BC dates and NaN are kept, DuckDB has them. Such values are counted (`Mapped`).
+The one rule of times: a moment in UTC, by the column's zone where it carries none; before the year 1 '-infinity', from the year
+10000 on 'infinity', for neither Python nor the contract has such dates (`sync.moments` is the same rule in SQL). NaN is kept.
+Infinite times and such dates are counted (`Mapped`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.tables import Kind
+from sync.localtime import local_time
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -30,7 +32,9 @@ EPOCH_2000_MICROSECONDS = 946_684_800_000_000
 EPOCH_2000_DAYS = 10_957
 INT64_MAX = np.iinfo(np.int64).max
 INT64_MIN = np.iinfo(np.int64).min
-LATEST_MICROSECONDS = 9_223_372_022_400_000_000 - 1  # DuckDB's last finite timestamp, in µs since 1970
+# The moments that are kept, in µs since 2000: the years 1 to 9999.
+FIRST_MOMENT = -63_082_281_600_000_000
+LAST_MOMENT = 252_455_615_999_999_999
 MICROSECONDS_PER_DAY = 86_400_000_000
 PADDING = bytes(16)  # so that reading eight bytes at any position stays inside
 
@@ -155,8 +159,10 @@ def walk_copy(buffer: Buffer, starts: Positions, columns: int) -> list[Field]:
     return fields
 
 
-def arrow_column(buffer: Buffer, field: Field, kind: Kind, type_oid: int, mapped: Mapped) -> Any:
-    """The field's values as a nanoarrow array of the kind's Arrow type."""
+def arrow_column(
+    buffer: Buffer, field: Field, kind: Kind, type_oid: int, mapped: Mapped, zone: str | None = None
+) -> Any:
+    """The field's values as a nanoarrow array of the kind's Arrow type. `zone`: of times that carry none; None: UTC."""
     rows = len(field.at)
     nulls = rows - int(field.present.sum())
     validity = None if nulls == 0 else np.packbits(field.present, bitorder="little")
@@ -167,7 +173,7 @@ def arrow_column(buffer: Buffer, field: Field, kind: Kind, type_oid: int, mapped
         values = np.packbits(_booleans(buffer, field, type_oid), bitorder="little")
         return na.c_array_from_buffers(na.bool_(), rows, [validity, values], null_count=nulls)
     if kind is Kind.TIME:
-        times = _times(buffer, field, type_oid, mapped)
+        times = _times(buffer, field, type_oid, mapped, zone)
         return na.c_array_from_buffers(na.timestamp("us"), rows, [validity, times], null_count=nulls)
     if kind is Kind.FLOAT:
         return na.c_array_from_buffers(
@@ -236,7 +242,7 @@ def _booleans(buffer: Buffer, field: Field, type_oid: int) -> Mask:
     return _each(buffer, field, lambda raw: raw in truths, np.bool_, "truth value")
 
 
-def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> npt.NDArray[np.int64]:
+def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped, zone: str | None) -> npt.NDArray[np.int64]:
     """µs since 1970; DuckDB keeps ±infinity as the ends of the range."""
     if not field.binary:
         source = _each(buffer, field, _time_from_text, np.int64, "time")
@@ -249,16 +255,14 @@ def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> npt.N
         )
     else:
         source = _fixed(field, buffer.int64, 8).astype(np.int64)
-    positive, negative = source == INT64_MAX, source == INT64_MIN
-    beyond = ~positive & (source > LATEST_MICROSECONDS - EPOCH_2000_MICROSECONDS)
-    odd = (positive | negative | beyond) & field.present
-    if bool(odd.any()):
-        mapped.values += int(odd.sum())
-        source = np.where(positive | beyond | negative, 0, source)
-        times = source + EPOCH_2000_MICROSECONDS
-        times = np.where(positive | beyond, INT64_MAX, np.where(negative, -INT64_MAX, times))
-    else:
-        times = source + EPOCH_2000_MICROSECONDS
+    if zone is not None:
+        near = (source >= FIRST_MOMENT - 2 * MICROSECONDS_PER_DAY) & (source <= LAST_MOMENT + 2 * MICROSECONDS_PER_DAY)
+        source = np.where(near, local_time(zone).to_utc(np.where(near, source, 0)), source)
+    late, early = source > LAST_MOMENT, source < FIRST_MOMENT  # ±infinity among them
+    odd = (late | early) & field.present
+    mapped.values += int(odd.sum())
+    times = np.where(late | early, 0, source) + EPOCH_2000_MICROSECONDS
+    times = np.where(late, INT64_MAX, np.where(early, -INT64_MAX, times))
     return np.ascontiguousarray(times)
 
 

@@ -63,7 +63,9 @@ class Ready:
     mode_reason: str | None
     guarantee: str  # exact or eventual
     stale: bool
-    needs_attention: bool  # a person must act, and the log says what to do
+    needs_attention: (
+        bool  # a person must act: sync is paused, data stopped moving, or writes are rejected; the log names the cause
+    )
     lag_bytes: int | None
     lag_seconds: float | None  # since the cache was last known to equal the source
     lsn: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Any
 
@@ -69,6 +70,8 @@ async def test_metrics_are_prometheus_text(served: Served) -> None:
         'owkai_sync_phase{phase="streaming"} 1',
         "owkai_ready 1",
         "owkai_mock_data 0",
+        "owkai_sync_needs_attention 0",
+        "owkai_source_rows_ahead_seconds 0",
         "owkai_sync_lag_bytes 0",
         "owkai_sync_lag_seconds 0",
         "owkai_sync_retained_wal_bytes 99",
@@ -79,6 +82,19 @@ async def test_metrics_are_prometheus_text(served: Served) -> None:
         'owkai_authentication_failures_total{kind="missing"} 1',
     ):
         assert expected in lines, expected
+
+
+@pytest.mark.gen_test
+async def test_the_log_names_the_reason_of_a_refusal_and_the_answer_does_not(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    missing, form = await served.get("/trends"), await served.get("/trends", key="no key at all")
+    assert (missing.status, form.status) == (401, 401)
+    assert f"GET {API}/trends 401 (no_credential) in " in caplog.text
+    assert f"GET {API}/trends 401 (key_form) in " in caplog.text
+    assert b"no_credential" not in missing.body
+    assert b"key_form" not in form.body
 
 
 def test_histogram_buckets_are_cumulative() -> None:

@@ -7,12 +7,14 @@ import resource
 import signal
 import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from owkai.exits import Exit
+from owkai.lifecycle import SAME_SIGNAL_SECONDS
 from tests.owkai.servers import SECRET, Server, environment, owkai, serving, wait_for
 from tests.postgres import Database
 
@@ -59,9 +61,21 @@ def test_upg_06_a_second_signal_ends_at_once_by_that_signal(tmp_path: Path) -> N
             with silent.accept()[0]:  # sync waits for an answer that never comes, and the drain for sync
                 server.signal(signal.SIGTERM)
                 wait_for(lambda: "stopping (SIGTERM)" in server.messages(), "the drain")
+                again_at = time.monotonic() + SAME_SIGNAL_SECONDS
+                wait_for(lambda: time.monotonic() > again_at, "the first signal to be over")
                 server.signal(signal.SIGTERM)
                 assert server.wait() == -signal.SIGTERM
             assert "stopped" not in server.messages()
+
+
+def test_upg_06_signals_sent_twice_at_once_are_one(tmp_path: Path) -> None:
+    """As a supervisor does that signals the process and its group, or a terminal beside it."""
+    with serving(tmp_path) as server:
+        server.signal(signal.SIGTERM)
+        server.signal(signal.SIGINT)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == Exit.OK
+        assert "stopped, exit code 0" in server.messages()
 
 
 def test_sec_04_and_05_files_are_private_and_core_dumps_off(tmp_path: Path, database: Database) -> None:

@@ -126,8 +126,8 @@ def _plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
 def _postgres_text(name: str, kind: Kind) -> str:
     if kind is Kind.TIME:
         return (
-            f'case when isfinite("{name}") then trunc(extract(epoch from "{name}") * 1000000)::text'
-            f' else "{name}"::text end'
+            f"case when \"{name}\" < '0001-01-01' then '-infinity' when \"{name}\" >= '10000-01-01' then 'infinity'"
+            f' else trunc(extract(epoch from "{name}") * 1000000)::text end'
         )
     return f'"{name}"::text' if kind is Kind.TEXT else f'"{name}"'
 

@@ -11,9 +11,10 @@ from psycopg import sql
 from analytics.status import Phase
 from config.settings import Settings
 from sync.preflight import inspect_source
-from sync.privileges import least_privilege_sql, source_role
+from sync.privileges import least_privilege_sql, look_at, source_role
 from sync.source import drop_replication
 from tests.postgres import Database
+from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until
 
 TABLES = ("agent_actions", "users", "audit_logs", "api_keys")
@@ -83,9 +84,8 @@ def test_rep_06_the_printed_sql_gives_all_that_is_needed_and_nothing_else(databa
     text = least_privilege_sql(settings)
     assert "least-password" not in text
     try:
-        database.execute(text)
-        database.execute(text)  # again: it changes nothing
-        database.execute(f"alter role {quoted} password 'least-password'")
+        dsn = prepare(database, name, text)
+        settings = settings_for(database, tmp_path, dsn, source={"manage_publication": False})
         found = inspect_source(settings)
         assert [str(finding) for finding in found if finding.level == "error"] == []
         assert not [str(finding) for finding in found if finding.level == "warning" and name in str(finding)]
@@ -124,8 +124,8 @@ def test_rep_06_the_printed_sql_follows_the_settings_and_the_tables(database: Da
     try:
         for mode in ("poll", "stream"):
             settings = settings_for(database, tmp_path / mode, dsn, source=source, sync={"mode": mode})
-            database.execute(least_privilege_sql(settings))
-            database.execute(f"alter role {name} password 'least-password'")
+            dsn = prepare(database, name, least_privilege_sql(settings, look_at(database.connect(), settings)))
+            settings = settings_for(database, tmp_path / mode, dsn, source=source, sync={"mode": mode})
             row = database.execute(
                 "select rolbypassrls, rolreplication from pg_roles where rolname = %s", [name]
             ).fetchone()

@@ -23,7 +23,9 @@ HEADER = b"w" + bytes(24)
 RELATION = Relation(
     7, "public", "t", "d", (RelationColumn("id", wire.INT4, True), RelationColumn("name", wire.TEXT_TYPE, False))
 )
-TARGET = Target(RELATION, ("id", "name"), (Kind.INTEGER, Kind.TEXT), (0, 1), (wire.INT4, wire.TEXT_TYPE), 0, wire.INT4)
+TARGET = Target(
+    RELATION, ("id", "name"), (Kind.INTEGER, Kind.TEXT), (0, 1), (wire.INT4, wire.TEXT_TYPE), 0, wire.INT4, (None, None)
+)
 
 
 def row(*values: bytes | type[Ellipsis] | None) -> bytes:
