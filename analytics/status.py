@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from analytics.background import Jobs
+
 
 class Phase(Enum):
     """Where sync stands. Set by `sync.loop` alone."""
@@ -126,9 +128,13 @@ class SyncStatus:
 
 
 class StatusBoard:
-    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value."""
+    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value.
+
+    `jobs` are the threads and tasks that keep the server going.
+    """
 
     def __init__(self) -> None:
+        self.jobs = Jobs()
         self._lock = threading.Lock()
         self._current = SyncStatus()
 

@@ -75,7 +75,7 @@ def readiness(services: Services) -> dict[str, Any]:
         "mode_reason": status.mode_reason,
         "guarantee": status.guarantee,
         "stale": status.stale(now, services.settings.sync.stale_after_seconds),
-        "needs_attention": status.phase is Phase.PAUSED,
+        "needs_attention": status.phase is Phase.PAUSED or bool(services.board.jobs.failing),
         "lag_bytes": status.lag_bytes,
         "lag_seconds": None if lag is None else round(lag, 3),
         "lsn": format_lsn(status.applied_lsn),
@@ -90,6 +90,7 @@ def readiness(services: Services) -> dict[str, Any]:
             "percent": progress.percent,
         },
         "verify": verification(status.verification),
+        "failing_jobs": list(services.board.jobs.failing),
         "audit": recording(services.audit),
         "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
@@ -125,7 +126,13 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
     yield from family("owkai_sync_phase", "gauge", "1 for the phase that sync is in.")
     for phase in Phase:
         yield f'owkai_sync_phase{{phase="{phase.value}"}} {int(status.phase is phase)}'
+    jobs = services.board.jobs.current
+    yield from family("owkai_job_failures_total", "counter", "Failures of a background job; it was started again.")
+    for job, fared in sorted(jobs.items()):
+        yield f'owkai_job_failures_total{{job="{job}"}} {fared.failures}'
+    failing = len(services.board.jobs.failing)
     for name, kind, explanation, value in (
+        ("owkai_jobs_failing", "gauge", "Background jobs that failed in the last two minutes.", failing),
         ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
         ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from analytics.background import keep_running
 from analytics.cache import Cache, CacheBusyError
 from analytics.status import StatusBoard, SyncStatus, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
@@ -98,7 +99,7 @@ async def _serve(
         services.close()
         return _refuse(code, reason)
     sync = SyncLoop(settings, cache, board, utc_now)
-    collector = Collector(settings, telemetry, services.metrics.totals, utc_now)
+    collector = Collector(settings, telemetry, services.metrics.totals, utc_now, board.jobs)
     verifier = Verifier(settings, cache, sync, board, utc_now)
     check = LightCheck(verifier, board, settings.sync.verify_seconds)
     control = ControlServer(
@@ -111,7 +112,9 @@ async def _serve(
     lifecycle.stage = Stage.SERVING
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
     services.audit.note("start", **auditing.process(settings, port))
-    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit))
+    watch = asyncio.create_task(
+        keep_running("owkai-watch", lambda: _watch(sync, lifecycle, board, services.audit), board.jobs)
+    )
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     manager = supervisor()
     telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
@@ -157,6 +160,7 @@ async def _watch(sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journ
             journal.note("sync", before=role, now=now)
             role = now
     lifecycle.end(Exit.BUSY, sync.failed)
+    await asyncio.Event().wait()  # until it is cancelled: the end is under way
 
 
 async def _drain(lifecycle: Lifecycle, services: Services, server: ApiServer, sync: SyncLoop) -> None:

@@ -17,10 +17,12 @@ from typing import TypeVar
 
 import psycopg
 
+from analytics.background import BackgroundThread
 from analytics.cache import Cache, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync.apply import Applier
+from sync.batch import Batch, BatchLimits
 from sync.continuity import gap, same_database
 from sync.copystream import Stopped
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
@@ -29,7 +31,7 @@ from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.preflight import Survey, ensure_publication, publication_mark, survey
-from sync.replication import Batch, ChangeStream, create_slot, find_slot
+from sync.replication import ChangeStream, create_slot, find_slot
 from sync.sampler import Sampler
 from sync.schema import Mapping, ShapeError
 from sync.snapshot import copy_tables, retention_mark
@@ -55,7 +57,7 @@ class SyncLoop:
         self._stop = threading.Event()
         self._freshness = Freshness()
         self._sampler = Sampler(settings, board, self._freshness, clock)
-        self._thread = threading.Thread(target=self._run, name="owkai-sync", daemon=True)
+        self._thread = BackgroundThread("owkai-sync", self._run, self._stop, board.jobs)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._copy_needed: str | None = None
@@ -88,7 +90,7 @@ class SyncLoop:
                     log.exception("sync met an error it has no rule for")
                 self._recover(verdict, error)
                 if self.failed:
-                    break
+                    self._stop.set()
         self._holds.close()
         self._board.update(phase=Phase.STOPPED)
 
@@ -266,40 +268,44 @@ class SyncLoop:
         batch = Batch()
         housekeeping = Housekeeping(self._settings, self._cache, store, self._clock)
         committed_at = advanced_at = time.monotonic()
-        durable = started = stream.acknowledged
+        durable = started = changed = stream.acknowledged
+        limits = BatchLimits(settings.batch_rows)
         while not self._stop.is_set():
             if self._sampler.shape_changed:
                 raise SourceChangedError("the shape of the source's tables or the publication has changed")
             stream.hold_at = self._holds.next_lsn
-            stream.gather(batch, settings.batch_rows, IDLE_SECONDS if batch.end_lsn is None else 0.0)
-            if batch.barrier is not None or batch.rows >= settings.batch_rows:
+            stream.gather(batch, limits, IDLE_SECONDS if batch.in_transaction or batch.end_lsn is None else 0.0)
+            if batch.barrier is not None or batch.full(limits):
                 applier.apply(batch, stream.relations)
             if batch.in_transaction:
                 continue
             now = time.monotonic()
             if batch.end_lsn is not None:
                 wait = settings.batch_milliseconds / 1000 - (now - committed_at)
-                if wait > 0 and batch.rows < settings.batch_rows:
+                if wait > 0 and not batch.due(limits):
                     self._stop.wait(wait)
-                    stream.gather(batch, settings.batch_rows, 0.0)
+                    stream.gather(batch, limits, 0.0)
                     if batch.in_transaction or batch.barrier is not None:
                         continue
                 applier.apply(batch, stream.relations)
-                durable = applier.commit(batch)
+                durable = changed = applier.commit(batch)
                 committed_at = time.monotonic()
                 stream.acknowledge(durable)
             elif stream.processed - durable > ADVANCE_BYTES or (
-                stream.processed > durable and now - advanced_at > ADVANCE_SECONDS
+                stream.processed > durable and (stream.position_wanted or now - advanced_at > ADVANCE_SECONDS)
             ):
-                # WAL of other tables: remember that it holds nothing of ours, so that the source can let go of it.
+                # WAL of other tables: remember that it holds nothing of ours, so that the source can let go of it. A source
+                # that shuts down waits until we have confirmed all of it.
                 store.advance(stream.processed)
                 durable, advanced_at = stream.processed, now
+                stream.acknowledge(durable)
+            if stream.position_wanted:
                 stream.acknowledge(durable)
             if durable > started and self._board.current.remedy == DISK:
                 self._streaming()
             self._progressed(max(durable, stream.processed))
             if stream.hold_at is not None and (batch.held or stream.processed >= stream.hold_at):
-                self._holds.run(store, stream.hold_at, durable)
+                self._holds.run(store, stream.hold_at, changed)
             housekeeping.run(durable)
 
     def _progressed(self, lsn: int) -> None:

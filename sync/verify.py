@@ -18,7 +18,7 @@ import duckdb
 import numpy as np
 import psycopg
 
-from analytics.cache import Cache, Snapshot, Store
+from analytics.cache import Cache, CacheNotReadyError, Snapshot, Store
 from analytics.status import Phase, StatusBoard, Verification, format_lsn
 from config.settings import Settings
 from sync import wire
@@ -37,6 +37,7 @@ from sync.preflight import Survey, survey
 from sync.schema import Mapping, SourceTable
 from sync.sides import ROWS_PER_READ, CacheSide, SourceSide, rows_by_key
 from sync.snapshot import decode_rows
+from sync.source import SourceError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ LOOK_SECONDS = 0.2  # how soon a stop is noticed
 
 class BusyError(RuntimeError):
     """Another verification is running."""
+
+
+# What keeps a comparison from being made, by source, cache or line; any other error is a fault of ours.
+COMPARISON_ERRORS = (VerifyError, SourceError, CacheNotReadyError, psycopg.Error, duckdb.Error)
 
 
 @dataclass(frozen=True)

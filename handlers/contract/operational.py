@@ -62,7 +62,7 @@ class Ready:
     mode_reason: str | None
     guarantee: str  # exact or eventual
     stale: bool
-    needs_attention: bool  # sync is paused until somebody acts; the log says why
+    needs_attention: bool  # sync is paused until someone acts, or a background job fails; the log gives the reason
     lag_bytes: int | None
     lag_seconds: float | None  # since the cache was last known to equal the source
     lsn: str | None
@@ -70,6 +70,7 @@ class Ready:
     retained_wal_bytes: int | None
     copy: CopyUnderWay | None
     verify: LastVerification | None
+    failing_jobs: tuple[str, ...]  # background threads that failed in the last two minutes and were started again
     audit: Recording
     settings_warnings: int  # settings that are seldom meant; the log names them at the start
     mock_data: bool
