@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from analytics.store import Store
+from analytics.store import UNREADABLE, Store
 
 T = TypeVar("T")
 
@@ -74,6 +74,7 @@ class Holds:
                     raise PassedError("the cache is already past the position asked for")
                 result = hold.action(store)
             except Exception as error:  # noqa: BLE001 - handed to the requester
+                store.suspect = store.suspect or isinstance(error, UNREADABLE)
                 hold.future.set_exception(error)
             else:
                 hold.future.set_result(result)

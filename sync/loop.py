@@ -15,11 +15,13 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import TypeVar
 
+import duckdb
 import psycopg
 
 from analytics.background import BackgroundThread
-from analytics.cache import Cache, Origin, Store
+from analytics.cache import Cache, CacheDamagedError, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
+from analytics.store import UNREADABLE
 from config.settings import Settings
 from sync.apply import Applier
 from sync.batch import Batch, BatchLimits
@@ -82,7 +84,8 @@ class SyncLoop:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except BaseException as error:
+            except BaseException as caught:
+                error = self._diagnosed(caught)
                 verdict = judge(error)
                 if verdict.action is Action.STOP:
                     break
@@ -225,6 +228,7 @@ class SyncLoop:
 
         def between(lsn: int) -> None:
             self._recovered()
+            self._examine(store)
             self._holds.run(store, NOW, lsn)
 
         try:
@@ -273,6 +277,7 @@ class SyncLoop:
         while not self._stop.is_set():
             if self._sampler.shape_changed:
                 raise SourceChangedError("the shape of the source's tables or the publication has changed")
+            self._examine(store)
             stream.hold_at = self._holds.next_lsn
             stream.gather(batch, limits, IDLE_SECONDS if batch.in_transaction or batch.end_lsn is None else 0.0)
             if batch.barrier is not None or batch.full(limits):
@@ -313,6 +318,28 @@ class SyncLoop:
 
     # -- faults --------------------------------------------------------------------------------------------------
 
+    def _examine(self, store: Store) -> None:
+        """Where a read failed: raises `CacheDamagedError` if the store cannot be read as a whole, so that it is copied again."""
+        if not store.suspect:
+            return
+        store.suspect = False
+        reason = store.unreadable()
+        if reason is not None:
+            raise CacheDamagedError(f"the cache is damaged: {server_text(reason)}")
+        log.warning("a read of the cache failed, but every block of it can be read: no new copy is needed")
+
+    def _diagnosed(self, error: BaseException) -> BaseException:
+        """The error itself, or `CacheDamagedError` where it is a sign of a damaged file rather than of a full disk."""
+        store = self._cache.live
+        if isinstance(error, UNREADABLE) and not isinstance(error, duckdb.FatalException) and store is not None:
+            store.suspect = True
+            try:
+                self._examine(store)
+            except CacheDamagedError as damage:
+                damage.__cause__ = error
+                return damage
+        return error
+
     def _drop_nothing_if_busy(self) -> None:
         with connect(self._settings) as connection:
             slot = find_slot(connection, self._settings.source.slot)
@@ -325,8 +352,8 @@ class SyncLoop:
         """Put the policy's verdict on the board and wait as it says."""
         if verdict.action is Action.COPY:
             self._copy_needed = verdict.message
-            if not isinstance(error, SlotGoneError):
-                self._cache.forget()
+            if isinstance(error, duckdb.Error):
+                self._cache.reopen()  # DuckDB answers nothing more until then; what can be read is served meanwhile
         if verdict.action is Action.REOPEN and not self._cache.reopen():
             self._copy_needed = verdict.message
         if isinstance(error, ShapeError):
