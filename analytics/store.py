@@ -247,6 +247,15 @@ class Store:
             return None
         return Origin(*found[0][1:])
 
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log; 0 in memory."""
+        if self.path is None:
+            return 0
+        try:
+            return wal_of(self.path).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def checkpoint(self) -> bool:
         """Fold the write-ahead log into the file. False when a reader's transaction is open; try again later."""
         try:

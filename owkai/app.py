@@ -91,14 +91,15 @@ async def _serve(
     except CertificateError as error:
         services.close()
         return _refuse(Exit.SETTINGS, str(error))
-    lifecycle.listen(lambda: _status_line(board, cache), Reloading(loaded, again, services, server).reload)
+    sync = SyncLoop(settings, cache, board, utc_now)
+    reloading = Reloading(loaded, again, services, server, sync.try_now)
+    lifecycle.listen(lambda: _status_line(board, cache), reloading.reload)
     try:
         port = server.start()
     except OSError as error:
         code, reason = explain_bind(error, settings.server.host, settings.server.port)
         services.close()
         return _refuse(code, reason)
-    sync = SyncLoop(settings, cache, board, utc_now)
     collector = Collector(settings, telemetry, services.metrics.totals, utc_now, board.jobs)
     verifier = Verifier(settings, cache, sync, board, utc_now)
     check = LightCheck(verifier, board, settings.sync.verify_seconds)

@@ -57,6 +57,7 @@ class SyncLoop:
     def __init__(self, settings: Settings, cache: Cache, board: StatusBoard, clock: Callable[[], datetime]) -> None:
         self._settings, self._cache, self._board, self._clock = settings, cache, board, clock
         self._stop = threading.Event()
+        self._try_now = threading.Event()
         self._freshness = Freshness()
         self._sampler = Sampler(settings, board, self._freshness, clock)
         self._thread = BackgroundThread("owkai-sync", self._run, self._stop, board.jobs)
@@ -75,8 +76,13 @@ class SyncLoop:
     def stop(self, timeout_seconds: float) -> None:
         """Stop after the batch at hand; what it cannot finish is undone. Idempotent."""
         self._stop.set()
+        self._try_now.set()
         self._sampler.stop(timeout_seconds)
         self._thread.join(timeout_seconds)
+
+    def try_now(self) -> None:
+        """End the pause after a fault: its reason may just have been removed."""
+        self._try_now.set()
 
     # -- the road ------------------------------------------------------------------------------------------------
 
@@ -246,7 +252,9 @@ class SyncLoop:
         assert position is not None  # noqa: S101 - the generation is complete
         self._drop_nothing_if_busy()
         try:
-            stream = ChangeStream(self._settings, position.lsn, found.identity.version, self._stop.is_set)
+            stream = ChangeStream(
+                self._settings, position.lsn, found.identity.version, self._stop.is_set, found.mapping.long_values
+            )
         except SourceError as error:
             raise _slot_error(error) from error
         applier = Applier(self._cache, store, found.mapping, self._board)
@@ -370,7 +378,8 @@ class SyncLoop:
         self._board.update(phase=phase, error=verdict.message, remedy=verdict.remedy or None, progress=None)
         pause = self._settings.sync.backoff_max_seconds if verdict.action is Action.PAUSE else self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, self._settings.sync.backoff_max_seconds)
-        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._try_now.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._try_now.clear()
 
     def _streaming(self) -> None:
         # After a disk without room only a commit shows that there is room again: an open stream alone proves nothing.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -17,7 +18,17 @@ from analytics.status import format_lsn, parse_lsn
 from config.settings import Settings
 from sync.batch import Batch, BatchLimits
 from sync.copystream import POLL_SECONDS, Stopping, await_result, drain_results, readable
-from sync.pgoutput import HEADER, Relation, parse_begin, parse_commit, parse_relation, parse_truncate
+from sync.longtext import LONGEST_TEXT_BYTES, LongValue, shortened
+from sync.pgoutput import (
+    HEADER,
+    RELATION,
+    TUPLE_TAG,
+    Relation,
+    parse_begin,
+    parse_commit,
+    parse_relation,
+    parse_truncate,
+)
 from sync.source import BINARY_SERVER, SourceError, open_replication
 from sync.wire import WireError
 
@@ -25,6 +36,7 @@ EPOCH_2000_SECONDS = 946_684_800
 MESSAGES_BETWEEN_LOOKS = 2_000  # how many messages are taken before the clock is looked at
 STATUS_SECONDS = 0.5  # the source ends a connection that is silent for wal_sender_timeout, whatever we are busy with
 MAXIMUM_MESSAGE_BYTES = 1 << 30
+ROW_DATA = ord("w")  # XLogData
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,17 @@ class ChangeStream:
     position never makes the source believe that we are gone.
     """
 
-    def __init__(self, settings: Settings, start_lsn: int, server_version: int, stopping: Stopping) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        start_lsn: int,
+        server_version: int,
+        stopping: Stopping,
+        long_values: Callable[[Relation], tuple[LongValue, ...]],
+    ) -> None:
         self._connection = open_replication(settings)
         self._stopping = stopping
+        self._long_values = long_values
         self._reply_timeout = settings.sync.reply_timeout_seconds
         self.relations: dict[int, Relation] = {}
         self.acknowledged = start_lsn
@@ -139,7 +159,7 @@ class ChangeStream:
             with self._line:
                 size, data = pgconn.get_copy_data(1)
             if size > 0:
-                self._take(bytes(data), batch)
+                self._take(bytes(data) if size <= LONGEST_TEXT_BYTES else self._shortened(data), batch)
                 taken += 1
                 if taken % MESSAGES_BETWEEN_LOOKS == 0:
                     self._heard = time.monotonic()
@@ -160,6 +180,20 @@ class ChangeStream:
                 drain_results(self._connection)
                 raise psycopg.OperationalError("the source ended the stream")
         self._heard = time.monotonic()
+
+    def _shortened(self, message: memoryview) -> bytes:
+        """The message without what is too long to keep; never a copy of all of it."""
+        if len(message) > MAXIMUM_MESSAGE_BYTES:
+            raise WireError("a message of more than 1 GiB")
+        if message[0] != ROW_DATA or message[HEADER] not in b"IUD":
+            return bytes(message)
+        relation = self.relations.get(int.from_bytes(message[RELATION:TUPLE_TAG], "big"))
+        if relation is None:
+            raise WireError("a change of a table the stream did not announce")
+        try:
+            return shortened(message, TUPLE_TAG, self._long_values(relation))
+        except ValueError as error:
+            raise WireError(str(error)) from error
 
     def acknowledge(self, durable_lsn: int) -> None:
         """Tell the source that everything before `durable_lsn` is safe in the cache."""
@@ -201,9 +235,7 @@ class ChangeStream:
             self._send(ask=True)
 
     def _take(self, message: bytes, batch: Batch) -> None:
-        if len(message) > MAXIMUM_MESSAGE_BYTES:
-            raise WireError("a message of more than 1 GiB")
-        if message[0] == 0x77:  # w: XLogData
+        if message[0] == ROW_DATA:
             if len(message) <= HEADER:
                 raise WireError("an empty stream message")
             self._take_change(message, batch)

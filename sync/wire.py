@@ -4,7 +4,8 @@ Two layouts share the walk: the tuples of pgoutput (a kind byte, then a length) 
 NULL). A walk yields `Field`s, which only say where each row's bytes lie; `arrow_column` turns the chosen rows into Arrow.
 
 Mapping rules for values Postgres has and DuckDB has not: a timestamp beyond DuckDB's range (year 294247 on) becomes
-'infinity'; ±infinity, BC dates and NaN are kept, DuckDB has them. Such values are counted (`Mapped`).
+'infinity'; ±infinity, BC dates and NaN are kept, DuckDB has them; a text is kept up to its first 65,536 characters
+(`sync.longtext`). Such values are counted (`Mapped`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analytics.tables import Kind
+from sync.longtext import LONGEST_TEXT_CHARACTERS, characters_end
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -32,6 +34,7 @@ INT64_MAX = np.iinfo(np.int64).max
 INT64_MIN = np.iinfo(np.int64).min
 LATEST_MICROSECONDS = 9_223_372_022_400_000_000 - 1  # DuckDB's last finite timestamp, in µs since 1970
 MICROSECONDS_PER_DAY = 86_400_000_000
+GATHERED_BYTES_PER_ROW = 512  # texts that are longer on average are copied one by one
 PADDING = bytes(16)  # so that reading eight bytes at any position stays inside
 
 # Types whose binary form we read; by OID, which Postgres keeps stable for built-in types.
@@ -161,7 +164,7 @@ def arrow_column(buffer: Buffer, field: Field, kind: Kind, type_oid: int, mapped
     nulls = rows - int(field.present.sum())
     validity = None if nulls == 0 else np.packbits(field.present, bitorder="little")
     if kind is Kind.TEXT:
-        offsets, data = _text(buffer, field, type_oid)
+        offsets, data = _text(buffer, field, type_oid, mapped)
         return na.c_array_from_buffers(na.string(), rows, [validity, offsets, data], null_count=nulls)
     if kind is Kind.BOOLEAN:
         values = np.packbits(_booleans(buffer, field, type_oid), bitorder="little")
@@ -262,22 +265,33 @@ def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> npt.N
     return np.ascontiguousarray(times)
 
 
-def _text(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt.NDArray[np.int32], Bytes]:
-    """Arrow offsets and data: one gather of all the bytes."""
+def _text(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> tuple[npt.NDArray[np.int32], Bytes]:
+    """Arrow offsets and data, each text up to its first 65,536 characters."""
     if field.binary and type_oid in (UUID, NUMERIC, BOOL, INT2, INT4, INT8):
-        return _text_from_objects(buffer, field, type_oid)
+        return _text_from_objects(buffer, field, type_oid, mapped)
     length = np.where(field.present, field.length, 0)
+    for row in np.flatnonzero(length > LONGEST_TEXT_CHARACTERS).tolist():
+        kept = characters_end(buffer.slice(int(field.at[row]), int(length[row])))
+        mapped.values += int(kept < length[row])
+        length[row] = kept
     offsets = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=offsets[1:])
     total = int(offsets[-1])
     if total > np.iinfo(np.int32).max:
         raise WireError("more than 2 GiB of text in one column of a batch")
+    if total > GATHERED_BYTES_PER_ROW * max(1, len(length)):
+        # Few long texts: a gather would cost sixteen bytes for each of theirs.
+        spans = zip(field.at.tolist(), length.tolist(), strict=True)
+        joined = b"".join([buffer.slice(at, size) for at, size in spans if size])
+        return offsets.astype(np.int32), np.frombuffer(joined, dtype=np.uint8)
     gather = np.repeat(field.at - offsets[:-1], length)
     gather += np.arange(total, dtype=np.int64)
     return offsets.astype(np.int32), buffer.bytes[gather]
 
 
-def _text_from_objects(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt.NDArray[np.int32], Bytes]:
+def _text_from_objects(
+    buffer: Buffer, field: Field, type_oid: int, mapped: Mapped
+) -> tuple[npt.NDArray[np.int32], Bytes]:
     def spell(at: int, length: int) -> bytes:
         raw = buffer.slice(at, length)
         if type_oid == UUID:
@@ -293,6 +307,8 @@ def _text_from_objects(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt
         spell(at, length) if there else b""
         for at, length, there in zip(field.at.tolist(), field.length.tolist(), field.present.tolist(), strict=True)
     ]
+    mapped.values += sum(len(text) > LONGEST_TEXT_CHARACTERS for text in spelled)
+    spelled = [text[:LONGEST_TEXT_CHARACTERS] for text in spelled]
     offsets = np.zeros(len(spelled) + 1, np.int32)
     np.cumsum([len(text) for text in spelled], out=offsets[1:])
     return offsets, np.frombuffer(b"".join(spelled) or b"\0", dtype=np.uint8)

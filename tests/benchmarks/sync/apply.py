@@ -94,7 +94,7 @@ def decode_rate(database: Database, folder: Path, end: int) -> float:
     settings = settings_for(database, folder, source={"slot": "decode"})
     found = survey(settings)
     assert found.identity is not None
-    stream = ChangeStream(settings, 0, found.identity.version, lambda: False)
+    stream = ChangeStream(settings, 0, found.identity.version, lambda: False, found.mapping.long_values)
     batch = Batch()
     spent = 0.0
     rows = 0
