@@ -229,10 +229,10 @@ def _lock_directory(directory: Path) -> Any:
             f"the cache directory {directory} is in use by process {holder}; stop it or give this server another "
             "cache.directory"
         ) from error
-    handle.seek(0)
-    handle.truncate()
-    handle.write(str(os.getpid()))
-    handle.flush()
+    # Whose lock it is, for a second process to name. A disk without room keeps nobody from starting.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return handle
 
 
