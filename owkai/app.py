@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -54,6 +55,7 @@ def run(
     settings = loaded.settings
     harden()
     logs.set_up(settings.log, secret_texts(settings))
+    threading.excepthook = report_thread
     for warning in loaded.warnings:
         log.warning("%s", warning)
     if os.geteuid() == 0:
@@ -74,6 +76,13 @@ def run(
         return asyncio.run(_serve(loaded, cache, on_ready, again))
     finally:
         cache.close()
+
+
+def report_thread(failure: threading.ExceptHookArgs) -> None:
+    """The last resort for a thread that nothing supervises: its end belongs in the log, with the other lines."""
+    error = failure.exc_value
+    if error is not None:
+        log.error("thread %s ended", failure.thread.name if failure.thread else "unknown", exc_info=error)
 
 
 async def _serve(

@@ -308,7 +308,10 @@ def interruptible(stopping: Stopping, *cancels: Callable[[], None]) -> Iterator[
         while not over.wait(LOOK_SECONDS):
             if stopping():
                 for cancel in cancels:
-                    cancel()
+                    try:
+                        cancel()
+                    except Exception:  # what it would have ended has ended by itself
+                        log.debug("a cancelled query had ended", exc_info=True)
                 return
 
     watcher = threading.Thread(target=watch, name="owkai-verify-watch", daemon=True)
