@@ -266,6 +266,8 @@ class SyncLoop:
             self._sampler.watch(found.mapping, mark)
             self._progressed(position.lsn)
             self._apply(stream, applier, store)
+            if not self._stop.is_set():
+                stream.end()  # it begins again on another connection
         except SourceError as error:
             raise _slot_error(error) from error
         finally:
@@ -320,6 +322,9 @@ class SyncLoop:
             if stream.hold_at is not None and (batch.held or stream.processed >= stream.hold_at):
                 self._holds.run(store, stream.hold_at, changed)
             housekeeping.run(durable)
+            if stream.outgrown and batch.rows == 0 and not batch.in_transaction:
+                log.info("the stream begins again on a new connection, because a row of many megabytes passed")
+                return
 
     def _progressed(self, lsn: int) -> None:
         self._board.update(applied_lsn=lsn, fresh_at=self._freshness.processed(lsn))

@@ -17,7 +17,7 @@ from psycopg import sql
 from analytics.status import format_lsn, parse_lsn
 from config.settings import Settings
 from sync.batch import Batch, BatchLimits
-from sync.copystream import POLL_SECONDS, Stopping, await_result, drain_results, readable
+from sync.copystream import END_SECONDS, POLL_SECONDS, Stopping, await_result, drain_results, readable
 from sync.longtext import LONGEST_TEXT_BYTES, LongValue, shortened
 from sync.pgoutput import (
     HEADER,
@@ -36,6 +36,7 @@ EPOCH_2000_SECONDS = 946_684_800
 MESSAGES_BETWEEN_LOOKS = 2_000  # how many messages are taken before the clock is looked at
 STATUS_SECONDS = 0.5  # the source ends a connection that is silent for wal_sender_timeout, whatever we are busy with
 MAXIMUM_MESSAGE_BYTES = 1 << 30
+HUGE_BYTES = 32 << 20
 ROW_DATA = ord("w")  # XLogData
 
 
@@ -126,6 +127,7 @@ class ChangeStream:
         self._line = threading.RLock()  # libpq's connection is not thread-safe
         self._closing = threading.Event()
         self._status_error: Exception | None = None
+        self._largest_bytes = 0
         options = ["proto_version '1'", f"publication_names '\"{settings.source.publication}\"'"]
         if server_version >= BINARY_SERVER:
             options.append("binary 'true'")
@@ -185,6 +187,7 @@ class ChangeStream:
         """The message without what is too long to keep; never a copy of all of it."""
         if len(message) > MAXIMUM_MESSAGE_BYTES:
             raise WireError("a message of more than 1 GiB")
+        self._largest_bytes = max(self._largest_bytes, len(message))
         if message[0] != ROW_DATA or message[HEADER] not in b"IUD":
             return bytes(message)
         relation = self.relations.get(int.from_bytes(message[RELATION:TUPLE_TAG], "big"))
@@ -207,8 +210,31 @@ class ChangeStream:
         position = self.acknowledged.to_bytes(8, "big")
         message = b"r" + 3 * position + now.to_bytes(8, "big", signed=True) + bytes([ask])
         with self._line:
+            if self._closing.is_set():
+                return
             self._connection.pgconn.put_copy_data(message)
             self._connection.pgconn.flush()
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether a huge row passed: libpq keeps a buffer of its size for as long as the connection lives."""
+        return self._largest_bytes > HUGE_BYTES
+
+    def end(self) -> None:
+        """End the stream in order, which frees the slot at once; what is still on its way comes again. Raises as `gather`."""
+        pgconn = self._connection.pgconn
+        deadline = time.monotonic() + END_SECONDS
+        with self._line:
+            pgconn.put_copy_end()
+            pgconn.flush()
+            self._closing.set()  # no status update may follow the end
+        while time.monotonic() < deadline:
+            size, _ = pgconn.get_copy_data(1)
+            if size < 0:
+                drain_results(self._connection)
+                return
+            if size == 0 and readable(pgconn, POLL_SECONDS):
+                pgconn.consume_input()
 
     def close(self) -> None:
         self._closing.set()
