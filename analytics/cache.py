@@ -18,7 +18,16 @@ from typing import Any
 
 import duckdb
 
-from analytics.store import SCHEMA_VERSION, CacheNotReadyError, Origin, Position, Snapshot, Store, wal_of
+from analytics.store import (
+    SCHEMA_VERSION,
+    CacheDamagedError,
+    CacheNotReadyError,
+    Origin,
+    Position,
+    Snapshot,
+    Store,
+    wal_of,
+)
 from analytics.tables import BY_NAME
 from config.settings import Cache as CacheSettings
 
@@ -28,7 +37,16 @@ CURRENT = "CURRENT"
 ASIDE = "unusable.duckdb"  # the newest file that could not be opened, for whoever wants to know why
 GENERATION = re.compile(r"cache-\d{6,}\.duckdb")
 
-__all__ = ["Cache", "CacheBusyError", "CacheNotReadyError", "Origin", "Position", "Snapshot", "Store"]
+__all__ = [
+    "Cache",
+    "CacheBusyError",
+    "CacheDamagedError",
+    "CacheNotReadyError",
+    "Origin",
+    "Position",
+    "Snapshot",
+    "Store",
+]
 
 
 class CacheBusyError(RuntimeError):
@@ -211,10 +229,10 @@ def _lock_directory(directory: Path) -> Any:
             f"the cache directory {directory} is in use by process {holder}; stop it or give this server another "
             "cache.directory"
         ) from error
-    handle.seek(0)
-    handle.truncate()
-    handle.write(str(os.getpid()))
-    handle.flush()
+    # Whose lock it is, for a second process to name. A disk without room keeps nobody from starting.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return handle
 
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+from analytics.background import Jobs
+
 
 class Phase(Enum):
     """Where sync stands. Set by `sync.loop` alone."""
@@ -142,9 +144,11 @@ class StatusBoard:
     """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value.
 
     It notes when data last moved: rows or positions were applied, equality with the source was confirmed, or a copy went on.
+    `jobs` are the threads and tasks that keep the server going.
     """
 
     def __init__(self) -> None:
+        self.jobs = Jobs()
         self._lock = threading.Lock()
         self._current = SyncStatus()
         self._moved = time.monotonic()

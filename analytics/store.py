@@ -31,6 +31,15 @@ class CacheNotReadyError(RuntimeError):
     """No complete generation yet: the first copy is still running."""
 
 
+class CacheDamagedError(CacheNotReadyError):
+    """Part of the cache's file cannot be read. Sync examines the file and makes a new copy; what can be read is still served."""
+
+
+# What DuckDB raises where a block fails its checksum or the file cannot be read. A disk without room raises some of them too:
+# `Store.unreadable` tells the two apart.
+UNREADABLE = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+
+
 class ArrowStream(Protocol):
     """Rows as Arrow, by the PyCapsule protocol."""
 
@@ -108,6 +117,7 @@ class Store:
         self._lock = threading.Lock()
         self._open_reads = 0
         self._retired = False
+        self.suspect = False  # a read failed as it does on a damaged file; whoever examines it sets this back
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -237,6 +247,15 @@ class Store:
             return None
         return Origin(*found[0][1:])
 
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log; 0 in memory."""
+        if self.path is None:
+            return 0
+        try:
+            return wal_of(self.path).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def checkpoint(self) -> bool:
         """Fold the write-ahead log into the file. False when a reader's transaction is open; try again later."""
         try:
@@ -249,7 +268,10 @@ class Store:
 
     @contextlib.contextmanager
     def read(self, timeout_seconds: float | None = None) -> Iterator[Snapshot]:
-        """A read transaction. A statement that runs past the timeout raises `duckdb.InterruptException`."""
+        """A read transaction. A statement that runs past the timeout raises `duckdb.InterruptException`.
+
+        What cannot be read raises `CacheDamagedError` and makes the store suspect.
+        """
         with self._lock:
             if self._retired:
                 raise CacheNotReadyError("this generation of the cache has been replaced")
@@ -270,9 +292,30 @@ class Store:
                 if watchdog:
                     watchdog.cancel()
                     watchdog.join()  # an interrupt that is under way must not hit the next reader
-                connection.execute("ROLLBACK")
+                with contextlib.suppress(*UNREADABLE):  # the reason is raised already
+                    connection.execute("ROLLBACK")
+        except UNREADABLE as error:
+            self.suspect = True
+            raise CacheDamagedError(
+                "part of the cache cannot be read; the server examines it and copies it from the source again"
+            ) from error
         finally:
             self._give_back(connection)
+
+    def unreadable(self) -> str | None:
+        """Read every block that committed rows lie in. The reason why one cannot be read; None when all is sound."""
+        reader = self._writer.cursor()
+        try:
+            for table in TABLES:
+                names = [*table.column_names, *(name for name, _, _ in table.derived)]
+                hashes = ", ".join(f'bit_xor(hash("{name}"))' for name in names)
+                reader.execute(f'SELECT {hashes} FROM "{table.name}"').fetchall()  # noqa: S608 - our own names
+        except UNREADABLE as error:
+            return str(error).splitlines()[0][:200]
+        finally:
+            with contextlib.suppress(duckdb.Error):
+                reader.close()
+        return None
 
     def _give_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         with self._lock:

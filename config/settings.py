@@ -145,6 +145,12 @@ class Cache(Section):
     )
     views_megabytes: int = Field(64, ge=1, le=65536, description="Bound on published answers kept as bytes.")
     checkpoint_seconds: Positive = Field(300, description="Interval of checkpoints of the cache file.")
+    log_megabytes: int = Field(
+        64,
+        ge=1,
+        le=65536,
+        description="Size of the cache's write-ahead log at which a checkpoint comes before its time.",
+    )
 
 
 class Server(Section):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from tornado.web import HTTPError, RequestHandler
 
-from analytics.cache import CacheNotReadyError
+from analytics.cache import CacheDamagedError, CacheNotReadyError
 from analytics.fair_workers import BacklogFullError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
@@ -335,6 +335,13 @@ class ApiHandler(RequestHandler):
     def _as_refusal(self, status: int, error: BaseException | None) -> Refusal:
         if isinstance(error, Refusal):
             return error
+        if isinstance(error, CacheDamagedError):
+            return Refusal(
+                503,
+                "Part of the cache cannot be read; it is copied from the source again",
+                "cache_damaged",
+                {"Retry-After": str(RETRY_SECONDS)},
+            )
         if isinstance(error, CacheNotReadyError):
             return self._not_ready()
         if isinstance(error, BacklogFullError):

@@ -90,6 +90,7 @@ def readiness(services: Services) -> dict[str, Any]:
             "percent": progress.percent,
         },
         "verify": verification(status.verification),
+        "failing_jobs": list(services.board.jobs.failing),
         "audit": recording(services.audit),
         "settings_warnings": services.settings_warnings,
         "mock_data": services.settings.mock_data,
@@ -100,7 +101,7 @@ def needs_attention(services: Services) -> bool:
     """Whether a person must look: sync is paused, or data has stopped moving. The log names the cause."""
     board = services.board
     still = board.at_standstill(services.clock(), services.settings.sync.stale_after_seconds)
-    return board.current.needs_attention or still
+    return board.current.needs_attention or still or bool(board.jobs.failing)
 
 
 def recording(audit: AuditLog) -> dict[str, Any]:
@@ -132,7 +133,13 @@ def server_lines(services: Services, broadcaster: Broadcaster) -> Iterator[str]:
     yield from family("owkai_sync_phase", "gauge", "1 for the phase that sync is in.")
     for phase in Phase:
         yield f'owkai_sync_phase{{phase="{phase.value}"}} {int(status.phase is phase)}'
+    jobs = services.board.jobs.current
+    yield from family("owkai_job_failures_total", "counter", "Failures of a background job; it was started again.")
+    for job, fared in sorted(jobs.items()):
+        yield f'owkai_job_failures_total{{job="{job}"}} {fared.failures}'
+    failing = len(services.board.jobs.failing)
     for name, kind, explanation, value in (
+        ("owkai_jobs_failing", "gauge", "Background jobs that failed in the last two minutes.", failing),
         ("owkai_ready", "gauge", "1 when data is served.", int(readiness(services)["ready"])),
         ("owkai_settings_warnings", "gauge", "Settings that are seldom meant.", services.settings_warnings),
         ("owkai_mock_data", "gauge", "1 when the source is the demo's.", int(services.settings.mock_data)),

@@ -84,10 +84,10 @@ def make_services(
     keys.load()
     revocations = Revocations(settings.auth.revoked_file)
     revocations.load()
-    audit = open_journal(settings, clock)
+    audit = open_journal(settings, clock, board.jobs)
     telemetry = telemetry or TelemetryBoard()
     ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
-    forecasting = Forecasting(cache, settings, clock, ledger)
+    forecasting = Forecasting(cache, settings, clock, ledger, board.jobs)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.lookups)
     sessions: Sessions[Proof] = Sessions(

@@ -8,9 +8,11 @@ import errno
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 
+from analytics.background import keep_running
 from analytics.cache import Cache, CacheBusyError
 from analytics.status import StatusBoard, SyncStatus, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
@@ -54,6 +56,7 @@ def run(
     settings = loaded.settings
     harden()
     logs.set_up(settings.log, secret_texts(settings))
+    threading.excepthook = report_thread
     for warning in loaded.warnings:
         log.warning("%s", warning)
     if os.geteuid() == 0:
@@ -76,6 +79,13 @@ def run(
         cache.close()
 
 
+def report_thread(failure: threading.ExceptHookArgs) -> None:
+    """The last resort for a thread that nothing supervises: its end belongs in the log, with the other lines."""
+    error = failure.exc_value
+    if error is not None:
+        log.error("thread %s ended", failure.thread.name if failure.thread else "unknown", exc_info=error)
+
+
 async def _serve(
     loaded: Loaded, cache: Cache, on_ready: Callable[[int], None] | None, again: Callable[[], Loaded] | None
 ) -> int:
@@ -91,15 +101,16 @@ async def _serve(
     except CertificateError as error:
         services.close()
         return _refuse(Exit.SETTINGS, str(error))
-    lifecycle.listen(lambda: _status_line(board, cache), Reloading(loaded, again, services, server).reload)
+    sync = SyncLoop(settings, cache, board, utc_now)
+    reloading = Reloading(loaded, again, services, server, sync.try_now)
+    lifecycle.listen(lambda: _status_line(board, cache), reloading.reload)
     try:
         port = server.start()
     except OSError as error:
         code, reason = explain_bind(error, settings.server.host, settings.server.port)
         services.close()
         return _refuse(code, reason)
-    sync = SyncLoop(settings, cache, board, utc_now)
-    collector = Collector(settings, telemetry, services.metrics.totals, utc_now)
+    collector = Collector(settings, telemetry, services.metrics.totals, utc_now, board.jobs)
     verifier = Verifier(settings, cache, sync, board, utc_now)
     check = LightCheck(verifier, board, settings.sync.verify_seconds)
     control = ControlServer(
@@ -113,7 +124,9 @@ async def _serve(
     log.info("listening on %s", address(settings.server.host, port), extra={"port": port, "pid": os.getpid()})
     services.audit.note("start", **auditing.process(settings, port))
     standstill = Standstill(board, settings.sync.stale_after_seconds)
-    watch = asyncio.create_task(_watch(sync, lifecycle, board, services.audit, standstill))
+    watch = asyncio.create_task(
+        keep_running("owkai-watch", lambda: _watch(sync, lifecycle, board, services.audit, standstill), board.jobs)
+    )
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     manager = supervisor()
     telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
@@ -162,6 +175,7 @@ async def _watch(
             journal.note("sync", before=role, now=now)
             role = now
     lifecycle.end(Exit.BUSY, sync.failed)
+    await asyncio.Event().wait()  # until it is cancelled: the end is under way
 
 
 async def _drain(lifecycle: Lifecycle, services: Services, server: ApiServer, sync: SyncLoop) -> None:

@@ -35,13 +35,19 @@ class Reloading:
     """Holds the settings in force. `again` reads them anew; None: they do not change, only the files they name."""
 
     def __init__(
-        self, loaded: Loaded, again: Callable[[], Loaded] | None, services: Services, server: ApiServer
+        self,
+        loaded: Loaded,
+        again: Callable[[], Loaded] | None,
+        services: Services,
+        server: ApiServer,
+        try_source_now: Callable[[], None],
     ) -> None:
         self._settings = loaded.settings
         self._secrets = secret_texts(loaded.settings)
         self._again = again
         self._services = services
         self._server = server
+        self._try_source_now = try_source_now
 
     def reload(self) -> None:
         """Exchange what can be. Raises nothing that a broken file can cause."""
@@ -53,6 +59,7 @@ class Reloading:
         parts["tokens"] = attempt("tokens", lambda: services.verifier.ring.reload(settings.auth, now))
         parts["revocations"] = attempt("revocations", services.revocations.load)
         parts["certificate"] = attempt("certificate", lambda: self._server.reload_identity(settings.server))
+        self._try_source_now()  # with the password that source.password_file holds now
         failed = [name for name, outcome in parts.items() if outcome == "kept"]
         services.audit.note("reload", outcome="error" if failed else "success", **parts)
         log.info("SIGHUP: %s", ", ".join(f"{name} {outcome}" for name, outcome in parts.items()))
@@ -71,11 +78,17 @@ class Reloading:
             return "unchanged", self._settings
         self._secrets = tuple(sorted({*self._secrets, *secret_texts(loaded.settings)}, key=len, reverse=True))
         logs.set_up(loaded.settings.log, self._secrets)
-        waiting = [key for key in different if key not in EXCHANGED]
+        exchanged = EXCHANGED | ({"source.password"} if self._reads_password_file(loaded.settings) else set())
+        waiting = [key for key in different if key not in exchanged]
         if waiting:
             log.warning("a restart is needed for: %s", ", ".join(waiting))
         self._settings = loaded.settings
         return "exchanged, in part after a restart" if waiting else "exchanged", self._settings
+
+    def _reads_password_file(self, later: Settings) -> bool:
+        """Whether the source's password comes from a file, which every new connection reads."""
+        file = self._settings.source.password_file
+        return file is not None and file == later.source.password_file
 
 
 def attempt(name: str, exchange: Callable[[], object]) -> str:

@@ -12,9 +12,9 @@ from functools import partial
 from analytics.cache import Cache, Store
 from analytics.status import StatusBoard
 from sync import wire
+from sync.batch import Batch
 from sync.faults import SlotGoneError
 from sync.pgoutput import Relation, Target, Truncate, UnidentifiedRowError, decode_changes
-from sync.replication import Batch
 from sync.schema import Mapping
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Applier:
             rows_applied=self._rows, transactions_applied=batch.transactions, values_mapped=self._mapped.values
         )
         self._touched, self._rows, self._mapped = set(), 0, wire.Mapped()
-        batch.end_lsn, batch.transactions = None, 0
+        batch.committed()
         return lsn
 
     def abandon(self) -> None:

@@ -2,8 +2,9 @@
 
 A row's checksum is 60 bits of the md5 over all mapped columns in one canonical text: NULL as `~`, whole numbers in decimal,
 text behind its number of characters (so that no separator inside a text can shift a boundary), truth values as t and f, floats
-as their 64-bit pattern, times as µs since 2000 in UTC. The mapping rules of docs/sync.md are applied on the source's side, so
-that a value mapped by rule is equal. A bucket's checksum is the sum of its rows': it does not depend on their order.
+as their 64-bit pattern, times as µs since 2000 in UTC. Of a text the first 65,536 characters count (`sync.longtext`). The
+mapping rules of docs/sync.md are applied on the source's side, so that a value mapped by rule is equal. A bucket's checksum is
+the sum of its rows': it does not depend on their order.
 
 The source's expressions need the session of `sync.source.connect` (time zone UTC).
 """
@@ -16,6 +17,7 @@ from psycopg import sql
 
 from analytics.tables import Column, Kind, Table
 from sync import wire
+from sync.longtext import LONGEST_TEXT_CHARACTERS
 from sync.moments import BEYOND, FIRST, moment, moment_type
 from sync.schema import SourceColumn, SourceTable
 
@@ -109,10 +111,13 @@ def _value_postgres(column: SourceColumn) -> sql.Composed:
     if kind is Kind.INTEGER:
         form = "trunc({c})::text" if oid == wire.NUMERIC else "{c}::text"
     elif kind is Kind.TEXT:
-        form = "char_length({c}::text) || ':' || {c}::text"
+        kept = f"CASE WHEN octet_length({{c}}::text) > {LONGEST_TEXT_CHARACTERS}"
+        kept += f" THEN left({{c}}::text, {LONGEST_TEXT_CHARACTERS}) ELSE {{c}}::text END"
+        form = f"char_length({kept}) || ':' || {kept}"
         if oid == wire.BPCHAR:
             # concat() prints by the type's output function: a cast would cut the blanks that bpchar pads with.
-            form = "CASE WHEN {c} IS NOT NULL THEN char_length(concat({c})) || ':' || concat({c}) END"
+            kept = f"left(concat({{c}}), {LONGEST_TEXT_CHARACTERS})"
+            form = f"CASE WHEN {{c}} IS NOT NULL THEN char_length({kept}) || ':' || {kept} END"
     elif kind is Kind.BOOLEAN:
         form = "CASE WHEN {c} THEN 't' ELSE 'f' END" if oid == wire.BOOL else "CASE WHEN {c} <> 0 THEN 't' ELSE 'f' END"
         form = f"CASE WHEN {{c}} IS NOT NULL THEN {form} END"

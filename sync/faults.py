@@ -8,7 +8,7 @@ from enum import Enum
 import duckdb
 import psycopg
 
-from analytics.cache import CacheBusyError, CacheNotReadyError
+from analytics.cache import CacheBusyError, CacheDamagedError, CacheNotReadyError
 from sync.copystream import Stopped
 from sync.reach import diagnose
 from sync.schema import ShapeError
@@ -21,7 +21,9 @@ class Action(Enum):
 
     RETRY = "retry"  # the same position again, after a pause with jitter
     PAUSE = "pause"  # needs a person: looks again at the slowest pace until the source is fit
-    COPY = "copy"  # the stream cannot be continued: a new copy beside the live cache, then a swap
+    COPY = (
+        "copy"  # the stream cannot be continued, or the cache is damaged: a new copy beside the live cache, then a swap
+    )
     REOPEN = (
         "reopen"  # the cache's file is opened again at its last commit, then as RETRY; a new copy where it cannot be
     )
@@ -52,6 +54,9 @@ NETWORK = "the server tries again by itself; check the network and the source if
 DISK = "free space for cache.directory; the server tries again by itself"
 # A commit that finds the disk full is no IOException to DuckDB.
 NO_ROOM = ("No space left", "File too large", "Disk quota exceeded", "Could not write file", "Failed to commit")
+COPIED = (
+    "none needed: the source is copied again, and what can still be read is served; check the disk if it happens again"
+)
 SHAPE = (
     "undo the change; or accept the new shape, with a new copy: take the table out of the publication and add it again "
     "(docs/sync.md), or restart this server"
@@ -63,6 +68,8 @@ def judge(error: BaseException) -> Verdict:
     match error:
         case Stopped():
             return Verdict(Action.STOP, "stopping")
+        case CacheDamagedError():
+            return Verdict(Action.COPY, str(error), COPIED)
         case SlotGoneError() | CacheNotReadyError():
             return Verdict(Action.COPY, str(error))
         case SourceChangedError():
@@ -85,7 +92,7 @@ def judge(error: BaseException) -> Verdict:
         case duckdb.FatalException() if _no_room(error):
             return Verdict(Action.REOPEN, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case duckdb.FatalException() | duckdb.InternalException():
-            return Verdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}")
+            return Verdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}", COPIED)
         case duckdb.IOException() | duckdb.OutOfMemoryException() | OSError():
             return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case duckdb.Error() if _no_room(error):

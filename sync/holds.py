@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from analytics.store import Store
+from analytics.store import UNREADABLE, Store
 
 T = TypeVar("T")
 
@@ -16,7 +16,10 @@ NOW = 0  # as a position: between the batches at hand, wherever the cache stands
 
 
 class PassedError(RuntimeError):
-    """The cache is already past the position asked for. A new slot's position is ahead only if sync waits while it is made."""
+    """The cache holds a change from after the position asked for, so it cannot show that position any more.
+
+    A new slot's position is ahead only if sync waits while the slot is made.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class Holds:
         with self._lock:
             return self._waiting[0].lsn if self._waiting else None
 
-    def run(self, store: Store, reached_lsn: int, durable_lsn: int) -> None:
+    def run(self, store: Store, reached_lsn: int, changed_lsn: int) -> None:
         """Run what waits for positions up to `reached_lsn`; an action's exception is its requester's.
 
-        `durable_lsn` is the end of the last transaction the store holds: beyond a position, that position cannot be had.
+        `changed_lsn` is the end of the last transaction that changed the store: beyond a position, that position cannot be
+        had. WAL of other tables and databases moves only `reached_lsn`: the store still shows every position up to it.
         """
         while True:
             with self._lock:
@@ -66,10 +70,11 @@ class Holds:
             if not hold.future.set_running_or_notify_cancel():
                 continue
             try:
-                if hold.lsn != NOW and durable_lsn > hold.lsn:
+                if hold.lsn != NOW and changed_lsn > hold.lsn:
                     raise PassedError("the cache is already past the position asked for")
                 result = hold.action(store)
             except Exception as error:  # noqa: BLE001 - handed to the requester
+                store.suspect = store.suspect or isinstance(error, UNREADABLE)
                 hold.future.set_exception(error)
             else:
                 hold.future.set_result(result)

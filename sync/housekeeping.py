@@ -30,13 +30,16 @@ class Housekeeping:
         self._checkpoint_due = time.monotonic() + settings.cache.checkpoint_seconds
         self._expire_due = time.monotonic() + EXPIRE_SECONDS
         self._future = FutureRowsWatch(settings, store, board, clock)
+        self._log_limit_bytes = settings.cache.log_megabytes << 20
+        self._not_before = 0.0
 
     def run(self, lsn: int) -> None:
         """`lsn` is the position the store stands at."""
         now = time.monotonic()
-        if now >= self._checkpoint_due:
+        if now >= self._checkpoint_due or (now >= self._not_before and self._store.log_bytes() > self._log_limit_bytes):
             done = self._store.checkpoint()
-            self._checkpoint_due = now + (self._settings.cache.checkpoint_seconds if done else DEFERRED_SECONDS)
+            self._not_before = now + DEFERRED_SECONDS
+            self._checkpoint_due = now + self._settings.cache.checkpoint_seconds if done else self._not_before
         if now >= self._expire_due:
             self._expire_due = now + EXPIRE_SECONDS
             self._expire(lsn)

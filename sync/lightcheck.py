@@ -6,14 +6,11 @@ import logging
 import threading
 from dataclasses import replace
 
-import duckdb
-import psycopg
-
+from analytics.background import BackgroundThread
 from analytics.status import Phase, StatusBoard, Verification
 from sync.copystream import Stopped
-from sync.moment import VerifyError
-from sync.source import SourceError, server_text
-from sync.verify import BusyError, Scope, Verifier
+from sync.source import server_text
+from sync.verify import COMPARISON_ERRORS, BusyError, Scope, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +24,7 @@ class LightCheck:
     def __init__(self, verifier: Verifier, board: StatusBoard, interval_seconds: float) -> None:
         self._verifier, self._board, self._interval = verifier, board, interval_seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="owkai-lightcheck", daemon=True)
+        self._thread = BackgroundThread("owkai-lightcheck", self._run, self._stop, board.jobs)
 
     def start(self) -> None:
         if self._interval > 0:
@@ -36,8 +33,7 @@ class LightCheck:
     def stop(self, timeout_seconds: float) -> None:
         """Give up a check that is under way. Idempotent."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_seconds)
+        self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
         pause = min(FIRST_SECONDS, self._interval)
@@ -52,14 +48,22 @@ class LightCheck:
             self._verifier.verify(Scope(days=DAYS), self._stop.is_set)
         except (Stopped, BusyError):
             return
-        except (VerifyError, SourceError, psycopg.Error, duckdb.Error) as error:
+        except Exception as error:  # noqa: BLE001 - reported with its traceback
             if self._stop.is_set():
                 return
-            remedy = getattr(error, "remedy", "")
-            reason = server_text(str(error))
-            log.warning(
-                "the cache could not be compared with the source: %s%s", reason, f"; {remedy}" if remedy else ""
-            )
-            last = self._board.current.verification or Verification()
-            self._board.update(verification=replace(last, error=reason))
-            self._board.add(verify_failures=1)
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """A check that could not be made is reported, whatever kept it from being made; the next one comes as planned."""
+        remedy = getattr(error, "remedy", "")
+        reason = server_text(str(error)) if str(error) else type(error).__name__
+        expected = isinstance(error, COMPARISON_ERRORS)
+        log.warning(
+            "the cache could not be compared with the source: %s%s",
+            reason,
+            f"; {remedy}" if remedy else "",
+            exc_info=None if expected else error,
+        )
+        last = self._board.current.verification or Verification()
+        self._board.update(verification=replace(last, error=reason))
+        self._board.add(verify_failures=1)

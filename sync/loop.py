@@ -15,12 +15,16 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import TypeVar
 
+import duckdb
 import psycopg
 
-from analytics.cache import Cache, Origin, Store
+from analytics.background import BackgroundThread
+from analytics.cache import Cache, CacheDamagedError, Origin, Store
 from analytics.status import Phase, StatusBoard, format_lsn
+from analytics.store import UNREADABLE
 from config.settings import Settings
 from sync.apply import Applier
+from sync.batch import Batch, BatchLimits
 from sync.continuity import gap, same_database, stream_shape
 from sync.copystream import Stopped
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
@@ -31,7 +35,7 @@ from sync.opentransactions import SlotWait
 from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.preflight import Survey, ensure_publication, survey
 from sync.publication import Membership, publication_mark, read_publication
-from sync.replication import Batch, ChangeStream, create_slot, find_slot
+from sync.replication import ChangeStream, create_slot, find_slot
 from sync.sampler import Sampler
 from sync.schema import Mapping, ShapeError
 from sync.slotclaim import claimed_slot
@@ -57,9 +61,10 @@ class SyncLoop:
     def __init__(self, settings: Settings, cache: Cache, board: StatusBoard, clock: Callable[[], datetime]) -> None:
         self._settings, self._cache, self._board, self._clock = settings, cache, board, clock
         self._stop = threading.Event()
+        self._try_now = threading.Event()
         self._freshness = Freshness()
         self._sampler = Sampler(settings, board, self._freshness, clock)
-        self._thread = threading.Thread(target=self._run, name="owkai-sync", daemon=True)
+        self._thread = BackgroundThread("owkai-sync", self._run, self._stop, board.jobs)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._busy_since: float | None = None
         self._copy_needed: str | None = None
@@ -77,8 +82,13 @@ class SyncLoop:
     def stop(self, timeout_seconds: float) -> None:
         """Stop after the batch at hand; what it cannot finish is undone. Idempotent."""
         self._stop.set()
+        self._try_now.set()
         self._sampler.stop(timeout_seconds)
         self._thread.join(timeout_seconds)
+
+    def try_now(self) -> None:
+        """End the pause after a fault: its reason may just have been removed."""
+        self._try_now.set()
 
     # -- the road ------------------------------------------------------------------------------------------------
 
@@ -86,7 +96,8 @@ class SyncLoop:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except BaseException as error:
+            except BaseException as caught:
+                error = self._diagnosed(caught)
                 verdict = judge(error)
                 if verdict.action is Action.STOP:
                     break
@@ -94,7 +105,7 @@ class SyncLoop:
                     log.exception("sync met an error it has no rule for")
                 self._recover(verdict, error)
                 if self.failed:
-                    break
+                    self._stop.set()
         self._holds.close()
         self._board.update(phase=Phase.STOPPED)
 
@@ -242,6 +253,7 @@ class SyncLoop:
 
         def between(lsn: int) -> None:
             self._recovered()
+            self._examine(store)
             self._holds.run(store, NOW, lsn)
 
         try:
@@ -259,7 +271,9 @@ class SyncLoop:
         assert position is not None  # noqa: S101 - the generation is complete
         self._drop_nothing_if_busy()
         try:
-            stream = ChangeStream(self._settings, position.lsn, found.identity.version, self._stop.is_set)
+            stream = ChangeStream(
+                self._settings, position.lsn, found.identity.version, self._stop.is_set, found.mapping.long_values
+            )
         except SourceError as error:
             raise _slot_error(error) from error
         applier = Applier(self._cache, store, found.mapping, self._board)
@@ -271,6 +285,8 @@ class SyncLoop:
             self._sampler.watch(found.mapping, mark)
             self._progressed(position.lsn)
             self._apply(stream, applier, store)
+            if not self._stop.is_set():
+                stream.end()  # it begins again on another connection
         except SourceError as error:
             raise _slot_error(error) from error
         finally:
@@ -285,46 +301,76 @@ class SyncLoop:
         batch = Batch()
         housekeeping = Housekeeping(self._settings, self._cache, store, self._clock, self._board)
         committed_at = advanced_at = time.monotonic()
-        durable = started = stream.acknowledged
+        durable = started = changed = stream.acknowledged
+        limits = BatchLimits(settings.batch_rows)
         while not self._stop.is_set():
             if self._sampler.shape_changed:
                 raise SourceChangedError("the shape of the source's tables or the publication has changed")
+            self._examine(store)
             stream.hold_at = self._holds.next_lsn
-            stream.gather(batch, settings.batch_rows, IDLE_SECONDS if batch.end_lsn is None else 0.0)
-            if batch.barrier is not None or batch.rows >= settings.batch_rows:
+            stream.gather(batch, limits, IDLE_SECONDS if batch.in_transaction or batch.end_lsn is None else 0.0)
+            if batch.barrier is not None or batch.full(limits):
                 applier.apply(batch, stream.relations)
             if batch.in_transaction:
                 continue
             now = time.monotonic()
             if batch.end_lsn is not None:
                 wait = settings.batch_milliseconds / 1000 - (now - committed_at)
-                if wait > 0 and batch.rows < settings.batch_rows:
+                if wait > 0 and not batch.due(limits):
                     self._stop.wait(wait)
-                    stream.gather(batch, settings.batch_rows, 0.0)
+                    stream.gather(batch, limits, 0.0)
                     if batch.in_transaction or batch.barrier is not None:
                         continue
                 applier.apply(batch, stream.relations)
-                durable = applier.commit(batch)
+                durable = changed = applier.commit(batch)
                 committed_at = time.monotonic()
                 stream.acknowledge(durable)
             elif stream.processed - durable > ADVANCE_BYTES or (
-                stream.processed > durable and now - advanced_at > ADVANCE_SECONDS
+                stream.processed > durable and (stream.position_wanted or now - advanced_at > ADVANCE_SECONDS)
             ):
-                # WAL of other tables: remember that it holds nothing of ours, so that the source can let go of it.
+                # WAL of other tables: remember that it holds nothing of ours, so that the source can let go of it. A source
+                # that shuts down waits until we have confirmed all of it.
                 store.advance(stream.processed)
                 durable, advanced_at = stream.processed, now
+                stream.acknowledge(durable)
+            if stream.position_wanted:
                 stream.acknowledge(durable)
             if durable > started and self._board.current.remedy == DISK:
                 self._streaming()
             self._progressed(max(durable, stream.processed))
             if stream.hold_at is not None and (batch.held or stream.processed >= stream.hold_at):
-                self._holds.run(store, stream.hold_at, durable)
+                self._holds.run(store, stream.hold_at, changed)
             housekeeping.run(durable)
+            if stream.outgrown and batch.rows == 0 and not batch.in_transaction:
+                log.info("the stream begins again on a new connection, because a row of many megabytes passed")
+                return
 
     def _progressed(self, lsn: int) -> None:
         self._board.update(applied_lsn=lsn, fresh_at=self._freshness.processed(lsn))
 
     # -- faults --------------------------------------------------------------------------------------------------
+
+    def _examine(self, store: Store) -> None:
+        """Where a read failed: raises `CacheDamagedError` if the store cannot be read as a whole, so that it is copied again."""
+        if not store.suspect:
+            return
+        store.suspect = False
+        reason = store.unreadable()
+        if reason is not None:
+            raise CacheDamagedError(f"the cache is damaged: {server_text(reason)}")
+        log.warning("a read of the cache failed, but every block of it can be read: no new copy is needed")
+
+    def _diagnosed(self, error: BaseException) -> BaseException:
+        """The error itself, or `CacheDamagedError` where it is a sign of a damaged file rather than of a full disk."""
+        store = self._cache.live
+        if isinstance(error, UNREADABLE) and not isinstance(error, duckdb.FatalException) and store is not None:
+            store.suspect = True
+            try:
+                self._examine(store)
+            except CacheDamagedError as damage:
+                damage.__cause__ = error
+                return damage
+        return error
 
     def _drop_nothing_if_busy(self) -> None:
         with connect(self._settings) as connection:
@@ -338,8 +384,8 @@ class SyncLoop:
         """Put the policy's verdict on the board and wait as it says."""
         if verdict.action is Action.COPY:
             self._copy_needed = verdict.message
-            if not isinstance(error, SlotGoneError):
-                self._cache.forget()
+            if isinstance(error, duckdb.Error):
+                self._cache.reopen()  # DuckDB answers nothing more until then; what can be read is served meanwhile
         if verdict.action is Action.REOPEN and not self._cache.reopen():
             self._copy_needed = verdict.message
         if isinstance(error, ShapeError):
@@ -360,7 +406,8 @@ class SyncLoop:
         self._board.update(phase=phase, error=verdict.message, remedy=verdict.remedy or None, progress=None)
         pause = self._settings.sync.backoff_max_seconds if verdict.action is Action.PAUSE else self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, self._settings.sync.backoff_max_seconds)
-        self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._try_now.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        self._try_now.clear()
 
     def _streaming(self) -> None:
         # After a disk without room only a commit shows that there is room again: an open stream alone proves nothing.

@@ -6,8 +6,8 @@ includes, so a healthy cache would look wrong now and then. The snapshot that a 
 shows exactly the transactions whose commit records lie before the slot's consistent point.
 
 That point lies in the past when its slot answers, and sync does not wait by itself. So sync is held before the slot is made.
-While the slot waits for transactions that are open on the source, the hold moves on with the source; a hold that moved past
-the consistent point is noticed, and the moment is tried again.
+While the slot waits for transactions that are open on the source, the hold moves on with the source. A cache that took in a
+change from after the consistent point meanwhile refuses it (`PassedError`), and the moment is tried again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from psycopg import sql
 from analytics.store import Store
 from config.settings import Settings
 from sync.copystream import Stopped, Stopping
+from sync.holds import NOW, PassedError
 from sync.opentransactions import described, open_transactions, remedy_for
 from sync.replication import ExportedSlot, create_slot
 from sync.source import SourceError, connect, wal_position
@@ -69,10 +70,6 @@ class Moment(Generic[T]):
     result: T
 
 
-class _PassedError(Exception):
-    """Sync may have gone past the consistent point."""
-
-
 @contextmanager
 def shared_moment(
     settings: Settings,
@@ -94,7 +91,7 @@ def shared_moment(
             try:
                 moment = _attempt(settings, positions, action, source, trail, stopping, undo)
                 break
-            except _PassedError:
+            except PassedError:
                 log.debug("sync was past the consistent point; the moment is tried again")
                 trail *= 2
                 source.rollback()
@@ -128,14 +125,10 @@ def _attempt(
 
         def at_moment(store: Store) -> T:
             if store is not generation:
-                raise _PassedError  # a new copy was swapped in meanwhile
+                raise PassedError("a new copy was swapped in meanwhile")
             return action(store, source)
 
         future = positions.at_position(lsn, at_moment)
-        if hold.passed(lsn):
-            future.cancel()
-            future.add_done_callback(lambda done: _undo(done, undo))
-            raise _PassedError
     finally:
         hold.release()
     return Moment(lsn, source, _await(future, REACH_SECONDS, stopping, undo))
@@ -161,10 +154,8 @@ class _MovingHold:
     ) -> None:
         self._positions, self._source, self._trail, self._stopping = positions, source, trail_seconds, stopping
         self._go = threading.Event()
-        self._held_at = 0
         self._sampled: tuple[float, int] | None = None
         self._started = time.monotonic()
-        self._expired = False
 
     def begin(self) -> Store:
         """Hold sync wherever it stands; returns the generation it works on."""
@@ -176,7 +167,7 @@ class _MovingHold:
                 standing.set_result(store)
                 self._wait(go)
 
-        waiting = self._positions.at_position(0, stand)
+        waiting = self._positions.at_position(NOW, stand)
         waiting.add_done_callback(lambda done: standing.cancel() if done.cancelled() else None)
         generation = _await(standing, REACH_SECONDS, self._stopping, lambda store: go.set())
         self._started = time.monotonic()
@@ -199,16 +190,10 @@ class _MovingHold:
         before, self._go = self._go, threading.Event()
         go = self._go
         self._positions.at_position(lsn, lambda store: self._wait(go))
-        self._held_at = lsn
         before.set()
 
     def _wait(self, go: threading.Event) -> None:
-        if not go.wait(HELD_SECONDS):
-            self._expired = True
-
-    def passed(self, lsn: int) -> bool:
-        """Whether sync may have gone past `lsn` before somebody asked to be called there."""
-        return self._held_at > lsn or self._expired
+        go.wait(HELD_SECONDS)
 
     def release(self) -> None:
         self._go.set()

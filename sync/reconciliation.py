@@ -32,7 +32,7 @@ from sync.checksums import (
 from sync.copystream import Stopping, await_result, copy_rows, drain_results
 from sync.differences import BucketDifference, differing_buckets
 from sync.schema import SourceTable
-from sync.snapshot import ROWS_PER_CHUNK, decode_rows, kept_rows, retention_horizon
+from sync.snapshot import ROWS_PER_CHUNK, chunked, decode_rows, kept_rows, retention_horizon, selected
 
 Numbers = npt.NDArray[np.int64]
 
@@ -70,7 +70,7 @@ class SourceReader:
 
     def rows(self, table: SourceTable, condition: sql.Composable) -> Iterator[wire.Rows]:
         """Kept rows of a table under a condition, mapped, as Arrow."""
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+        names = sql.SQL(", ").join(selected(column) for column in table.columns)
         query = sql.SQL("SELECT {} FROM {} WHERE {} AND {}").format(
             names, table.identifier, condition, self.kept(table)
         )
@@ -91,14 +91,7 @@ class SourceReader:
 
     def _chunks(self, query: sql.Composable) -> Iterator[list[bytes]]:
         command = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(query).as_string(self.connection)
-        chunk: list[bytes] = []
-        for row in copy_rows(self.connection, command, self.stopping):
-            chunk.append(row)
-            if len(chunk) >= ROWS_PER_CHUNK:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        yield from chunked(copy_rows(self.connection, command, self.stopping))
 
 
 def source_key(table: SourceTable) -> sql.Composed:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
+from analytics.background import BackgroundThread
 from analytics.status import Connections, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
@@ -53,7 +54,7 @@ class Sampler:
         self._mark: str | None = None
         self.shape_changed = False
         self._clock_zero = clock() - timedelta(seconds=time.monotonic())
-        self._thread = threading.Thread(target=self._run, name="owkai-sampler", daemon=True)
+        self._thread = BackgroundThread("owkai-sampler", self._run, self._stop, board.jobs)
 
     def start(self) -> None:
         self._thread.start()

@@ -14,6 +14,7 @@ from analytics.tables import TABLES, Column, Kind, Table
 from config.settings import Settings
 from sync import wire
 from sync.identity import ReplicaIdentity, read_identities
+from sync.longtext import LONGEST_TEXT_CHARACTERS, LongValue
 from sync.pgoutput import Relation, Target
 
 UTC = "UTC"
@@ -27,6 +28,9 @@ READABLE: dict[Kind, frozenset[int]] = {
     Kind.BOOLEAN: frozenset({wire.BOOL, wire.INT2, wire.INT4}),
     Kind.TIME: frozenset({wire.TIMESTAMP, wire.TIMESTAMPTZ, wire.DATE}),
 }
+LONG_TYPES = frozenset(
+    {wire.TEXT_TYPE, wire.VARCHAR, wire.BPCHAR, wire.JSON, wire.LIKE_TEXT}
+)  # their wire form is text
 
 
 class Generated(Enum):
@@ -94,6 +98,18 @@ class SourceTable:
     @property
     def qualified(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    def long_values(self, relation: Relation) -> tuple[LongValue, ...]:
+        """What happens to long values of a streamed relation's columns."""
+        mapped = {column.name: column for column in self.columns}
+        return tuple(
+            LongValue.DROP
+            if (found := mapped.get(column.name)) is None
+            else LongValue.SHORTEN
+            if found.column.kind is Kind.TEXT and found.type_oid in LONG_TYPES
+            else LongValue.KEEP
+            for column in relation.columns
+        )
 
     def source_name(self, column: str) -> str | None:
         return next((found.name for found in self.columns if found.column.name == column), None)
@@ -165,7 +181,7 @@ class Mapping:
             for table in self.tables
             for column in table.columns
         ]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((parts, LONGEST_TEXT_CHARACTERS)).encode()).hexdigest()[:16]
 
     def lost_in(self, later: Mapping) -> ShapeError | None:
         """The first table or column of this mapping that `later` no longer has, or has as another type."""
@@ -181,6 +197,11 @@ class Mapping:
                 if found.declared_oid != column.declared_oid:
                     return ShapeError(table.qualified, column.name, f"no longer has the type {column.type_name}")
         return None
+
+    def long_values(self, relation: Relation) -> tuple[LongValue, ...]:
+        """See `SourceTable.long_values`; nothing of a table that is not mapped is read."""
+        table = self.find(relation.schema, relation.name)
+        return (LongValue.DROP,) * len(relation.columns) if table is None else table.long_values(relation)
 
     def find(self, schema: str, name: str) -> SourceTable | None:
         return next((table for table in self.tables if (table.schema, table.name) == (schema, name)), None)

@@ -22,7 +22,7 @@ from sync.checksums import (
     since_postgres,
 )
 from sync.schema import SourceTable
-from sync.snapshot import kept_rows, retention_horizon
+from sync.snapshot import kept_rows, retention_horizon, selected
 
 ROWS_PER_READ = 5_000
 
@@ -127,8 +127,13 @@ def rows_by_key(table: SourceTable, settings: Settings, now: datetime, keys: lis
     key = table.source_name(table.table.key)
     assert key is not None  # noqa: S101 - the key is a required column
     return sql.SQL(
-        "COPY (SELECT {names} FROM (SELECT {names} FROM {table} WHERE {key} = ANY ({keys}::bigint[])) wanted{kept})"
+        "COPY (SELECT {values} FROM (SELECT {names} FROM {table} WHERE {key} = ANY ({keys}::bigint[])) wanted{kept})"
         " TO STDOUT (FORMAT BINARY)"
     ).format(
-        names=names, table=table.identifier, key=sql.Identifier(key), keys=keys, kept=kept_rows(table, settings, now)
+        values=sql.SQL(", ").join(selected(column) for column in table.columns),
+        names=names,
+        table=table.identifier,
+        key=sql.Identifier(key),
+        keys=keys,
+        kept=kept_rows(table, settings, now),
     )

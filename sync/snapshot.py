@@ -24,8 +24,9 @@ from analytics.tables import Kind
 from config.settings import Settings
 from sync import wire
 from sync.copystream import Stopped, Stopping, copy_rows
+from sync.longtext import LONGEST_TEXT_BYTES
 from sync.moments import moment
-from sync.schema import Mapping, SourceTable
+from sync.schema import LONG_TYPES, Mapping, SourceColumn, SourceTable
 from sync.source import connect
 
 log = logging.getLogger(__name__)
@@ -100,9 +101,20 @@ def decode_rows(table: SourceTable, chunk: list[bytes], mapped: wire.Mapped) -> 
 
 def copy_command(table: SourceTable, settings: Settings, now: datetime) -> sql.Composed:
     """`COPY (SELECT mapped columns FROM table WHERE kept) TO STDOUT (FORMAT BINARY)`."""
-    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
+    names = sql.SQL(", ").join(selected(column) for column in table.columns)
     return sql.SQL("COPY (SELECT {} FROM {}{}) TO STDOUT (FORMAT BINARY)").format(
         names, table.identifier, kept_rows(table, settings, now)
+    )
+
+
+def selected(column: SourceColumn) -> sql.Composable:
+    """A column as a copy reads it: of a long text the beginning, so that the rest never leaves the source."""
+    name = sql.Identifier(column.name)
+    if column.column.kind is not Kind.TEXT or column.type_oid not in LONG_TYPES - {wire.BPCHAR}:
+        return name
+    # Four times what is kept, because a database without an encoding counts bytes as characters.
+    return sql.SQL("CASE WHEN octet_length({0}::text) > {1} THEN left({0}::text, {1}) ELSE {0}::text END").format(
+        name, LONGEST_TEXT_BYTES
     )
 
 

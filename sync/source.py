@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import conninfo, pq, sql
 
+from config.secrets import read_secret
 from config.settings import Settings
 
 OLDEST_SERVER = 120_000
@@ -115,7 +116,7 @@ def connection_string(
         raise SourceError(
             "source.dsn is not a Postgres connection string", "use postgresql://user@host/database"
         ) from None
-    password = settings.source.password.get_secret_value()
+    password = _password(settings)
     if password and not parts.get("password"):
         parts["password"] = password
     host = str(parts.get("hostaddr") or parts.get("host") or os.environ.get("PGHOST", ""))
@@ -269,6 +270,14 @@ def drop_replication(settings: Settings) -> list[str]:
         except psycopg.errors.InsufficientPrivilege:
             done.append(f"publication {publication}: belongs to another role; it keeps no WAL and may stay")
     return done
+
+
+def _password(settings: Settings) -> str:
+    """The password as `source.password_file` holds it now, which may have been replaced since the start."""
+    if settings.source.password_file is not None:
+        with contextlib.suppress(ValueError):  # a file that is just being written: what was read at the start may do
+            return read_secret(settings.source.password_file)
+    return settings.source.password.get_secret_value()
 
 
 def _is_local(host: str) -> bool:

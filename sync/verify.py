@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import TracebackType
 
 import duckdb
 import numpy as np
 import psycopg
 
-from analytics.cache import Cache, Snapshot, Store
+from analytics.cache import Cache, CacheNotReadyError, Snapshot, Store
 from analytics.status import Phase, StatusBoard, Verification, format_lsn
 from config.settings import Settings
 from sync import wire
@@ -37,6 +38,7 @@ from sync.preflight import Survey, survey
 from sync.schema import Mapping, SourceTable
 from sync.sides import ROWS_PER_READ, CacheSide, SourceSide, rows_by_key
 from sync.snapshot import decode_rows
+from sync.source import SourceError
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,10 @@ LOOK_SECONDS = 0.2  # how soon a stop is noticed
 
 class BusyError(RuntimeError):
     """Another verification is running."""
+
+
+# What keeps a comparison from being made, by source, cache or line; any other error is a fault of ours.
+COMPARISON_ERRORS = (VerifyError, SourceError, CacheNotReadyError, psycopg.Error, duckdb.Error)
 
 
 @dataclass(frozen=True)
@@ -284,8 +290,10 @@ class _OpenRead:
     def __enter__(self) -> _OpenRead:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
 
     def close(self) -> None:
         self._stack.close()
@@ -300,7 +308,10 @@ def interruptible(stopping: Stopping, *cancels: Callable[[], None]) -> Iterator[
         while not over.wait(LOOK_SECONDS):
             if stopping():
                 for cancel in cancels:
-                    cancel()
+                    try:
+                        cancel()
+                    except Exception:  # what it would have ended has ended by itself
+                        log.debug("a cancelled query had ended", exc_info=True)
                 return
 
     watcher = threading.Thread(target=watch, name="owkai-verify-watch", daemon=True)

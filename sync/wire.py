@@ -4,8 +4,8 @@ Two layouts share the walk: the tuples of pgoutput (a kind byte, then a length) 
 NULL). A walk yields `Field`s, which only say where each row's bytes lie; `arrow_column` turns the chosen rows into Arrow.
 
 The one rule of times: a moment in UTC, by the column's zone where it carries none; before the year 1 '-infinity', from the year
-10000 on 'infinity', for neither Python nor the contract has such dates (`sync.moments` is the same rule in SQL). NaN is kept.
-Infinite times and such dates are counted (`Mapped`).
+10000 on 'infinity', for neither Python nor the contract has such dates (`sync.moments` is the same rule in SQL). NaN is kept. A
+text is kept up to its first 65,536 characters (`sync.longtext`). Infinite times, such dates and shortened texts are counted (`Mapped`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from analytics.tables import Kind
 from sync.localtime import local_time
+from sync.longtext import LONGEST_TEXT_CHARACTERS, characters_end
 
 Bytes = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -36,6 +37,7 @@ INT64_MIN = np.iinfo(np.int64).min
 FIRST_MOMENT = -63_082_281_600_000_000
 LAST_MOMENT = 252_455_615_999_999_999
 MICROSECONDS_PER_DAY = 86_400_000_000
+GATHERED_BYTES_PER_ROW = 512  # texts that are longer on average are copied one by one
 PADDING = bytes(16)  # so that reading eight bytes at any position stays inside
 
 # Types whose binary form we read; by OID, which Postgres keeps stable for built-in types.
@@ -167,7 +169,7 @@ def arrow_column(
     nulls = rows - int(field.present.sum())
     validity = None if nulls == 0 else np.packbits(field.present, bitorder="little")
     if kind is Kind.TEXT:
-        offsets, data = _text(buffer, field, type_oid)
+        offsets, data = _text(buffer, field, type_oid, mapped)
         return na.c_array_from_buffers(na.string(), rows, [validity, offsets, data], null_count=nulls)
     if kind is Kind.BOOLEAN:
         values = np.packbits(_booleans(buffer, field, type_oid), bitorder="little")
@@ -266,22 +268,33 @@ def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped, zone: st
     return np.ascontiguousarray(times)
 
 
-def _text(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt.NDArray[np.int32], Bytes]:
-    """Arrow offsets and data: one gather of all the bytes."""
+def _text(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> tuple[npt.NDArray[np.int32], Bytes]:
+    """Arrow offsets and data, each text up to its first 65,536 characters."""
     if field.binary and type_oid in (UUID, NUMERIC, BOOL, INT2, INT4, INT8):
-        return _text_from_objects(buffer, field, type_oid)
+        return _text_from_objects(buffer, field, type_oid, mapped)
     length = np.where(field.present, field.length, 0)
+    for row in np.flatnonzero(length > LONGEST_TEXT_CHARACTERS).tolist():
+        kept = characters_end(buffer.slice(int(field.at[row]), int(length[row])))
+        mapped.values += int(kept < length[row])
+        length[row] = kept
     offsets = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=offsets[1:])
     total = int(offsets[-1])
     if total > np.iinfo(np.int32).max:
         raise WireError("more than 2 GiB of text in one column of a batch")
+    if total > GATHERED_BYTES_PER_ROW * max(1, len(length)):
+        # Few long texts: a gather would cost sixteen bytes for each of theirs.
+        spans = zip(field.at.tolist(), length.tolist(), strict=True)
+        joined = b"".join([buffer.slice(at, size) for at, size in spans if size])
+        return offsets.astype(np.int32), np.frombuffer(joined, dtype=np.uint8)
     gather = np.repeat(field.at - offsets[:-1], length)
     gather += np.arange(total, dtype=np.int64)
     return offsets.astype(np.int32), buffer.bytes[gather]
 
 
-def _text_from_objects(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt.NDArray[np.int32], Bytes]:
+def _text_from_objects(
+    buffer: Buffer, field: Field, type_oid: int, mapped: Mapped
+) -> tuple[npt.NDArray[np.int32], Bytes]:
     def spell(at: int, length: int) -> bytes:
         raw = buffer.slice(at, length)
         if type_oid == UUID:
@@ -297,6 +310,8 @@ def _text_from_objects(buffer: Buffer, field: Field, type_oid: int) -> tuple[npt
         spell(at, length) if there else b""
         for at, length, there in zip(field.at.tolist(), field.length.tolist(), field.present.tolist(), strict=True)
     ]
+    mapped.values += sum(len(text) > LONGEST_TEXT_CHARACTERS for text in spelled)
+    spelled = [text[:LONGEST_TEXT_CHARACTERS] for text in spelled]
     offsets = np.zeros(len(spelled) + 1, np.int32)
     np.cumsum([len(text) for text in spelled], out=offsets[1:])
     return offsets, np.frombuffer(b"".join(spelled) or b"\0", dtype=np.uint8)

@@ -10,22 +10,25 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 log = logging.getLogger(__name__)
 
 FILE = "forecasts.sqlite"
 ASIDE = "unusable-forecasts.sqlite"
 SCHEMA = 1
+RETRY_SECONDS = 60.0  # between attempts to keep in a file what had to begin in memory
 KEEP = timedelta(days=90)
 SETTLED = timedelta(days=7)  # a day's count may still change for so long, by rows that come late
 
 Kind = Literal["high_risk", "workload"]
+Result = TypeVar("Result")
 
 TABLE = """
 create table if not exists issued (
@@ -102,26 +105,58 @@ class Accuracy:
 UNPROVEN = Accuracy()
 
 
+class DamagedRecordError(sqlite3.DatabaseError):
+    """The file is no record of ours: of another version, or its pages contradict each other."""
+
+
 class Ledger:
     """The record of one installation. Methods may be called from any thread; each is one transaction.
 
-    `directory` None keeps it in memory. A file that cannot be read is set aside and a new record begun. Write errors
-    (`sqlite3.Error`) are the caller's to log: a forecast is worth showing even where it cannot be recorded.
+    `directory` None keeps it in memory; `later` is then where it moves as soon as a file can be opened there. A file that is
+    damaged is set aside and a new record begun, at the start and later. Other errors (`OSError`, `sqlite3.Error`), such as a disk
+    without room, say nothing of the file and leave it alone: they are the caller's to log, because a forecast is worth showing
+    even where it cannot be recorded.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, *, later: Path | None = None) -> None:
         self._lock = threading.Lock()
-        if directory is None:
-            self._database = prepared(":memory:")
+        self._path = None if directory is None else directory / FILE
+        self._later = None if later is None else later / FILE
+        self._next_try = time.monotonic() + RETRY_SECONDS
+        self._database = prepared(":memory:") if self._path is None else opened_or_begun(self._path)
+
+    def _transact(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        with self._lock:
+            self._move_to_file()
+            try:
+                with self._database:
+                    return work(self._database)
+            except sqlite3.DatabaseError as error:
+                if self._path is None or not damaged(error):
+                    raise
+                self._database.close()
+                set_aside(self._path, error)
+                self._database = opened(self._path)
+                with self._database:
+                    return work(self._database)
+
+    def _move_to_file(self) -> None:
+        """Where the record had to begin in memory: try now and then whether it can be kept by now."""
+        if self._later is None or time.monotonic() < self._next_try:
             return
-        path = directory / FILE
+        self._next_try = time.monotonic() + RETRY_SECONDS
         try:
-            self._database = opened(path)
-        except sqlite3.DatabaseError as error:
-            log.warning("%s cannot be read and is set aside as %s; a new record begins: %s", path, ASIDE, error)
-            with suppress(OSError):
-                path.replace(directory / ASIDE)
-            self._database = opened(path)
+            database = opened_or_begun(self._later)
+            with database:
+                rows = self._database.execute("select * from issued").fetchall()
+                marks = ", ".join("?" * len(rows[0])) if rows else "?"
+                database.executemany(f"insert or ignore into issued values ({marks})", rows)  # noqa: S608 - marks alone
+        except (OSError, sqlite3.Error) as error:
+            log.debug("issued forecasts are still kept in memory only: %s", error)
+            return
+        self._database.close()
+        self._database, self._path, self._later = database, self._later, None
+        log.info("issued forecasts are kept in %s again", FILE)
 
     def record(self, source: str, organization_id: int, forecasts: Iterable[Issued]) -> int:
         """Add forecasts; those of a day, target and subject that were issued before stay as they were. Number added."""
@@ -129,23 +164,27 @@ class Ledger:
             (source, organization_id, *one._replace(made_on=one.made_on.isoformat(), target=one.target.isoformat()))  # type: ignore[arg-type]
             for one in forecasts
         ]
-        with self._lock, self._database:
-            before = self._database.total_changes
-            self._database.executemany(
+
+        def add(database: sqlite3.Connection) -> int:
+            before = database.total_changes
+            database.executemany(
                 "insert or ignore into issued (source, organization, kind, subject, made_on, target, point, lower,"
                 " upper, confidence, usual, method) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
-            return self._database.total_changes - before
+            return database.total_changes - before
+
+        return self._transact(add)
 
     def due(self, source: str, organization_id: int, today: date) -> list[Due]:
         """What needs a count: days before `today` without one, and those of the last week, whose count may have changed."""
-        with self._lock:
-            found = self._database.execute(
+        found = self._transact(
+            lambda database: database.execute(
                 "select distinct kind, subject, target from issued where source = ? and organization = ? and target < ?"
                 " and (actual is null or target >= ?)",
                 (source, organization_id, today.isoformat(), (today - SETTLED).isoformat()),
             ).fetchall()
+        )
         return [Due(kind, subject, date.fromisoformat(target)) for kind, subject, target in found]
 
     def score(self, source: str, organization_id: int, counts: Iterable[tuple[Due, float]], today: date) -> None:
@@ -153,28 +192,32 @@ class Ledger:
         rows = [
             (actual, source, organization_id, due.kind, due.subject, due.target.isoformat()) for due, actual in counts
         ]
-        with self._lock, self._database:
-            self._database.executemany(
+
+        def settle(database: sqlite3.Connection) -> None:
+            database.executemany(
                 "update issued set actual = ? where source = ? and organization = ? and kind = ? and subject = ?"
                 " and target = ?",
                 rows,
             )
-            self._database.execute(
+            database.execute(
                 "delete from issued where source = ? and organization = ? and target < ?",
                 (source, organization_id, (today - KEEP).isoformat()),
             )
+
+        self._transact(settle)
 
     def accuracy(self, source: str | None = None, organization_id: int | None = None) -> Accuracy:
         """Scores of one organization, or of all."""
         where, values = "actual is not null", []
         if source is not None:
             where, values = where + " and source = ? and organization = ?", [source, organization_id]
-        with self._lock:
-            found = self._database.execute(
+        found = self._transact(
+            lambda database: database.execute(
                 "select kind, count(*), avg(actual between lower and upper), avg(confidence), avg(abs(actual - point)),"  # noqa: S608 - no text from outside
                 f" avg(abs(actual - usual)), min(target) from issued where {where} group by kind",
                 values,
             ).fetchall()
+        )
         scores = {
             kind: Score(number, inside, stated, error, usual, date.fromisoformat(since))
             for kind, number, inside, stated, error, usual, since in found
@@ -187,12 +230,35 @@ class Ledger:
 
 
 def open_ledger(directory: Path | None) -> Ledger:
-    """The record in `directory`; in memory, with a warning, where none can be kept there: a server forecasts all the same."""
+    """The record in `directory`; in memory, with a warning, while none can be kept there: a server forecasts all the same."""
     try:
         return Ledger(directory)
     except (OSError, sqlite3.Error) as error:
-        log.warning("issued forecasts are kept in memory only, until this is mended: %s: %s", FILE, error)
-        return Ledger(None)
+        log.warning("issued forecasts are kept in memory only, until %s can be opened: %s", FILE, error)
+        return Ledger(None, later=directory)
+
+
+def opened_or_begun(path: Path) -> sqlite3.Connection:
+    """The database at `path`; a new one where what is there is damaged, which is set aside."""
+    try:
+        return opened(path)
+    except sqlite3.DatabaseError as error:
+        if not damaged(error):
+            raise
+        set_aside(path, error)
+        return opened(path)
+
+
+def damaged(error: sqlite3.Error) -> bool:
+    """Whether an error is the file's own fault: a disk without room, a lock or a missing right is not."""
+    primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, DamagedRecordError) or primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def set_aside(path: Path, error: sqlite3.Error) -> None:
+    log.warning("%s cannot be read and is set aside as %s; a new record begins: %s", path, ASIDE, error)
+    with suppress(OSError):
+        path.replace(path.with_name(ASIDE))
 
 
 def opened(path: Path) -> sqlite3.Connection:
@@ -203,18 +269,20 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def prepared(name: str) -> sqlite3.Connection:
+    """Opens and checks; writes only to a new file, so that a record can be read from a disk without room."""
     database = sqlite3.connect(name, check_same_thread=False, timeout=5)
     try:
         database.execute("pragma journal_mode = delete")
         (version,) = database.execute("pragma user_version").fetchone()
         if version not in (0, SCHEMA):
-            raise sqlite3.DatabaseError(f"its version is {version}, this program's is {SCHEMA}")
+            raise DamagedRecordError(f"its version is {version}, this program's is {SCHEMA}")
         (sound,) = database.execute("pragma quick_check(1)").fetchone()
         if sound != "ok":
-            raise sqlite3.DatabaseError(sound)
-        with database, closing(database.cursor()) as cursor:
-            cursor.execute(TABLE)
-            cursor.execute(f"pragma user_version = {SCHEMA}")
+            raise DamagedRecordError(sound)
+        if version == 0:
+            with database, closing(database.cursor()) as cursor:
+                cursor.execute(TABLE)
+                cursor.execute(f"pragma user_version = {SCHEMA}")
     except BaseException:
         database.close()
         raise

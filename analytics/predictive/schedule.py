@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import duckdb
 
+from analytics.background import Jobs, keep_running
 from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.calendar import midnight, naive_utc
 from analytics.flights import Flights
@@ -62,7 +63,9 @@ class Forecasting:
     `predictive.refresh_seconds` have passed; what its history did not change is taken over, not computed again.
     """
 
-    def __init__(self, cache: Cache, settings: Settings, clock: Callable[[], datetime], ledger: Ledger) -> None:
+    def __init__(
+        self, cache: Cache, settings: Settings, clock: Callable[[], datetime], ledger: Ledger, jobs: Jobs
+    ) -> None:
         self._cache, self._settings, self._clock, self._ledger = cache, settings, clock, ledger
         self._outlooks: dict[int, Outlook] = {}
         self._looked: dict[int, float] = {}
@@ -72,6 +75,7 @@ class Forecasting:
         self._rounds: Flights[int, Made] = Flights(self._scheduled, lambda: 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._schedule: asyncio.Task[None] | None = None
+        self._jobs = jobs
         self._closed = False
         self.status = ForecastStatus()
 
@@ -100,7 +104,7 @@ class Forecasting:
 
     def start(self) -> None:
         """Begin the schedule; needs a running event loop."""
-        self._schedule = asyncio.get_running_loop().create_task(self._run())
+        self._schedule = asyncio.get_running_loop().create_task(keep_running("forecasts", self._run, self._jobs))
 
     async def _run(self) -> None:
         done: datetime | None = None  # the hour whose round is over

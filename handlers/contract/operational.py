@@ -73,6 +73,7 @@ class Ready:
     retained_wal_bytes: int | None
     copy: CopyUnderWay | None
     verify: LastVerification | None
+    failing_jobs: tuple[str, ...]  # background threads that failed in the last two minutes and were started again
     audit: Recording
     settings_warnings: int  # settings that are seldom meant; the log names them at the start
     mock_data: bool

@@ -14,8 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from analytics.background import BackgroundThread, Jobs
 from analytics.status import utc_now
 from config.secrets import read_secret
 from config.settings import Settings
@@ -52,6 +54,7 @@ class AuditLog:
         refuse: bool = True,
         clock: Callable[[], datetime] = utc_now,
         gathering: Gathering | None = None,
+        jobs: Jobs | None = None,
     ) -> None:
         self._queue: queue.SimpleQueue[Entry | threading.Event | _Reopen | None] = queue.SimpleQueue()
         self._refuse = refuse
@@ -64,10 +67,10 @@ class AuditLog:
         self.failed_writes = 0
         self.written_records = 0
         self._failed_since: str | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: BackgroundThread | None = None
         self._writer = None if shape is None else TrailWriter(shape, clock)
         if self._writer is not None:
-            self._thread = threading.Thread(target=self._run, args=(self._writer,), name="audit", daemon=True)
+            self._thread = BackgroundThread("audit", partial(self._run, self._writer), self._closing, jobs or Jobs())
             self._thread.start()
 
     @property
@@ -120,9 +123,9 @@ class AuditLog:
         """Write what is queued and close the file. Idempotent; later records are dropped."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._queue.put(None)
             self._closing.set()
-            thread.join(timeout=CLOSE_SECONDS)
+            self._queue.put(None)
+            thread.join(CLOSE_SECONDS)
 
     # -- the writing thread --------------------------------------------------------------------------------------------
 
@@ -130,9 +133,10 @@ class AuditLog:
         try:
             self._write_all(writer)
         except Exception:
-            # Whatever it was: from now on nothing is recorded, and that must be seen.
-            self.failing = "the recording thread ended"
-            log.exception("the audit trail is not written any more; restart the server")
+            # Whatever it was: until a record is written again, that must be seen.
+            self.failing = "the recording thread failed"
+            self._failed_since = stamp(self._clock())
+            raise
 
     def _write_all(self, writer: TrailWriter) -> None:
         last = False
@@ -236,6 +240,6 @@ def shape_of(settings: Settings) -> Shape | None:
     )
 
 
-def open_journal(settings: Settings, clock: Callable[[], datetime]) -> AuditLog:
+def open_journal(settings: Settings, clock: Callable[[], datetime], jobs: Jobs | None = None) -> AuditLog:
     """The trail of a server. Raises `AuditFileError`."""
-    return AuditLog(shape_of(settings), refuse=settings.audit.on_failure == "refuse", clock=clock)
+    return AuditLog(shape_of(settings), refuse=settings.audit.on_failure == "refuse", clock=clock, jobs=jobs)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from analytics.background import BackgroundThread, Jobs
 from owkai.demo.catalog import ORGANIZATIONS, Agent, Organization, Task
 from owkai.demo.lives import level_of, outcome
 from owkai.demo.people import Person
@@ -65,7 +66,7 @@ class Activity:
         self._due: list[Step] = []
         self._recent: list[int] = []
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="demo-activity", daemon=True)
+        self._thread = BackgroundThread("demo-activity", self._run, self._stopped, Jobs())
 
     def start(self) -> None:
         self._thread.start()
@@ -73,8 +74,7 @@ class Activity:
     def stop(self, timeout_seconds: float = 5.0) -> None:
         """End the thread; what it has begun to write is written or rolled back."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
+        self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

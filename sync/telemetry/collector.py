@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from analytics.background import BackgroundThread, Jobs
 from analytics.telemetry import Part, RequestTotals, TelemetryBoard
 from config.settings import Settings
 
@@ -38,11 +39,12 @@ class Collector:
         board: TelemetryBoard,
         totals: Callable[[], RequestTotals],
         clock: Callable[[], datetime],
+        jobs: Jobs,
     ) -> None:
         self._settings, self._board, self._totals, self._clock = settings, board, totals, clock
         self._stopping = threading.Event()
         self._told: dict[str, str | None] = {}
-        self._thread = threading.Thread(target=self._run, name="owkai-telemetry", daemon=True)
+        self._thread = BackgroundThread("owkai-telemetry", self._run, self._stopping, jobs)
 
     def start(self) -> None:
         if self._settings.telemetry.source != "none":
@@ -51,8 +53,7 @@ class Collector:
     def stop(self, timeout_seconds: float) -> None:
         """Ask for the end and wait for it that long: a call of AWS under way ends by its own bound. Idempotent."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
+        self._thread.join(timeout_seconds)
 
     def _origin(self) -> Origin:
         telemetry = self._settings.telemetry

@@ -452,3 +452,36 @@ def test_reads_of_many_threads_during_commits_are_each_of_one_moment(given: Sett
             thread.join()
         assert not torn
         assert count(cache) == 40
+
+
+OPEN_WITHOUT_ROOM = """
+import resource, signal, sys
+from pathlib import Path
+from analytics.cache import Cache
+from config.settings import Settings
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+cache = Cache(Settings.model_validate({"cache": {"directory": sys.argv[1]}}).cache)
+print(cache.live.position().lsn if cache.live else None)
+"""
+
+
+def test_a_disk_without_room_at_the_start_leaves_a_healthy_cache_in_its_place(tmp_path: Path) -> None:
+    cache = Cache(Settings.model_validate({"cache": {"directory": tmp_path}}).cache)
+    store = cache.build(ORIGIN)
+    store.begin()
+    store.commit(5)
+    store.checkpoint()
+    cache.publish(store)
+    store.begin()
+    store.commit(6)  # in the write-ahead log
+    cache.close()
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_WITHOUT_ROOM, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == "6", done.stderr
+    assert not (tmp_path / ASIDE).exists()

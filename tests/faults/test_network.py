@@ -237,3 +237,42 @@ def test_a_peer_that_says_nothing_after_the_end_of_the_stream_freezes_nobody(
         assert max(later - earlier for earlier, later in itertools.pairwise(ticks)) < 1
         line.mend()
         sync.streaming()
+
+
+def test_a_password_file_is_read_again_by_the_next_attempt(database: Database, tmp_path: Path) -> None:
+    """A rotated password needs no restart: neither the file's own change nor a signal is waited for."""
+    role = "owkai_rotated_password"
+    database.execute(f"drop role if exists {role}")
+    database.execute(f"create role {role} superuser login password 'first-secret-of-ours'")
+    file = tmp_path / "db.password"
+    file.touch(0o600)
+    file.write_text("first-secret-of-ours\n")
+    insert(database, 10)
+    with Proxy(database.server.port) as line:
+        dsn = line.dsn(database.server.dsn(database.name, role))
+        with running_sync(database, tmp_path, dsn=dsn, source={"password_file": file}, **quick()) as sync:
+            sync.streaming()
+            database.execute(f"alter role {role} password 'another-secret-of-ours'")
+            line.cut()
+            line.mend()
+            wait_until(lambda: "password" in (sync.board.current.error or ""), f"refused; {sync.board.current}")
+            file.write_text("another-secret-of-ours\n")
+            sync.streaming()
+            insert(database, 10)
+            assert assert_equal(sync, database) == 20
+            assert sync.board.current.copies == 1
+    database.execute(f"drop owned by {role} cascade")
+    database.execute(f"drop role {role}")
+
+
+def test_a_reload_ends_the_pause_after_a_fault(tmp_path: Path, database: Database) -> None:
+    with Proxy(database.server.port) as line:
+        options = {"sync": {"backoff_max_seconds": 3600}, "source": {"connect_timeout_seconds": 2}}
+        with running_sync(database, tmp_path, dsn=line.dsn(database.dsn), **options) as sync:
+            sync.streaming()
+            sync.loop._pause_seconds = 3600.0
+            line.cut()
+            wait_until(lambda: sync.board.current.phase is Phase.RETRYING, f"the cut; {sync.board.current}")
+            line.mend()
+            sync.loop.try_now()
+            sync.streaming()

@@ -50,6 +50,20 @@ async def test_stale_and_paused_servers_go_on_and_say_so(served: Served) -> None
 
 
 @pytest.mark.gen_test
+async def test_a_background_job_that_failed_is_shown_until_it_has_proved_well(served: Served) -> None:
+    jobs = served.services.board.jobs
+    assert (await served.ask("/readyz")).json()["failing_jobs"] == []
+    jobs.failed("owkai-lightcheck", TypeError("host db.internal"))
+    jobs.started("owkai-lightcheck")
+    answer = await served.ask("/readyz")
+    assert (answer.json()["failing_jobs"], answer.json()["needs_attention"]) == (["owkai-lightcheck"], True)
+    assert b"db.internal" not in answer.body
+    metrics = (await served.ask("/metrics")).body.decode().splitlines()
+    assert 'owkai_job_failures_total{job="owkai-lightcheck"} 1' in metrics
+    assert "owkai_jobs_failing 1" in metrics
+
+
+@pytest.mark.gen_test
 async def test_metrics_are_prometheus_text(served: Served) -> None:
     for _ in range(3):
         await served.get("/trends", token=USER_1.token())

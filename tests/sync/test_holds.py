@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from analytics.store import Store
 from sync.holds import NOW, PassedError
 from sync.moment import shared_moment
+from sync.source import wal_position
 from tests.faults.writing import WritingLoad
-from tests.postgres import Database
-from tests.sync.running import running_sync
+from tests.postgres import Database, create_database, drop_database
+from tests.sync.running import running_sync, wait_until
 
 
 def seen(store: Store) -> list[tuple[object, ...]]:
@@ -76,3 +79,45 @@ def test_a_transaction_open_on_the_source_does_not_hold_sync_up(database: Databa
             assert not looking.done()
             old.rollback()
             assert looking.result(20) == 3
+
+
+def test_wal_of_other_databases_does_not_pass_a_position_that_the_cache_still_shows(
+    database: Database, tmp_path: Path
+) -> None:
+    with running_sync(database, tmp_path) as sync:
+        sync.streaming()
+        database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
+        sync.caught_up(database)
+        with database.connect() as connection:
+            position = wal_position(connection)
+        neighbor = create_database(database.server, f"{database.name}_neighbor")
+        try:
+            for _ in range(8):
+                neighbor.execute("select pg_logical_emit_message(false, 'noise', repeat('x', 1000000))")
+            sync.caught_up(database)
+            wait_until(lambda: (sync.board.current.applied_lsn or 0) > position + 4_000_000, "the cache has moved on")
+            assert len(sync.loop.at_position(position, seen).result(20)) == 1
+        finally:
+            drop_database(neighbor)
+
+
+def test_a_moment_that_sync_has_passed_is_tried_again(database: Database, tmp_path: Path) -> None:
+    class Passing:
+        """Refuses the position of the first attempt, as a cache does that has taken in a later change."""
+
+        refused = 0
+
+        def at_position(self, lsn: int, action: Callable[[Store], Any]) -> Future[Any]:
+            if lsn != NOW and not self.refused:
+                self.refused += 1
+                return sync.loop.at_position(1, action)
+            return sync.loop.at_position(lsn, action)
+
+    with running_sync(database, tmp_path) as sync:
+        sync.streaming()
+        database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
+        sync.caught_up(database)
+        positions = Passing()
+        with shared_moment(sync.settings, positions, lambda store, _: seen(store), lambda: False) as moment:
+            assert len(moment.result) == 1
+        assert positions.refused == 1

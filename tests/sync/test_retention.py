@@ -8,7 +8,7 @@ from pathlib import Path
 from analytics.status import utc_now
 from sync.snapshot import retention_horizon
 from tests.postgres import Database
-from tests.sync.running import cache_rows, running_sync
+from tests.sync.running import assert_equal, cache_rows, running_sync, wait_until
 
 ROW = (
     'insert into agent_actions (id, agent_id, action_type, organization_id, status, "timestamp", created_at)'
@@ -41,3 +41,22 @@ def test_rows_that_grow_old_leave_the_cache(database: Database, tmp_path: Path) 
         assert store.expire("agent_actions", horizon, settings.meaning.pending_statuses) == 1
         store.rollback()
         assert set(cache_rows(sync.cache, "agent_actions")) == {1, 2}
+
+
+def test_the_write_ahead_log_is_folded_in_by_its_size_before_the_time_comes(database: Database, tmp_path: Path) -> None:
+    with running_sync(database, tmp_path, cache={"log_megabytes": 1, "checkpoint_seconds": 86400}) as sync:
+        sync.streaming()
+        store = sync.cache.live
+        assert store is not None
+        sizes = []
+        for _ in range(12):
+            database.execute(
+                "insert into agent_actions (agent_id, action_type, organization_id, summary)"
+                " select 'a', 'x', 1, md5(i::text) || md5(random()::text) from generate_series(1, 5000) i"
+            )
+            sync.caught_up(database)
+            sizes.append(store.log_bytes())
+        wait_until(lambda: store.log_bytes() <= 1 << 20, f"a checkpoint; {sizes}")
+        assert store.path is not None
+        assert store.path.stat().st_size > 1 << 20, "it went into the file"
+        assert assert_equal(sync, database, "agent_actions") == 60_000

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from analytics.background import Jobs
 from analytics.status import utc_now
 from analytics.telemetry import Part, RequestTotals, TelemetryBoard
 from handlers.measures import BUCKETS_SECONDS, Measures
@@ -100,7 +101,7 @@ def test_requests_of_the_api_count_and_the_operators_own_do_not() -> None:
 def test_the_thread_collects_and_ends(tmp_path: Path) -> None:
     given = settings(tmp_path, telemetry={"source": "host", "period_seconds": 0.1})
     board = TelemetryBoard("host")
-    collector = Collector(given, board, lambda: NONE_YET, utc_now)
+    collector = Collector(given, board, lambda: NONE_YET, utc_now, Jobs())
     collector.start()
     until(lambda: board.current.collections >= 3)
     assert board.current.system.sample is not None
@@ -115,7 +116,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_thread(
     given = settings(tmp_path, telemetry={"source": "host", "period_seconds": 0.1})
     board = TelemetryBoard("host")
     monkeypatch.setattr(Host, "collect", lambda self, now: 1 / 0)
-    collector = Collector(given, board, lambda: NONE_YET, utc_now)
+    collector = Collector(given, board, lambda: NONE_YET, utc_now, Jobs())
     collector.start()
     until(lambda: board.current.failures >= 2)
     assert board.current.system == Part("host", failure="The collector failed; the log says why")
@@ -126,7 +127,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_thread(
 
 
 def test_without_telemetry_there_is_no_thread(tmp_path: Path) -> None:
-    collector = Collector(settings(tmp_path), TelemetryBoard(), lambda: NONE_YET, utc_now)
+    collector = Collector(settings(tmp_path), TelemetryBoard(), lambda: NONE_YET, utc_now, Jobs())
     collector.start()
     assert "owkai-telemetry" not in [thread.name for thread in threading.enumerate()]
     collector.stop(1)

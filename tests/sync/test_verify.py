@@ -429,3 +429,37 @@ def _seen(sync: RunningSync, wanted: Callable[[bool | None], bool]):  # type: ig
 
     wait_until(there, f"a check; {sync.board.current}")
     return sync.board.current.verification
+
+
+class FailingVerifier(Verifier):
+    """Fails as a fault of ours would, which no list of expected errors names."""
+
+    runs = 0
+
+    def verify(self, scope: Scope, stopping: Callable[[], bool]) -> Report:
+        FailingVerifier.runs += 1
+        if FailingVerifier.runs <= 2:
+            raise TypeError("a fault of ours")
+        return super().verify(scope, stopping)
+
+
+def test_the_light_check_outlives_an_error_that_nobody_expects_and_reports_it(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(database, 30)
+    FailingVerifier.runs = 0
+    with running_sync(database, tmp_path) as sync:
+        sync.streaming()
+        verifier = FailingVerifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
+        check = LightCheck(verifier, sync.board, 0.2)
+        check.start()
+        try:
+            wait_until(lambda: sync.board.current.verify_failures >= 1, f"a failure; {sync.board.current}")
+            assert "a fault of ours" in caplog.text
+            assert "Traceback" in caplog.text
+            _seen(sync, lambda equal: equal is True)
+            wait_until(
+                lambda: getattr(sync.board.current.verification, "error", "") is None, "a check without an error"
+            )
+        finally:
+            check.stop(10)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from analytics.tables import Kind
 from sync import wire
+from sync.batch import Batch
 from sync.pgoutput import Relation, RelationColumn, Target, decode_changes, parse_commit, parse_relation, parse_truncate
-from sync.replication import Batch, ChangeStream
+from sync.replication import ChangeStream
 from tests.postgres import Database
 from tests.sync.running import assert_equal, running_sync
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from analytics.predictive.ledger import ASIDE, FILE, Due, Issued, Ledger, Score, open_ledger
+from analytics.predictive import ledger as ledgers
+from analytics.predictive.ledger import ASIDE, FILE, RETRY_SECONDS, Due, Issued, Ledger, Score, open_ledger
 
 TODAY = date(2025, 1, 15)
 DAY = timedelta(days=1)
@@ -130,3 +133,78 @@ def test_names_are_values_never_sql(tmp_path: Path) -> None:
     name = "x'); drop table issued; --\0é🙂"
     ledger.record("s", 1, [issued(TODAY, 1, subject=name)])
     assert ledger.due("s", 1, TODAY + DAY) == [Due("workload", name, TODAY)]
+
+
+def scored(ledger: Ledger) -> int:
+    ledger.record("s", 1, [issued(TODAY, 10)])
+    ledger.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
+    return ledger.accuracy("s", 1).high_risk.forecasts_scored
+
+
+OPEN_WITHOUT_ROOM = """
+import resource, signal, sys
+from pathlib import Path
+from analytics.predictive.ledger import open_ledger
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+print(open_ledger(Path(sys.argv[1])).accuracy("s", 1).high_risk.forecasts_scored)
+"""
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_a_disk_without_room_at_the_start_leaves_a_healthy_record_in_its_place(
+    tmp_path: Path, unfinished: bool
+) -> None:
+    """A crashed writer's journal needs room to be rolled back, and without it the record waits in memory for its file."""
+    ledger = Ledger(tmp_path)
+    assert scored(ledger) == 1
+    if unfinished:
+        leave_a_hot_journal(tmp_path / FILE)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_WITHOUT_ROOM, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == ("0" if unfinished else "1"), done.stderr
+    assert not (tmp_path / ASIDE).exists()
+    assert Ledger(tmp_path).accuracy("s", 1).high_risk.forecasts_scored == 1
+
+
+def leave_a_hot_journal(path: Path) -> None:
+    """Die in the middle of a transaction that has reached the file."""
+    story = (
+        "import os, sqlite3, sys\n"
+        "d = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "d.execute('pragma cache_size = 1')\n"
+        "d.execute('begin')\n"
+        "d.execute(\"update issued set method = 'half done'\")\n"
+        "d.execute('create table filler (t)')\n"
+        "d.executemany('insert into filler values (?)', [('x' * 4000,)] * 200)\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", story, str(path)], check=True, timeout=60)
+    assert path.with_name(path.name + "-journal").stat().st_size > 0
+
+
+def test_what_began_in_memory_moves_to_the_file_once_it_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "later"
+    ledger = open_ledger(place)  # there is no such directory yet
+    assert "kept in memory only" in caplog.text
+    assert scored(ledger) == 1
+    place.mkdir()
+    later = ledgers.time.monotonic() + 2 * RETRY_SECONDS
+    monkeypatch.setattr(ledgers.time, "monotonic", lambda: later)
+    assert ledger.accuracy("s", 1).high_risk.forecasts_scored == 1
+    ledger.close()
+    assert Ledger(place).accuracy("s", 1).high_risk.forecasts_scored == 1
+
+
+def test_a_record_that_is_damaged_while_it_is_open_is_set_aside(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert scored(ledger) == 1
+    file = tmp_path / FILE
+    size = file.stat().st_size
+    file.write_bytes(b"\xff" * size)
+    assert ledger.record("s", 1, [issued(TODAY, 10)]) == 1
+    assert (tmp_path / ASIDE).exists()
+    assert scored(ledger) == 1

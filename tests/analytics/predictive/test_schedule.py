@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from analytics.background import Jobs
 from analytics.cache import Cache
 from analytics.predictive import schedule
 from analytics.predictive.ledger import FILE, Ledger
@@ -31,7 +32,7 @@ class Scene:
     def __init__(self, cache: Cache, given: Settings, ledger: Ledger) -> None:
         self.cache, self.settings, self.ledger = cache, given, ledger
         self.now = NOW
-        self.forecasting = Forecasting(cache, given, lambda: self.now, ledger)
+        self.forecasting = Forecasting(cache, given, lambda: self.now, ledger, Jobs())
 
     def add(self, actions: list[Row]) -> None:
         store = self.cache.live

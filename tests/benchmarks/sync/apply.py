@@ -17,9 +17,10 @@ from pathlib import Path
 
 from analytics.status import Phase, format_lsn
 from sync import wire
+from sync.batch import Batch, BatchLimits
 from sync.pgoutput import decode_changes
 from sync.preflight import survey
-from sync.replication import Batch, ChangeStream
+from sync.replication import ChangeStream
 from sync.source import wal_position
 from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
@@ -104,12 +105,16 @@ def decode_rate(database: Database, folder: Path, end: int) -> float:
     settings = settings_for(database, folder, source={"slot": "decode"})
     found = survey(settings)
     assert found.identity is not None
-    stream = ChangeStream(settings, 0, found.identity.version, lambda: False)
+    stream = ChangeStream(settings, 0, found.identity.version, lambda: False, found.mapping.long_values)
     batch = Batch()
     spent = 0.0
     rows = 0
     while stream.processed < end - 24:
-        stream.gather(batch, 20_000, 1.0)
+        stream.gather(batch, BatchLimits(20_000), 1.0)
+        if stream.position_wanted:
+            stream.acknowledge(0)
+        if not batch.in_transaction:
+            batch.committed()
         for oid, messages in batch.take_rows().items():
             relation = stream.relations[oid]
             table = found.mapping.find(relation.schema, relation.name)
