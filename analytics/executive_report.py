@@ -13,9 +13,9 @@ from analytics.executive import DEFAULT_DAYS, actions_by_day, assess, period_cal
 from analytics.executive_responses import ExecutiveDashboard
 from analytics.question import Question
 from analytics.report import DayActivity, Report
-from analytics.report_csv import report_csv
+from analytics.report_csv import DecimalMark, days_csv, figures_csv
 
-ReportFormat = Literal["json", "csv", "pdf"]
+ReportFormat = Literal["json", "csv", "csv-days", "pdf"]
 CSV = "text/csv; charset=utf-8; header=present"
 PDF = "application/pdf"
 
@@ -27,8 +27,9 @@ def executive_report(
     days: int = DEFAULT_DAYS,
     tz: str = "UTC",
     format: ReportFormat = "json",
+    decimal: Literal["point", "comma"] = "point",
 ) -> ExecutiveDashboard | Document:
-    """GET /executive/dashboard. All formats show the same numbers of the same moment."""
+    """GET /executive/dashboard. All formats show the same numbers of the same moment; `decimal` is of the tables."""
     dashboard, figures = assess(snapshot, question, days=days, tz=tz)
     if format == "json":
         return dashboard
@@ -36,8 +37,11 @@ def executive_report(
         question.organization_id, dashboard, figures, daily_activity(snapshot, question, days, ZoneInfo(tz))
     )
     name = f"owkai-executive-{question.now.astimezone(UTC):%Y-%m-%d}"
+    mark = DecimalMark.COMMA if decimal == "comma" else DecimalMark.POINT
     if format == "csv":
-        return Document(CSV, report_csv(report), f"{name}.csv")
+        return Document(CSV, figures_csv(report, mark), f"{name}.csv")
+    if format == "csv-days":
+        return Document(CSV, days_csv(report, mark), f"{name}-days.csv")
     # Only who prints pays for loading the drawing library.
     from analytics.report_pdf import report_pdf
 

@@ -85,8 +85,14 @@ ZONE = Parameter(
 )
 FORMAT = choice(
     "format",
-    ("json", "csv", "pdf"),
-    "Form of the answer: JSON, a table to file or a page to print. Accept is not read.",
+    ("json", "csv", "csv-days", "pdf"),
+    "Form of the answer: JSON; csv, one row with a column for each figure; csv-days, one row for each day; or a PDF to print. "
+    "Accept is not read.",
+)
+DECIMAL = choice(
+    "decimal",
+    ("point", "comma"),
+    "Decimal mark of the CSV forms. comma is for spreadsheets of locales that write 98,5; semicolons then separate the columns.",
 )
 
 

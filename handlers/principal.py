@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from analytics.directory import ApiKey, Directory, User
+from config.enumerations import normal
 from config.settings import Auth
 from handlers.credentials import Presented, well_formed_key
 from handlers.keystore import KeyStore, LocalKey
@@ -205,7 +206,7 @@ class Authenticator:
         return Principal(key.email, None, key.organization_id, self._is_admin(key.role), key.role)
 
     def _is_admin(self, role: str) -> bool:
-        return role in self._auth.admin_roles
+        return normal(role) in self._auth.admin_roles
 
 
 def require_organization(principal: Principal) -> int:

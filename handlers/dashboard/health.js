@@ -1,7 +1,7 @@
 // The machine, the application and the source's database: live, stale, unavailable or off, each with its age.
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, known, milliseconds, missing, percent, smallRate } from "./words.js";
+import { age, count, decimal, known, milliseconds, missing, percent, smallRate, tenth } from "./words.js";
 
 const STATES = {
   live: ["Live", "good"],
@@ -14,6 +14,8 @@ const STATES = {
 };
 const OFF = "No telemetry source is set up, so the machine is not measured (telemetry.source in the settings).";
 const SOURCES = { host: "this machine", cloudwatch: "CloudWatch", cloudwatch_logs: "CloudWatch Logs", none: "no source" };
+const LATENCY = { host: "Round trip to the source" };
+const DEGRADED_PERCENT = 5;
 const BOUNDS = { cpu: 80, memory: 85, storage: 80 }; // percent from which the server calls it high
 
 const state = (status) => STATES[status] ?? [status, "quiet"];
@@ -48,47 +50,65 @@ function ageOf(part) {
   return el("span", { class: "soft" }, "measured ", age(part.metrics_age_seconds), " ago, ", source(part.source));
 }
 
+// Everything measured on this view comes from one answer, so that no two numbers on one screen are of different samples.
 export function followSystem(realtime, performance) {
-  followMachine(realtime);
-  followRequests(realtime);
+  followMachine(realtime, performance);
+  followRequests(performance);
   followDatabase(performance);
   followMeasured(performance);
 }
 
-function followMachine(realtime) {
-  new Panel("panel-machine").follow(realtime, ({ system_health: health }) => {
-    fill(byId("machine-state"), stateBadge(...state(health.status)), " ", ageOf(health));
-    fill(
-      byId("machine"),
-      isOff(health.status)
-        ? el("p", { class: "empty" }, OFF)
-        : [
-            machineGauges(health),
-            el("dl", { class: "facts" }, fact("Network latency", milliseconds(health.network_latency))),
-          ],
-      health.fallback_reason ? el("p", { class: "note" }, health.fallback_reason) : null,
-    );
-  });
+// A part of /performance with how old it is; off where there is no telemetry.
+function part(telemetry, name, from) {
+  return telemetry === null ? { status: "phase_2_planned" } : { ...telemetry[name], source: from };
 }
 
-function followRequests(realtime) {
-  new Panel("panel-requests").follow(realtime, ({ performance_metrics: requests }) => {
-    fill(byId("requests-state"), stateBadge(...state(requests.status)), " ", ageOf(requests));
+function showState(id, performance, described) {
+  const failed = performance.problem !== null && !isOff(described.status);
+  fill(byId(id), failed ? stateBadge(...STATES.unavailable) : [stateBadge(...state(described.status)), " ", ageOf(described)]);
+}
+
+function followMachine(realtime, performance) {
+  const latency = () => realtime.body?.system_health.network_latency;
+  const render = ({ system_metrics: system, meta }) => {
+    const described = part(meta.telemetry, "system_metrics", meta.data_sources.system_metrics);
+    showState("machine-state", performance, described);
+    fill(
+      byId("machine"),
+      isOff(described.status)
+        ? el("p", { class: "empty" }, OFF)
+        : [
+            machineGauges({ cpu_usage: system.cpu.current, memory_usage: system.memory.current, disk_usage: system.storage.used }),
+            el("dl", { class: "facts" }, fact(LATENCY[system.cpu.source] ?? "Network latency", milliseconds(latency()))),
+          ],
+      system.message && !isOff(described.status) ? el("p", { class: "note" }, system.message) : null,
+    );
+  };
+  new Panel("panel-machine").follow(performance, render);
+  realtime.addEventListener("answer", () => performance.body !== null && render(performance.body));
+  performance.addEventListener("answer", () => performance.problem && performance.body !== null && render(performance.body));
+}
+
+function followRequests(performance) {
+  const render = ({ application_metrics: requests, meta }) => {
+    const described = part(meta.telemetry, "application_metrics", meta.data_sources.application_metrics);
+    showState("requests-state", performance, described);
     fill(
       byId("requests"),
-      isOff(requests.status)
+      isOff(described.status)
         ? el("p", { class: "empty" }, "Requests are not measured without a telemetry source.")
         : el(
             "dl",
             { class: "facts" },
-            fact("Requests per second", decimal(requests.requests_per_second)),
-            fact("Response time, mean", milliseconds(requests.avg_response_time)),
-            fact("Response time, 95th percentile", milliseconds(requests.p95_response_time)),
-            fact("Errors", smallRate(requests.error_rate)),
+            fact("Requests per second", decimal(requests.throughput.requests_per_second)),
+            fact("Response time, mean", milliseconds(requests.response_times.average)),
+            fact("Response time, 95th percentile", milliseconds(requests.response_times.p95)),
+            fact("Errors", smallRate(requests.error_rates.current)),
           ),
-      requests.fallback_reason ? el("p", { class: "note" }, requests.fallback_reason) : null,
+      requests.message && !isOff(described.status) ? el("p", { class: "note" }, requests.message) : null,
     );
-  });
+  };
+  new Panel("panel-requests").follow(performance, render);
 }
 
 const WORDS = {
@@ -98,6 +118,12 @@ const WORDS = {
 };
 
 const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
+
+// Some slow ones are normal: their share stands beside the limit, instead of a word that would contradict the number.
+function slowWord({ status, slow_queries_estimate: slow, recent_queries: all }) {
+  if (status === "degraded" || slow === 0) return word(status);
+  return el("span", { class: "soft" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
+}
 
 function followDatabase(performance) {
   new Panel("panel-database").follow(performance, ({ database_metrics: { connections, query_performance: queries } }) => {
@@ -110,8 +136,8 @@ function followDatabase(performance) {
         { class: "facts" },
         fact("Connections", count(connections.active), " active, ", count(connections.idle), " idle"),
         fact("In all", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
-        fact(measured ? "Statements lately" : "Actions in the last hour", count(queries.recent_queries)),
-        fact(measured ? "Slow among them" : "Waiting over 5 minutes", count(queries.slow_queries_estimate), " ", word(queries.status)),
+        fact(measured ? "Statements in the last hour" : "Actions in the last hour", count(queries.recent_queries)),
+        fact(measured ? "Slow statements" : "Pending over 5 minutes", count(queries.slow_queries_estimate), " ", slowWord(queries)),
         measured ? fact("Mean duration", milliseconds(queries.average_duration)) : null,
       ),
     );
