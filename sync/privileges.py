@@ -37,6 +37,11 @@ def least_privilege_sql(settings: Settings) -> str:
             "-- What streams: the mapped columns alone, so that no credential column leaves the source. The slot "
             f"{settings.source.slot} is made by the server.\n" + _publication(settings, tables)
         )
+    if settings.source.tables.organizations:
+        parts.append(
+            "-- For the organizations' names in reports, where the table exists.\n"
+            + _organization_names(settings, role)
+        )
     parts.append(
         "-- To leave out if the numbers of active and idle connections may stay unknown: lets the role see other sessions.\n"
         f"grant pg_read_all_stats to {_name(role)};"
@@ -103,6 +108,18 @@ def _select_listed(settings: Settings, table: Table) -> str:
         " from pg_catalog.pg_attribute\n"
         f"    where attrelid = {_text(_qualified(settings, table))}::regclass and attnum > 0 and not attisdropped\n"
         f"    and attname in ({names});"
+    )
+
+
+def _organization_names(settings: Settings, role: str) -> str:
+    table = _text(sql.Identifier(settings.source.schema_, settings.source.tables.organizations).as_string(None))
+    return (
+        "do $owkai$ begin\n"  # noqa: S608 - quoted
+        f"  if (select count(*) from pg_catalog.pg_attribute where attrelid = pg_catalog.to_regclass({table})"
+        " and attname in ('id', 'name')) = 2 then\n"
+        f"    execute pg_catalog.format('grant select (id, name) on %s to %I', {table}, {_text(role)});\n"
+        "  end if;\n"
+        "end $owkai$;"
     )
 
 

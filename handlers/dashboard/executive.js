@@ -10,6 +10,12 @@ const TRENDS = { improving: ["▲ improving", "good"], stable: ["→ stable", "q
 const GROWTH = { positive: ["▲ growing", "good"], stable: ["→ stable", "quiet"], negative: ["▼ shrinking", "watch"] };
 const GRADES = { excellent: "good", good: "good", fair: "watch", poor: "bad", no_data: "quiet" };
 const PRIORITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
+// The documented answer, without fields of our own, measures everything.
+const MEASURED = Object.fromEntries(
+  ["platform_health", "security_posture", "operational_efficiency", "compliance_status", "platform_health_trend", "security_posture_trend", "growth_rate"].map(
+    (figure) => [figure, true],
+  ),
+);
 const NOTHING_TO_COMPARE = ["no earlier period to compare", "quiet"];
 const FORMATS = ["csv", "csv-days", "pdf"];
 // Spreadsheets of a locale that writes 98,5 expect semicolons between the columns.
@@ -40,7 +46,7 @@ export function refuseExecutive() {
 function render(report) {
   const { executive_kpis: kpis, business_metrics: business, executive_summary: summary } = report;
   const { platform_health: platform, security_posture: security, operational_efficiency: efficiency, compliance_status: compliance } = kpis;
-  const { measured, has_activity: active } = report.meta;
+  const { measured = MEASURED, has_activity: active } = report.meta;
   const comparable = measured.platform_health_trend || measured.security_posture_trend;
   const scored = (isMeasured, score) => (isMeasured ? score : null);
   const compared = (isMeasured, trend) => (isMeasured ? TRENDS[trend] : active ? NOTHING_TO_COMPARE : null);

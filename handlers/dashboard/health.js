@@ -50,65 +50,47 @@ function ageOf(part) {
   return el("span", { class: "soft" }, "measured ", age(part.metrics_age_seconds), " ago, ", source(part.source));
 }
 
-// Everything measured on this view comes from one answer, so that no two numbers on one screen are of different samples.
 export function followSystem(realtime, performance) {
-  followMachine(realtime, performance);
-  followRequests(performance);
+  followMachine(realtime);
+  followRequests(realtime);
   followDatabase(performance);
-  followMeasured(performance);
+  followMeasured(realtime, performance);
 }
 
-// A part of /performance with how old it is; off where there is no telemetry.
-function part(telemetry, name, from) {
-  return telemetry === null ? { status: "phase_2_planned" } : { ...telemetry[name], source: from };
-}
-
-function showState(id, performance, described) {
-  const failed = performance.problem !== null && !isOff(described.status);
-  fill(byId(id), failed ? stateBadge(...STATES.unavailable) : [stateBadge(...state(described.status)), " ", ageOf(described)]);
-}
-
-function followMachine(realtime, performance) {
-  const latency = () => realtime.body?.system_health.network_latency;
-  const render = ({ system_metrics: system, meta }) => {
-    const described = part(meta.telemetry, "system_metrics", meta.data_sources.system_metrics);
-    showState("machine-state", performance, described);
+function followMachine(realtime) {
+  new Panel("panel-machine").follow(realtime, ({ system_health: health }) => {
+    fill(byId("machine-state"), stateBadge(...state(health.status)), " ", ageOf(health));
     fill(
       byId("machine"),
-      isOff(described.status)
+      isOff(health.status)
         ? el("p", { class: "empty" }, OFF)
         : [
-            machineGauges({ cpu_usage: system.cpu.current, memory_usage: system.memory.current, disk_usage: system.storage.used }),
-            el("dl", { class: "facts" }, fact(LATENCY[system.cpu.source] ?? "Network latency", milliseconds(latency()))),
+            machineGauges(health),
+            el("dl", { class: "facts" }, fact(LATENCY[health.source] ?? "Network latency", milliseconds(health.network_latency))),
           ],
-      system.message && !isOff(described.status) ? el("p", { class: "note" }, system.message) : null,
+      health.fallback_reason ? el("p", { class: "note" }, health.fallback_reason) : null,
     );
-  };
-  new Panel("panel-machine").follow(performance, render);
-  realtime.addEventListener("answer", () => performance.body !== null && render(performance.body));
-  performance.addEventListener("answer", () => performance.problem && performance.body !== null && render(performance.body));
+  });
 }
 
-function followRequests(performance) {
-  const render = ({ application_metrics: requests, meta }) => {
-    const described = part(meta.telemetry, "application_metrics", meta.data_sources.application_metrics);
-    showState("requests-state", performance, described);
+function followRequests(realtime) {
+  new Panel("panel-requests").follow(realtime, ({ performance_metrics: requests }) => {
+    fill(byId("requests-state"), stateBadge(...state(requests.status)), " ", ageOf(requests));
     fill(
       byId("requests"),
-      isOff(described.status)
+      isOff(requests.status)
         ? el("p", { class: "empty" }, "Requests are not measured without a telemetry source.")
         : el(
             "dl",
             { class: "facts" },
-            fact("Requests per second", decimal(requests.throughput.requests_per_second)),
-            fact("Response time, mean", milliseconds(requests.response_times.average)),
-            fact("Response time, 95th percentile", milliseconds(requests.response_times.p95)),
-            fact("Errors", smallRate(requests.error_rates.current)),
+            fact("Requests per second", decimal(requests.requests_per_second)),
+            fact("Response time, mean", milliseconds(requests.avg_response_time)),
+            fact("Response time, 95th percentile", milliseconds(requests.p95_response_time)),
+            fact("Errors", smallRate(requests.error_rate)),
           ),
-      requests.message && !isOff(described.status) ? el("p", { class: "note" }, requests.message) : null,
+      requests.fallback_reason ? el("p", { class: "note" }, requests.fallback_reason) : null,
     );
-  };
-  new Panel("panel-requests").follow(performance, render);
+  });
 }
 
 const WORDS = {
@@ -121,7 +103,7 @@ const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
 
 // Some slow ones are normal: their share stands beside the limit, instead of a word that would contradict the number.
 function slowWord({ status, slow_queries_estimate: slow, recent_queries: all }) {
-  if (status === "degraded" || slow === 0) return word(status);
+  if (status === "degraded" || !slow) return word(status);
   return el("span", { class: "soft" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
 }
 
@@ -135,7 +117,7 @@ function followDatabase(performance) {
         "dl",
         { class: "facts" },
         fact("Connections", count(connections.active), " active, ", count(connections.idle), " idle"),
-        fact("In all", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
+        fact("Total", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
         fact(measured ? "Statements in the last hour" : "Actions in the last hour", count(queries.recent_queries)),
         fact(measured ? "Slow statements" : "Pending over 5 minutes", count(queries.slow_queries_estimate), " ", slowWord(queries)),
         measured ? fact("Mean duration", milliseconds(queries.average_duration)) : null,
@@ -144,36 +126,53 @@ function followDatabase(performance) {
   });
 }
 
-function followMeasured(performance) {
-  new Panel("panel-measured").follow(performance, ({ system_metrics: system, application_metrics: application }) => {
+// What /realtime/metrics measures stands in the panels above too, so it is taken from that answer: two answers may be of two
+// samples. Means, targets and sources come from /performance, the words from the values that are shown.
+function followMeasured(realtime, performance) {
+  const render = ({ system_metrics: system, application_metrics: application }) => {
+    const health = realtime.body?.system_health;
+    const requests = realtime.body?.performance_metrics;
+    const machine = (live, own) => (health && !isOff(health.status) ? live(health) : own);
+    const served = (live, own) => (requests && !isOff(requests.status) ? live(requests) : own);
+    const cpu = machine((now) => now.cpu_usage, system.cpu.current);
+    const memory = machine((now) => now.memory_usage, system.memory.current);
+    const storage = machine((now) => now.disk_usage, system.storage.used);
+    const mean = served((now) => now.avg_response_time, application.response_times.average);
+    const errors = served((now) => now.error_rate, application.error_rates.current);
+    const { response_times: times, throughput, error_rates: rates } = application;
     const rows = [
-      ["CPU now", percent(system.cpu.current), system.cpu],
-      ["CPU, mean of the last hour", percent(system.cpu.average), { source: system.cpu.source }],
-      ["Memory in use", percent(system.memory.current), system.memory],
-      ["Storage in use", percent(system.storage.used), system.storage],
-      ["Response time, mean", milliseconds(application.response_times.average), application.response_times, milliseconds(application.response_times.target)],
-      ["Response time, 95th percentile", milliseconds(application.response_times.p95), { source: application.response_times.source }],
-      ["Requests per second", decimal(application.throughput.requests_per_second), application.throughput],
-      ["Errors", smallRate(application.error_rates.current), application.error_rates, smallRate(application.error_rates.target)],
+      ["CPU now", percent(cpu), null, against(cpu, BOUNDS.cpu, "normal", "high"), system.cpu.source],
+      ["CPU, mean of the last hour", percent(system.cpu.average), null, null, system.cpu.source],
+      ["Memory in use", percent(memory), null, against(memory, BOUNDS.memory, "normal", "high"), system.memory.source],
+      ["Storage in use", percent(storage), null, against(storage, BOUNDS.storage, "healthy", "warning"), system.storage.source],
+      ["Response time, mean", milliseconds(mean), milliseconds(times.target), against(mean, times.target, "good", "slow"), times.source],
+      ["Response time, 95th percentile", milliseconds(served((now) => now.p95_response_time, times.p95)), null, null, times.source],
+      ["Requests per second", decimal(served((now) => now.requests_per_second, throughput.requests_per_second)), null, throughput.status, throughput.source],
+      ["Errors", smallRate(errors), smallRate(rates.target), against(errors, rates.target, "good", "elevated"), rates.source],
     ];
     fill(
       byId("measured-rows"),
-      rows.map(([title, value, part, target]) =>
+      rows.map(([title, value, target, status, from]) =>
         el(
           "tr",
           {},
           el("th", { scope: "row" }, title),
           el("td", { class: "number" }, value),
           el("td", { class: "number" }, target ?? missing()),
-          el("td", {}, part.status ? word(part.status) : null),
-          el("td", {}, name(source(part.source))),
+          el("td", {}, status ? word(status) : null),
+          el("td", {}, name(source(from))),
         ),
       ),
     );
     const messages = [...new Set([system.message, application.message].filter(Boolean))];
     fill(byId("measured-notes"), messages.map((text) => el("p", { class: "note" }, text)));
-  });
+  };
+  new Panel("panel-measured").follow(performance, render);
+  realtime.addEventListener("answer", () => performance.body !== null && render(performance.body));
 }
+
+// The server's own rule for the words, on the value that is shown.
+const against = (value, bound, below, fromThere) => (!known(value) ? "unavailable" : value >= bound ? fromThere : below);
 
 function machineGauges(health) {
   return el(
