@@ -32,11 +32,11 @@ ORDINARY_ROLES = ("user", "viewer", "analyst", "operator", "manager", "platform_
 
 # What is counted, and what it means for the numbers that its value is unknown.
 WORDS = {
-    "status": (("action", "actions"), "status and count as neither success nor failure, decided nor pending"),
-    "risk": (("action", "actions"), "risk level and weigh nothing in security_posture"),
-    "decision": (("action", "actions"), "value in column decision, which no number uses"),
-    "audit": (("audit event", "audit events"), "action and do not count in compliance_actions"),
-    "role": (("user", "users"), "role and are not admin"),
+    "status": (("action", "actions"), "status (neither success nor failure, decided nor pending)"),
+    "risk": (("action", "actions"), "risk level (no weight in security_posture)"),
+    "decision": (("action", "actions"), "decision (no number uses the column)"),
+    "audit": (("audit event", "audit events"), "action (not counted in compliance_actions)"),
+    "role": (("user", "users"), "role (not admin)"),
 }
 MISSING = "none"
 

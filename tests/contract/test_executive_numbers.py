@@ -249,10 +249,10 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
             **values,
         )
         statuses, levels = answer["meta"]["caveats"]
-        assert statuses.startswith(f"{sum(unruled)} actions have no known status and count as neither")
+        assert statuses.startswith(f"{sum(unruled)} actions have no known status (neither success nor failure")
         for name, rows in zip(('"timed_out"', '"cancelled"', "none"), unruled, strict=True):
             assert f"{name} ({rows})" in statuses
-        assert levels.startswith(f"{unknown} actions have no known risk level and weigh nothing in security_posture: ")
+        assert levels.startswith(f"{unknown} actions have no known risk level (no weight in security_posture): ")
 
 
 def test_table_and_page_hold_the_numbers_of_the_answer(road: Road) -> None:
