@@ -85,14 +85,18 @@ ZONE = Parameter(
 )
 FORMAT = choice(
     "format",
-    ("json", "csv", "csv-days", "pdf"),
-    "Form of the answer: JSON; csv, one row with a column for each figure; csv-days, one row for each day; or a PDF to print. "
-    "Accept is not read.",
+    ("json", "csv", "pdf"),
+    "Form of the answer: JSON, a table to file or a page to print. Accept is not read.",
+)
+TABLE = choice(
+    "table",
+    ("figures", "days"),
+    "What the CSV holds: figures, one row with a column for each figure; days, one row for each day.",
 )
 DECIMAL = choice(
     "decimal",
     ("point", "comma"),
-    "Decimal mark of the CSV forms. comma is for spreadsheets of locales that write 98,5; semicolons then separate the columns.",
+    "Decimal mark of the CSV. comma is for spreadsheets of locales that write 98,5; semicolons then separate the columns.",
 )
 
 

@@ -17,7 +17,7 @@ const MEASURED = Object.fromEntries(
   ),
 );
 const NOTHING_TO_COMPARE = ["no earlier period to compare", "quiet"];
-const FORMATS = ["csv", "csv-days", "pdf"];
+const FILES = { csv: "csv", "csv-days": "csv&table=days", pdf: "pdf" };
 // Spreadsheets of a locale that writes 98,5 expect semicolons between the columns.
 const DECIMAL = (1.5).toLocaleString().includes(",") ? "comma" : "point";
 
@@ -26,7 +26,7 @@ export const executivePath = (days, format = null) =>
 
 export function followExecutive(feed, days) {
   const links = () => {
-    for (const format of FORMATS) byId(`executive-${format}`).href = executivePath(days.current, format);
+    for (const [file, format] of Object.entries(FILES)) byId(`executive-${file}`).href = executivePath(days.current, format);
   };
   links();
   days.addEventListener("change", links);

@@ -141,7 +141,7 @@ def test_the_table_has_one_row_with_a_column_for_each_figure(asker: Asker) -> No
 
 def test_the_table_of_days_has_one_row_a_day_and_one_measure_a_column(asker: Asker) -> None:
     answer = asker("executive", days=30, tz="UTC")
-    found = document(asker, "csv-days")
+    found = document(asker, "csv", table="days")
     assert found.file_name == "owkai-executive-2025-01-15-days.csv"
     header, *rows = table(found.body)
     assert header == list(DAY_COLUMNS)
@@ -155,9 +155,9 @@ def test_the_table_of_days_has_one_row_a_day_and_one_measure_a_column(asker: Ask
 
 
 def test_the_decimal_comma_changes_numbers_and_delimiter_and_nothing_else(asker: Asker) -> None:
-    for form in ("csv", "csv-days"):
-        point = table(document(asker, form).body)
-        text = document(asker, form, decimal="comma").body.decode("utf-8-sig")
+    for which in ("figures", "days"):
+        point = table(document(asker, "csv", table=which).body)
+        text = document(asker, "csv", table=which, decimal="comma").body.decode("utf-8-sig")
         comma = list(csv.reader(io.StringIO(text, newline=""), delimiter=";", strict=True))
         assert len(comma) == len(point)
         for with_point, with_comma in zip(point, comma, strict=True):
@@ -168,8 +168,8 @@ def test_the_organizations_name_stands_in_every_form(asker: Asker) -> None:
     asker.board.update(organization_names={1: "Müller & Söhne", 2: "Another"})
     assert asker("executive")["meta"]["organization_name"] == "Müller & Söhne"
     assert asker("executive", org=3)["meta"]["organization_name"] is None
-    for form in ("csv", "csv-days"):
-        assert table(document(asker, form).body)[1][:2] == ["1", "Müller & Söhne"]
+    for which in ("figures", "days"):
+        assert table(document(asker, "csv", table=which).body)[1][:2] == ["1", "Müller & Söhne"]
     body = document(asker, "pdf").body
     assert "Müller & Söhne (organization 1)" in pdf_text(body)
     assert "Another" not in pdf_text(body)

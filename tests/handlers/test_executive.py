@@ -32,13 +32,13 @@ async def test_json_is_the_default_and_covers_thirty_days(served: Served) -> Non
 @pytest.mark.gen_test
 async def test_a_parameter_out_of_range_is_400_and_named_with_its_choices(served: Served) -> None:
     for query, name, choices in (
-        *((f"format={text}", "format", "one of json, csv, csv-days, pdf") for text in
+        *((f"format={text}", "format", "one of json, csv, pdf") for text in
           ("PDF", "html", "", "pdf%20", "json,csv", "xlsx", "%00", "../pdf", "p" * 5000)),
         *((f"days={text}", "days", "from 7 to 365") for text in ("6", "1", "0", "-7", "366", "030", "7.0", "x", "")),
         *((f"tz={text}", "tz", "IANA") for text in ("europe/berlin", "localtime", "../UTC")),
         ("format=csv&format=pdf", "format", "once"),
         ("format=csv&decimal=semicolon", "decimal", "one of point, comma"),
-        ("period=30", "period", "known here: days, tz, format, decimal"),
+        ("period=30", "period", "known here: days, tz, format, table, decimal"),
     ):  # fmt: skip
         answer = await served.get(f"{PATH}?{query}", token=ADMIN_1.token())
         assert answer.status == 400, query
@@ -74,7 +74,7 @@ async def test_formats_are_files_with_a_fixed_name_and_a_tag(served: Served) -> 
 
 @pytest.mark.gen_test
 async def test_az_02_a_user_gets_no_format_and_learns_of_no_parameter(served: Served) -> None:
-    for query in ("", "?format=csv", "?format=csv-days", "?format=pdf", "?format=wrong", "?days=9999"):
+    for query in ("", "?format=csv", "?format=csv&table=days", "?format=pdf", "?format=wrong", "?days=9999"):
         for method in ("GET", "HEAD"):
             for how in ({"token": USER_1.token()}, {"key": USER_1.key}):
                 answer = await served.get(PATH + query, method=method, **how)
@@ -87,7 +87,7 @@ async def test_az_02_a_user_gets_no_format_and_learns_of_no_parameter(served: Se
 @pytest.mark.gen_test
 async def test_az_06_a_report_holds_its_own_organization_alone(served: Served) -> None:
     for person, own, other in ((ADMIN_1, 1, 2), (ADMIN_2, 2, 1)):
-        for form in ("json", "csv", "csv-days", "pdf"):
+        for form in ("json", "csv", "csv&table=days", "pdf"):
             body = (await served.get(f"{PATH}?format={form}", token=person.token())).body
             assert CANARY[other].encode() not in body
             if form.startswith("csv"):
