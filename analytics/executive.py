@@ -5,12 +5,13 @@ Every figure's formula is in this file, every sentence's rule in `analytics.exec
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from analytics.cache import Snapshot
-from analytics.calendar import Day, counts_by_day, days_until
+from analytics.calendar import Day, counts_by_day, day_start, days_until, naive_utc
 from analytics.executive_responses import (
     BusinessMetrics,
     ComplianceStatus,
@@ -20,6 +21,7 @@ from analytics.executive_responses import (
     ExecutiveMeta,
     ExecutiveSummary,
     Grade,
+    MeasuredFigures,
     OperationalEfficiency,
     PlatformHealth,
     SecurityPosture,
@@ -31,27 +33,25 @@ from analytics.executive_rules import Figures, achievements, focus, insights
 from analytics.future import future_caveats
 from analytics.proportions import direction, rounded_share
 from analytics.question import Question
+from analytics.unruled import DECIDED_STATUSES, unruled_caveats
 
 DEFAULT_DAYS = 30
 WEEK = timedelta(days=7)
 REVIEW_INTERVAL = timedelta(days=7)
 
-# CVSS v3.1 severity floors: what an action of that risk weighs, of 10.
-SEVERITY = {"critical": 9.0, "high": 7.0, "medium": 4.0}
+DAY = timedelta(days=1)
+
+RISK_WEIGHTS = {"medium": 4, "high": 8, "critical": 16}  # each level weighs twice the one below
 GRADES: tuple[tuple[float, Grade], ...] = ((95, "excellent"), (85, "good"), (75, "fair"), (0, "poor"))  # lowest percent
 
-DECIDED_STATUSES = (
-    "approved",
-    "auto_approved",
-    "conditional_approved",
-    "emergency_approved",
-    "denied",
-    "rejected",
-    "blocked",
-    "false_positive",
-)
-
 NO_DECISIONS = "No action of the period was decided: automation_rate is not measured (0 stands for unknown)."
+NO_EARLIER_PERIOD = "There is no earlier period to compare with: trends are not measured (stable stands for unknown)."
+NOTHING_FINISHED_BEFORE = (
+    "No action of the period before finished: the trend of platform_health is not measured (stable stands for unknown)."
+)
+NO_EARLIER_USERS = (
+    "There is no earlier number of users to compare with: growth_rate is not measured (0 stands for unknown)."
+)
 NO_REVIEWERS = (
     "The source records no reviewers, so decisions by people cannot be told from automatic ones: "
     "automation_rate and manual_interventions are not measured (0 stands for unknown)."
@@ -84,12 +84,21 @@ class Outcomes(NamedTuple):
 
 
 class Users(NamedTuple):
-    """The row of sql/user_growth.sql; every field counts users of one organization."""
+    """The row of sql/user_growth.sql; every field but the last counts users of one organization."""
 
     current: int
     earlier: int
     new: int
     active: int
+    first_created: datetime | None  # naive UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """From when on something is counted (naive UTC): the start of the period, or later where the data starts inside it."""
+
+    moment: datetime
+    inside: bool
 
 
 def executive(
@@ -105,18 +114,26 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
     An empty denominator gives the neutral value: success 0, security and compliance 100, automation and growth 0; the figures
     beside the response say which were measured.
     """
-    end, period = question.end, timedelta(days=days)
+    end, period, zone = question.end, timedelta(days=days), ZoneInfo(tz)
     start = end - period
     current = period_outcomes(snapshot, question, start, end)
     before = period_outcomes(snapshot, question, start - period, start)
     ((recorded,),) = snapshot.rows("reviewers_recorded", org=question.organization_id)
-    users = snapshot.row(
-        Users, "user_growth", org=question.organization_id, start=start, end=end, week_start=end - WEEK
-    )
+    averaged = first_day(snapshot, question, start, before, zone)
+    users, grown = users_of(snapshot, question, start, zone)
     scope = {"org": question.organization_id}
     ((pending,),) = snapshot.rows("pending_actions", **scope, statuses=list(question.settings.meaning.pending_statuses))
     ((events,),) = snapshot.rows("compliance_events", **scope, start=start, end=end)
     measured = recorded or current.decided == 0
+    has = MeasuredFigures(
+        platform_health=current.finished > 0,
+        security_posture=current.assessed > 0,
+        operational_efficiency=current.decided > 0 and measured,
+        compliance_status=current.due > 0,
+        platform_health_trend=current.finished > 0 and before.finished > 0,
+        security_posture_trend=current.total > 0 and before.total > 0,
+        growth_rate=users.earlier > 0,
+    )
     kpis = ExecutiveKpis(
         platform_health(current, before),
         security_posture(current, before),
@@ -126,8 +143,8 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
     business = BusinessMetrics(
         user_growth(users),
         SystemUtilization(
-            avg_actions_per_day=round(current.total / days, 1),
-            peak_day_actions=peak_day(snapshot, question, start, days, ZoneInfo(tz)),
+            avg_actions_per_day=round(current.total / max(1.0, (end - averaged.moment) / DAY), 1),
+            peak_day_actions=peak_day(snapshot, question, start, days, zone),
             efficiency_score=kpis.operational_efficiency.automation_rate,
             total_actions_month=current.total,
         ),
@@ -137,8 +154,7 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
         business,
         days,
         has_activity=current.total > 0,
-        automation_measured=current.decided > 0 and measured,
-        risk_measured=current.assessed > 0,
+        measured=has,
         reviews_due=current.due,
     )
     dashboard = ExecutiveDashboard(
@@ -159,9 +175,17 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
             mock_data=question.settings.mock_data,
             real_data_sources=sources(question),
             has_activity=current.total > 0,
-            caveats=(*caveats(question, current, days, measured=measured), *future_caveats(snapshot, question)),
+            measured=has,
+            caveats=(
+                *caveats(question, current, days, measured=measured),
+                *span_caveats(current, before, users, averaged, grown, zone),
+                *unruled_caveats(snapshot, question, start),
+                *future_caveats(snapshot, question),
+            ),
             time_zone=tz,
             data_status=question.data_status(recent=current.total > 0),
+            organization_name=question.organization_name,
+            averages_since=aware(averaged.moment),
         ),
     )
     return dashboard, figures
@@ -196,14 +220,16 @@ def platform_health(current: Outcomes, before: Outcomes) -> PlatformHealth:
 
 
 def security_posture(current: Outcomes, before: Outcomes) -> SecurityPosture:
-    """score = max(0, 100 − 100 · Σ severity / total): 100 minus the mean severity in percent points; 100 without actions.
+    """score = 100 · actions / (actions + risk load): in (0, 100], moved by every action; 100 without actions.
 
     The trend tests the share of actions of elevated risk; fewer is better.
     """
-    weight = (
-        SEVERITY["critical"] * current.critical + SEVERITY["high"] * current.high + SEVERITY["medium"] * current.medium
+    load = (
+        RISK_WEIGHTS["medium"] * current.medium
+        + RISK_WEIGHTS["high"] * current.high
+        + RISK_WEIGHTS["critical"] * current.critical
     )
-    score = round(max(0.0, 100 - 100 * weight / current.total), 1) if current.total else 100.0
+    score = round(100 * current.total / (current.total + load), 1) if current.total else 100.0
     return SecurityPosture(
         score=min(score, 99.9) if current.elevated else score,
         trend=trend(direction(before.elevated, before.total, current.elevated, current.total), fewer_is_better=True),
@@ -227,13 +253,13 @@ def operational_efficiency(current: Outcomes, pending: int, *, measured: bool) -
 
 
 def compliance_status(current: Outcomes, pending: int, events: int) -> ComplianceStatus:
-    """score = 100 · (due − violations) / due: reviews of elevated risk done in time; 100 when none is due."""
+    """score = 100 · (due − violations) / due: elevated-risk actions with a recorded decision; 100 when none is due."""
     score = percentage(current.due - current.violations, current.due) if current.due else 100.0
     return ComplianceStatus(score, current.violations, pending, events)
 
 
 def user_growth(users: Users) -> UserGrowth:
-    """growth_rate = (users now − users when the period began) / users when the period began, two decimals; 0 without users then."""
+    """growth_rate = (users now − users when growth starts) / users when growth starts, two decimals; 0 without users then."""
     # "+ 0.0": a tiny loss rounds to minus nought.
     rate = round((users.current - users.earlier) / users.earlier, 2) + 0.0 if users.earlier else 0.0
     return UserGrowth(
@@ -243,6 +269,41 @@ def user_growth(users: Users) -> UserGrowth:
         trend="positive" if rate > 0 else "negative" if rate < 0 else "stable",
         new_users_this_week=users.new,
     )
+
+
+def first_day(snapshot: Snapshot, question: Question, start: datetime, before: Outcomes, zone: ZoneInfo) -> Since:
+    """Where averages begin: at `start`, or with the first day of the organization's actions when that lies after it."""
+    if before.total:
+        return Since(start, inside=False)
+    ((first,),) = snapshot.rows("first_action", org=question.organization_id, end=question.end)
+    if first is None or first < start:
+        return Since(start, inside=False)
+    return Since(max(start, naive_utc(day_start(local_date(first, zone), zone))), inside=True)
+
+
+def users_of(snapshot: Snapshot, question: Question, start: datetime, zone: ZoneInfo) -> tuple[Users, Since]:
+    """The users, and from when on growth counts: `start`, or the end of the first day of users when there were none then."""
+
+    def counted(growth_start: datetime) -> Users:
+        window = {"start": start, "end": question.end, "week_start": question.end - WEEK}
+        return snapshot.row(Users, "user_growth", org=question.organization_id, growth_start=growth_start, **window)
+
+    users = counted(start)
+    if users.earlier or users.first_created is None or users.first_created < start:
+        return users, Since(start, inside=False)
+    next_day = naive_utc(day_start(local_date(users.first_created, zone) + DAY, zone))
+    if next_day >= question.end:
+        return users, Since(start, inside=False)
+    return counted(next_day), Since(next_day, inside=True)
+
+
+def local_date(moment: datetime, zone: ZoneInfo) -> date:
+    """The date in `zone` of a time of the cache."""
+    return aware(moment).astimezone(zone).date()
+
+
+def aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)
 
 
 def peak_day(snapshot: Snapshot, question: Question, start: datetime, days: int, zone: ZoneInfo) -> int:
@@ -281,21 +342,37 @@ def overall_health(kpis: ExecutiveKpis, current: Outcomes) -> Grade:
 
 
 def caveats(question: Question, current: Outcomes, days: int, *, measured: bool) -> tuple[str, ...]:
-    """What the numbers cannot say, and why."""
+    """Limitations of the numbers, and why."""
     found = []
     if not measured:
         found.append(NO_REVIEWERS)
     if current.total and not current.decided:
         found.append(NO_DECISIONS)
-    if current.assessed < current.total:
-        found.append(
-            f"{current.total - current.assessed} of {current.total} actions have no known risk level; "
-            "they weigh nothing in security_posture."
-        )
     kept = question.settings.cache.keep_days
     if kept < 2 * days:
         what = "the period and the one before it are" if kept < days else "the period before is"
         found.append(f"The server keeps {kept} days (cache.keep_days), so {what} only partly covered.")
+    return tuple(found)
+
+
+def span_caveats(
+    current: Outcomes, before: Outcomes, users: Users, averaged: Since, grown: Since, zone: ZoneInfo
+) -> tuple[str, ...]:
+    """Where there is nothing to compare with, or the data covers only a part of the period."""
+    found = []
+    if current.total and not before.total:
+        found.append(NO_EARLIER_PERIOD)
+    elif current.finished and not before.finished:
+        found.append(NOTHING_FINISHED_BEFORE)
+    if averaged.inside:
+        found.append(
+            f"The data starts on {local_date(averaged.moment, zone)}, inside the period: averages count from that day."
+        )
+    if grown.inside:
+        first = local_date(grown.moment, zone) - DAY
+        found.append(f"The first users were created on {first}, inside the period: growth counts from that day.")
+    elif users.current and not users.earlier:
+        found.append(NO_EARLIER_USERS)
     return tuple(found)
 
 

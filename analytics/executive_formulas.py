@@ -1,4 +1,4 @@
-"""How each figure of the executive report is computed, in words: what the CSV and the PDF print beside the number.
+"""How each figure of the executive report is computed, in words: what the PDF prints below the numbers.
 
 `docs/numbers.md` lists the same formulas; a test keeps them equal.
 """
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics.executive_responses import ExecutiveDashboard
+from analytics.executive_rules import Figures
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of the report: where it stands in the response, what it is called in print, its unit and " "formula."""
+    """A figure of the report: where it stands in the response, what it is called in print, its unit and formula."""
 
     section: str
     name: str
@@ -27,9 +28,30 @@ class Figure:
         )
         return getattr(getattr(part, self.section), self.name)
 
+    def measured(self, figures: Figures) -> bool:
+        """Whether the response has more than the neutral value."""
+        needed = MEASURED_BY.get((self.section, self.name))
+        return needed is None or bool(getattr(figures.measured, needed))
+
 
 HEALTH, SECURITY, EFFICIENCY = "platform_health", "security_posture", "operational_efficiency"
 COMPLIANCE, USERS, UTILIZATION = "compliance_status", "user_growth", "system_utilization"
+
+# Which field of `MeasuredFigures` tells; every other figure is a count that is always known.
+MEASURED_BY = {
+    (HEALTH, "score"): HEALTH,
+    (HEALTH, "success_rate"): HEALTH,
+    (HEALTH, "trend"): "platform_health_trend",
+    (SECURITY, "score"): SECURITY,
+    (SECURITY, "trend"): "security_posture_trend",
+    (EFFICIENCY, "score"): EFFICIENCY,
+    (EFFICIENCY, "automation_rate"): EFFICIENCY,
+    (EFFICIENCY, "manual_interventions"): EFFICIENCY,
+    (COMPLIANCE, "score"): COMPLIANCE,
+    (USERS, "growth_rate"): "growth_rate",
+    (USERS, "trend"): "growth_rate",
+    (UTILIZATION, "efficiency_score"): EFFICIENCY,
+}
 
 SECTION_TITLES = {
     HEALTH: "Platform health",
@@ -68,8 +90,7 @@ FIGURES: tuple[Figure, ...] = (
         "score",
         "Score",
         "percent",
-        "100 - 100 x (9 x critical + 7 x high + 4 x medium) / all actions, at least 0; weights are CVSS v3.1 "
-        "severity floors",
+        "100 x actions / (actions + 4 x medium + 8 x high + 16 x critical); each level weighs twice the one below",
     ),
     Figure(SECURITY, "trend", "Trend", "word", f"share of actions of elevated risk, fewer is improving: {TREND_TEST}"),
     Figure(SECURITY, "critical_issues", "Critical", "actions", "actions of critical risk, false positives left out"),
@@ -89,19 +110,19 @@ FIGURES: tuple[Figure, ...] = (
         "automation_rate",
         "Automation rate",
         "share",
-        "decided without a person / decided; decided: a terminal decision; by a person: a reviewer or a "
-        "review time is recorded",
+        "decided without a person / decided; decided: a terminal decision or a person's; by a person: a reviewer, an "
+        "approver or a review time is recorded",
     ),
     Figure(
-        EFFICIENCY, "manual_interventions", "Decided by people", "actions", "actions of the period decided by a person"
+        EFFICIENCY, "manual_interventions", "Manual decisions", "actions", "actions of the period decided by a person"
     ),
-    Figure(EFFICIENCY, "pending_actions", "Pending now", "actions", "actions of any time that wait for a person"),
+    Figure(EFFICIENCY, "pending_actions", "Pending approval", "actions", "actions of any time that wait for approval"),
     Figure(
         COMPLIANCE,
         "score",
         "Score",
         "percent",
-        "100 x (due - violations) / due; due: elevated risk, older than the review bound, no false positive; "
+        "100 x (due - violations) / due; due: elevated risk, older than the review limit, no false positive; "
         "100 when none is due",
     ),
     Figure(
@@ -109,26 +130,32 @@ FIGURES: tuple[Figure, ...] = (
         "violations",
         "Violations",
         "actions",
-        "actions of the period that were due for review and are not decided",
+        "elevated-risk actions of the period that were due for review and ran without a recorded decision",
     ),
-    Figure(COMPLIANCE, "pending_reviews", "Pending reviews", "actions", "actions of any time that wait for a person"),
+    Figure(COMPLIANCE, "pending_reviews", "Pending approval", "actions", "actions of any time that wait for approval"),
     Figure(
         COMPLIANCE, "compliance_actions", "Review events", "events", "audit events APPROVE, DENY, REVIEW of the period"
     ),
     Figure(USERS, "current_users", "Users", "users", "users that are not switched off"),
-    Figure(USERS, "active_users", "Active users", "users", "users with a login or an audit event in the period"),
+    Figure(
+        USERS, "active_users", "Active users", "users", "of these, users with a login or an audit event in the period"
+    ),
     Figure(
         USERS,
         "growth_rate",
         "Growth",
         "share",
-        "(users now - users when the period began) / users when the period began; a user switched off counts "
-        "for then if a login shows it",
+        "(users now - users at the start) / users at the start of the period, or after the first day of users inside it; a "
+        "user switched off counts then if a login shows it",
     ),
     Figure(USERS, "trend", "Trend", "word", "positive, stable or negative: the sign of the growth rate"),
     Figure(USERS, "new_users_this_week", "New this week", "users", "users created in the last 7 days"),
     Figure(
-        UTILIZATION, "avg_actions_per_day", "Actions per day", "actions per day", "actions of the period / its days"
+        UTILIZATION,
+        "avg_actions_per_day",
+        "Daily average",
+        "actions per day",
+        "actions of the period / its days, counted from the first day of data",
     ),
     Figure(
         UTILIZATION,
@@ -145,7 +172,3 @@ OVERALL_HEALTH = (
     "grade of the mean of the platform, security and compliance scores; good at best with a critical action, "
     "fair at best with a poor score"
 )
-DAILY_ACTIONS = (
-    "actions of each calendar day of the time zone within the period; the first and the last day are partial"
-)
-DAILY_HIGH_RISK = "of these, of high or critical risk, false positives left out"

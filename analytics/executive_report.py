@@ -13,7 +13,7 @@ from analytics.executive import DEFAULT_DAYS, actions_by_day, assess, period_cal
 from analytics.executive_responses import ExecutiveDashboard
 from analytics.question import Question
 from analytics.report import DayActivity, Report
-from analytics.report_csv import report_csv
+from analytics.report_csv import DecimalMark, days_csv, figures_csv
 
 ReportFormat = Literal["json", "csv", "pdf"]
 CSV = "text/csv; charset=utf-8; header=present"
@@ -27,8 +27,10 @@ def executive_report(
     days: int = DEFAULT_DAYS,
     tz: str = "UTC",
     format: ReportFormat = "json",
+    table: Literal["figures", "days"] = "figures",
+    decimal: Literal["point", "comma"] = "point",
 ) -> ExecutiveDashboard | Document:
-    """GET /executive/dashboard. All formats show the same numbers of the same moment."""
+    """GET /executive/dashboard. All formats show the same numbers of the same moment; `table` and `decimal` are of CSV."""
     dashboard, figures = assess(snapshot, question, days=days, tz=tz)
     if format == "json":
         return dashboard
@@ -36,8 +38,11 @@ def executive_report(
         question.organization_id, dashboard, figures, daily_activity(snapshot, question, days, ZoneInfo(tz))
     )
     name = f"owkai-executive-{question.now.astimezone(UTC):%Y-%m-%d}"
+    mark = DecimalMark.COMMA if decimal == "comma" else DecimalMark.POINT
+    if format == "csv" and table == "days":
+        return Document(CSV, days_csv(report, mark), f"{name}-days.csv")
     if format == "csv":
-        return Document(CSV, report_csv(report), f"{name}.csv")
+        return Document(CSV, figures_csv(report, mark), f"{name}.csv")
     # Only who prints pays for loading the drawing library.
     from analytics.report_pdf import report_pdf
 

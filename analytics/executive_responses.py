@@ -101,14 +101,30 @@ class StrategicInsight:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredFigures:
+    """Which figures were measured; the others hold the documented neutral value. A trend needs an earlier period."""
+
+    platform_health: bool
+    security_posture: bool
+    operational_efficiency: bool
+    compliance_status: bool
+    platform_health_trend: bool
+    security_posture_trend: bool
+    growth_rate: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutiveMeta:
     version: str
     mock_data: bool
     real_data_sources: tuple[str, ...]
     has_activity: bool
-    caveats: tuple[str, ...]  # what the numbers cannot say, and why
+    measured: MeasuredFigures
+    caveats: tuple[str, ...]  # limitations of the numbers, and why
     time_zone: str
     data_status: str
+    organization_name: str | None  # null: no table provides it
+    averages_since: datetime  # the start of the period, or of the first day of data inside it
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from analytics.executive_responses import BusinessMetrics, ExecutiveKpis, Priority, StrategicInsight
+from analytics.executive_responses import (
+    BusinessMetrics,
+    ExecutiveKpis,
+    MeasuredFigures,
+    Priority,
+    StrategicInsight,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +27,7 @@ class Figures:
     business: BusinessMetrics
     days: int
     has_activity: bool
-    automation_measured: bool
-    risk_measured: bool
+    measured: MeasuredFigures
     reviews_due: int
 
     @property
@@ -35,7 +40,15 @@ class Figures:
 
     @property
     def success_measured(self) -> bool:
-        return self.kpis.platform_health.status != "no_data"
+        return self.measured.platform_health
+
+    @property
+    def risk_measured(self) -> bool:
+        return self.measured.security_posture
+
+    @property
+    def automation_measured(self) -> bool:
+        return self.measured.operational_efficiency
 
     @property
     def automation_percent(self) -> int:
@@ -74,6 +87,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def without_decision(figures: Figures) -> str:
+    """What a violation is: no backlog, but actions that ran."""
+    return f"{counted(figures.violations, 'elevated-risk action')} ran without a recorded decision"
+
+
 Condition = Callable[[Figures], bool]
 Sentence = Callable[[Figures], str]
 Tone = Literal["praise", "blame", "neutral"]
@@ -101,7 +119,7 @@ ACHIEVEMENTS: tuple[Rule, ...] = (
     ),
     Rule(
         "compliance", lambda f: f.reviews_due > 0 and f.violations == 0 and f.pending == 0,
-        lambda f: f"Every review that was due {f.period} is done",
+        lambda f: f"Every elevated-risk action due for review {f.period} has a recorded decision",
     ),
 )  # fmt: skip
 NO_ACHIEVEMENT = "No achievement stands out {period}"
@@ -121,7 +139,7 @@ FOCUS: tuple[Rule, ...] = (
     ),
     Rule(
         "compliance", lambda f: f.violations > 5 or f.compliance < 80,
-        lambda f: f"Review {counted(f.violations, 'action')} overdue for a decision",
+        without_decision,
     ),
     Rule(
         "reliability", lambda f: f.success_measured and f.success < 85,
@@ -129,9 +147,9 @@ FOCUS: tuple[Rule, ...] = (
     ),
     Rule(
         "efficiency", lambda f: f.automation_measured and f.automation_percent < 60,
-        lambda f: f"Automate more decisions: {f.automation_percent}% are made without a person",
+        lambda f: f"Automate more decisions: {f.automation_percent}% are automated",
     ),
-    Rule("waiting", lambda f: f.pending > 20, lambda f: f"Work off {counted(f.pending, 'action')} waiting for approval"),
+    Rule("waiting", lambda f: f.pending > 20, lambda f: f"Clear {counted(f.pending, 'pending approval')}"),
     Rule(
         "security", lambda f: f.kpis.security_posture.trend == "declining",
         lambda f: "The share of actions of elevated risk has risen against the period before",
@@ -142,7 +160,7 @@ FOCUS: tuple[Rule, ...] = (
     ),
     Rule(
         "growth", lambda f: f.growth < 0,
-        lambda f: f"Find out why users leave: {round(-100 * f.growth)}% fewer than when the period began",
+        lambda f: f"Find out why users leave: {round(-100 * f.growth)}% fewer than at the start of the period",
     ),
     Rule("growth", lambda f: f.growth > 0.2, lambda f: f"Plan capacity for user growth of {round(100 * f.growth)}%"),
 )  # fmt: skip
@@ -216,8 +234,8 @@ INSIGHTS: tuple[InsightRule, ...] = (
     ),
     InsightRule(
         "compliance", "blame", "high", REVIEWS, lambda f: f.violations > 10 or f.compliance < 80,
-        lambda f: f"{counted(f.violations, 'action')} of elevated risk overdue for review (compliance {f.compliance}%)",
-        "Assign reviewers until the backlog is gone",
+        lambda f: f"{without_decision(f)} (compliance {f.compliance}%)",
+        "Require a decision before elevated-risk actions run, and record who decided",
     ),
     InsightRule(
         "growth", "neutral", "medium", GROWTH, lambda f: f.growth > 0.2,

@@ -7,6 +7,7 @@ shown as a question mark. Lengths are points, y grows upwards, `Page.y` is where
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ Gray = float  # 0 black – 1 white
 WIDTH, HEIGHT = 595.28, 841.89  # A4
 MARGIN = 42.0
 FOOTER = 8.0
+PRODUCT = "OW-kai Analytics"
 BLACK, DARK, MIDDLE, LIGHT, PALE, WHITE = 0.0, 0.22, 0.45, 0.78, 0.94, 1.0
 REGULAR, BOLD = "OwkaiRegular", "OwkaiBold"
 LACKING = "?"
@@ -85,15 +87,23 @@ def fitting(text: str, width: float, size: float, font: str) -> int:
 
 
 class Page:
-    """The document under work. `footer` are the texts at the left of every page's foot; the right has the page number."""
+    """The document under work. `footer` is the text at the left of every page's foot; the right has the page number.
 
-    def __init__(self, title: str, footer: str, mark: str = "") -> None:
+    `created` is the date of creation in the document's metadata.
+    """
+
+    def __init__(self, title: str, footer: str, created: datetime, mark: str = "") -> None:
         self._bytes = io.BytesIO()
         # invariant: the bytes follow from the content alone, so an unchanged report keeps its ETag.
         self.canvas: Any = Canvas(self._bytes, pagesize=(WIDTH, HEIGHT), pageCompression=1, invariant=1, lang="en")
         self.canvas.setTitle(printable(title))
-        self.canvas.setAuthor("OW-kai Analytics")
+        self.canvas.setAuthor(PRODUCT)
+        self.canvas.setCreator(PRODUCT)
         self.canvas.setSubject("Executive report")
+        self.canvas.setViewerPreference("DisplayDocTitle", "true")
+        # The library would write the date of its own invariant mode, 1 January 2000.
+        stamp = f"D:{created.astimezone(UTC):%Y%m%d%H%M%S}Z"
+        self.canvas.setDateFormatter(lambda *_: stamp)
         self._footer = footer
         self._mark = mark
         self._number = 1

@@ -39,6 +39,11 @@ class Question:
         return report(self.telemetry, self.settings.telemetry, self.now)
 
     @property
+    def organization_name(self) -> str | None:
+        """The organization's name as the source has it; None where no table provides it."""
+        return self.sync.organization_names.get(self.organization_id)
+
+    @property
     def end(self) -> datetime:
         """The open end of every window, as the cache keeps times (naive UTC)."""
         return naive_utc(self.now)

@@ -26,6 +26,7 @@ from analytics.telemetry import Standing, TelemetryReport, require
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
+ROUND_TRIP_AGE = timedelta(seconds=30)  # measured every second; an older one comes from a line that has died since
 
 
 class Activity(NamedTuple):
@@ -61,7 +62,9 @@ def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
                 has_data=recent, message=overview_message(question, recent, age), data_age_minutes=age
             ),
         ),
-        system_health=SystemHealthWithoutTelemetry() if telemetry is None else system_health(telemetry),
+        system_health=(
+            SystemHealthWithoutTelemetry() if telemetry is None else system_health(telemetry, network_latency(question))
+        ),
         performance_metrics=(
             PerformanceWithoutTelemetry() if telemetry is None else performance_metrics(telemetry.application)
         ),
@@ -110,8 +113,19 @@ def metrics_update(snapshot: Snapshot, question: Question, *, connections: int =
     )
 
 
-def system_health(telemetry: TelemetryReport) -> SystemHealth:
-    """The machine's newest values and their true age."""
+def network_latency(question: Question) -> float | None:
+    """Milliseconds. With host telemetry the round trip to the source, as sync's sampler last measured it; else the sample's own."""
+    telemetry, round_trip = question.telemetry_report, question.sync.round_trip
+    if telemetry is None or telemetry.source != "host":
+        sample = None if telemetry is None else telemetry.system.sample
+        return rounded(None if sample is None else sample.network_milliseconds)
+    if round_trip is None or question.now - round_trip.measured_at > ROUND_TRIP_AGE:
+        return None
+    return rounded(round_trip.milliseconds, 2)
+
+
+def system_health(telemetry: TelemetryReport, latency: float | None) -> SystemHealth:
+    """The machine's newest values and their true age; `latency` in milliseconds."""
     part, sample = telemetry.system, telemetry.system.sample
     application = telemetry.application.sample
     return SystemHealth(
@@ -120,7 +134,7 @@ def system_health(telemetry: TelemetryReport) -> SystemHealth:
         cpu_usage=rounded(None if sample is None else sample.cpu_percent),
         memory_usage=rounded(None if sample is None else sample.memory_percent),
         disk_usage=rounded(None if sample is None else sample.disk_percent),
-        network_latency=rounded(None if sample is None else sample.network_milliseconds),
+        network_latency=latency,
         api_response_time=rounded(None if application is None else application.mean_milliseconds),
         timestamp=None if sample is None else sample.measured_at,
         metrics_age_seconds=whole_seconds(part),
@@ -148,7 +162,7 @@ def live_system_metrics(telemetry: TelemetryReport | None) -> LiveSystemMetrics:
     """What a socket hears of the machine; it goes on when there is nothing to say."""
     if telemetry is None:
         return LiveSystemMetrics(status="unavailable", cpu_usage=None, memory_usage=None, response_time=None)
-    health = system_health(telemetry)
+    health = system_health(telemetry, None)
     return LiveSystemMetrics(health.status, health.cpu_usage, health.memory_usage, health.api_response_time)
 
 

@@ -26,3 +26,8 @@ class Report:
     dashboard: ExecutiveDashboard
     figures: Figures
     days: tuple[DayActivity, ...]
+
+    @property
+    def organization_name(self) -> str | None:
+        """As the source has it; None where no table provides it."""
+        return self.dashboard.meta.organization_name

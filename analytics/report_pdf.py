@@ -15,6 +15,9 @@ from analytics.report import Report
 
 GAP = 8.0
 UNMEASURED = "not measured"
+NO_DATA = "No data yet"
+NOTHING_TO_COMPARE = "no earlier period to compare"
+TITLE_WIDTH = 1000.0  # of the name in the document's title, which no line bounds
 MOCK = "DEMONSTRATION DATA - NOT A REAL ORGANIZATION"
 PRIORITY_GRAY = {"critical": BLACK, "high": DARK, "medium": MIDDLE, "low": LIGHT}
 TREND_UP = {"improving": True, "declining": False, "positive": True, "negative": False}
@@ -25,8 +28,9 @@ def report_pdf(report: Report) -> bytes:
     dashboard = report.dashboard
     generated = f"Generated {stamp(dashboard.report_date)} UTC by OW-kai Analytics"
     page = Page(
-        f"Executive report, organization {report.organization_id}",
-        f"{generated}  ·  organization {report.organization_id}  ·  confidential",
+        f"Executive report, {organization(report, TITLE_WIDTH, 10)}",
+        f"{generated}  ·  {organization(report, 130, 7)}  ·  confidential",
+        dashboard.report_date,
         MOCK if dashboard.meta.mock_data else "",
     )
     title(page, report)
@@ -43,6 +47,14 @@ def report_pdf(report: Report) -> bytes:
 def stamp(moment: datetime) -> str:
     """As printed: UTC to the minute."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def organization(report: Report, width: float, size: float) -> str:
+    """Name and number, or only the number where no table provides a name; a long name is cut to `width`."""
+    name = report.organization_name
+    if name is None:
+        return f"Organization {report.organization_id}"
+    return f"{wrapped(name, width, size, lines=1)[0]} (organization {report.organization_id})"
 
 
 def number(value: float) -> str:
@@ -64,24 +76,28 @@ def title(page: Page, report: Report) -> None:
     period = dashboard.data_period
     page.y -= 14
     page.text(page.left, page.y, "Executive report", 20, font=BOLD)
-    health = dashboard.executive_summary.overall_health.replace("_", " ")
-    page.text(page.right, page.y + 8, "Overall health", 8, gray=MIDDLE, align="right")
-    page.text(page.right, page.y - 9, health.capitalize(), 15, font=BOLD, align="right")
+    health = dashboard.executive_summary.overall_health
+    page.text(page.right, page.y + 13, "Overall health", 8, gray=MIDDLE, align="right")
+    page.text(
+        page.right, page.y - 3, NO_DATA if health == "no_data" else health.capitalize(), 15, font=BOLD, align="right"
+    )
     page.y -= 16
     page.text(
         page.left,
         page.y,
-        f"Organization {report.organization_id}  ·  {stamp(period.start_date)} to {stamp(period.end_date)} UTC "
+        f"{organization(report, 180, 8.5)}  ·  {stamp(period.start_date)} to {stamp(period.end_date)} UTC "
         f"({period.days} days)",
         8.5,
         gray=DARK,
     )
     page.y -= 11
     status = dashboard.meta.data_status.replace("_", " ")
+    comparable = report.figures.measured.platform_health_trend or report.figures.measured.security_posture_trend
+    compared = f"trends against the {period.days} days before" if comparable else NOTHING_TO_COMPARE
     page.text(
         page.left,
         page.y,
-        f"Calendar days in {dashboard.meta.time_zone}  ·  data: {status}  ·  trends against the {period.days} days before",
+        f"Calendar days in {dashboard.meta.time_zone}  ·  data: {status}  ·  {compared}",
         8.5,
         gray=DARK,
     )
@@ -96,7 +112,7 @@ def score_tiles(page: Page, report: Report) -> None:
         (
             "Platform health",
             health.score if figures.success_measured else None,
-            health.trend if figures.success_measured else None,
+            trend_shown(health.trend, figures.measured.platform_health_trend) if figures.success_measured else None,
             (f"{health.success_rate} % of finished work succeeds", f"graded {health.status}")
             if figures.success_measured
             else ("no action finished", ""),
@@ -104,7 +120,7 @@ def score_tiles(page: Page, report: Report) -> None:
         (
             "Security posture",
             security.score if figures.risk_measured else None,
-            security.trend if figures.risk_measured else None,
+            trend_shown(security.trend, figures.measured.security_posture_trend) if figures.risk_measured else None,
             (
                 f"{number(security.critical_issues)} critical, {number(security.high_risk_actions)} high,",
                 f"{number(security.medium_risk_actions)} medium risk",
@@ -117,8 +133,10 @@ def score_tiles(page: Page, report: Report) -> None:
             efficiency.score if figures.automation_measured else None,
             None,
             (
-                f"{number(efficiency.manual_interventions)} decided by people",
-                f"{number(efficiency.pending_actions)} waiting now",
+                f"{number(efficiency.manual_interventions)} manual decisions"
+                if figures.automation_measured or not figures.has_activity
+                else "manual decisions not known",
+                f"{number(efficiency.pending_actions)} pending approval",
             ),
         ),
         (
@@ -126,7 +144,7 @@ def score_tiles(page: Page, report: Report) -> None:
             compliance.score if figures.reviews_due else None,
             None,
             (
-                f"{number(compliance.violations)} of {number(figures.reviews_due)} reviews overdue"
+                f"{number(compliance.violations)} of {number(figures.reviews_due)} ran without a decision"
                 if figures.reviews_due
                 else "no review was due",
                 f"{number(compliance.compliance_actions)} review events",
@@ -141,7 +159,7 @@ def score_tiles(page: Page, report: Report) -> None:
         page.box(x, top - height, width, height, fill=PALE, edge=LIGHT)
         page.text(x + 8, top - 14, name, 8, font=BOLD, gray=DARK)
         if score is None:
-            page.text(x + 8, top - 37, UNMEASURED, 11, gray=MIDDLE)
+            page.text(x + 8, top - 37, UNMEASURED if figures.has_activity else NO_DATA, 11, gray=MIDDLE)
         else:
             page.text(x + 8, top - 38, f"{score}", 22, font=BOLD)
             page.text(x + 10 + width_of(f"{score}", 22, BOLD), top - 38, "/ 100", 8, gray=MIDDLE)
@@ -153,8 +171,15 @@ def score_tiles(page: Page, report: Report) -> None:
     page.y = top - height - GAP
 
 
+def trend_shown(trend: str, measured: bool) -> str:
+    return trend if measured else NOTHING_TO_COMPARE
+
+
 def trend_mark(page: Page, x: float, y: float, trend: str) -> None:
     """The trend's word with an arrow head before it, a bar when stable."""
+    if trend == NOTHING_TO_COMPARE:
+        page.text(x, y, trend, 7.2, gray=MIDDLE)
+        return
     if trend in TREND_UP:
         page.triangle(x, y, 6, up=TREND_UP[trend], gray=BLACK)
     else:
@@ -167,13 +192,13 @@ def count_tiles(page: Page, report: Report) -> None:
     automation = percent(use.efficiency_score) if report.figures.automation_measured else "-"
     tiles = (
         ("Actions", number(use.total_actions_month)),
-        ("Actions per day", number(use.avg_actions_per_day)),
+        ("Daily average", number(use.avg_actions_per_day) if report.figures.has_activity else "-"),
         ("Busiest day", number(use.peak_day_actions)),
         ("Automation", automation),
         ("Users", number(users.current_users)),
         ("Active users", number(users.active_users)),
         ("New this week", number(users.new_users_this_week)),
-        ("User growth", growth(users.growth_rate)),
+        ("User growth", growth(users.growth_rate) if report.figures.measured.growth_rate else "-"),
     )
     width, height = page.width / len(tiles), 34.0
     page.need(height)
@@ -190,8 +215,8 @@ def charts(page: Page, report: Report) -> None:
     page.need(190)
     page.heading("Activity by day")
     dates = [day.date for day in report.days]
-    panel(page, "Actions per day", [day.actions for day in report.days], 78.0, gray=MIDDLE)
-    panel(page, "High-risk and critical actions per day", [day.high_risk for day in report.days], 48.0, gray=BLACK)
+    panel(page, "Actions per day", [day.actions for day in report.days], 68.0, gray=MIDDLE)
+    panel(page, "High-risk and critical actions per day", [day.high_risk for day in report.days], 44.0, gray=BLACK)
     left, width = page.left + 30, page.width - 30
     step = max(1, math.ceil(len(dates) / 10))
     pitch = width / max(1, len(dates))
@@ -203,7 +228,7 @@ def charts(page: Page, report: Report) -> None:
         page.text(min(x, page.right - width_of(label, 6.5) / 2), page.y - 5, label, 6.5, gray=DARK, align="center")
     page.y -= 14
     zone = report.dashboard.meta.time_zone
-    page.text(left, page.y, f"Days of {zone}; the first and the last are partial", 6.5, gray=MIDDLE)
+    page.text(left, page.y, f"Days in {zone}; the first and the last are partial", 6.5, gray=MIDDLE)
     page.y -= 6
 
 
@@ -242,7 +267,7 @@ def sentences(page: Page, report: Report) -> None:
     width = (page.width - 2 * GAP) / 2
     columns = [
         (name, [wrapped(entry, width - 10, 8.5) for entry in entries])
-        for name, entries in (("Achievements", summary.key_achievements), ("Focus", summary.areas_of_focus))
+        for name, entries in (("Achievements", summary.key_achievements), ("Focus areas", summary.areas_of_focus))
     ]
     page.need(30 + max(sum(11 * len(lines) + 2 for lines in entries) for _, entries in columns))
     top = lowest = page.y
@@ -290,7 +315,7 @@ def caveats(page: Page, found: tuple[str, ...]) -> None:
         return
     entries = [wrapped(entry, page.width - 10, 7.5) for entry in found]
     page.need(24 + 10 * sum(map(len, entries)))
-    page.heading("What the numbers cannot say")
+    page.heading("Limitations")
     for lines in entries:
         for row, line in enumerate(lines):
             if row == 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -56,6 +57,14 @@ class Connections:
 
 
 @dataclass(frozen=True)
+class RoundTrip:
+    """How long the source takes to answer an empty query: the median of the last few."""
+
+    milliseconds: float
+    measured_at: datetime
+
+
+@dataclass(frozen=True)
 class Statements:
     """What pg_stat_statements says of the source's database between `since` and `sampled_at`: sums, never a statement's text."""
 
@@ -101,6 +110,8 @@ class SyncStatus:
     retained_wal_bytes: int | None = None
     progress: CopyProgress | None = None
     connections: Connections | None = None
+    round_trip: RoundTrip | None = None  # None while the source does not answer
+    organization_names: Mapping[int, str] = field(default_factory=dict)  # where a table of the source provides them
     statements: Statements | None = None  # None where pg_stat_statements cannot be read
     verification: Verification | None = None
     verify_runs: int = 0  # comparisons completed since the start

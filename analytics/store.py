@@ -21,7 +21,7 @@ import duckdb
 from analytics.tables import BY_NAME, TABLES, Table
 from config.settings import Cache as CacheSettings
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 WAL_BYTES_BETWEEN_CHECKPOINTS = "1GB"  # larger than any batch: our own clock checkpoints, no commit ever does
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -178,9 +178,11 @@ class Store:
         self._writer.execute(f'DELETE FROM "{table}"')  # noqa: S608
 
     def expire(self, table: str, before: datetime, keep_statuses: tuple[str, ...] = ()) -> int:
-        """Remove rows older than `before` (naive UTC) unless their status is one of `keep_statuses`."""
+        """Remove rows older than `before` (naive UTC) unless their normal status is one of `keep_statuses`."""
         at = "event_at" if table == "agent_actions" else "created_at"
-        keep = " AND (status IN (SELECT unnest(?))) IS NOT TRUE" if keep_statuses else ""  # NULL is no status to keep
+        keep = (
+            " AND (normal_status IN (SELECT unnest(?))) IS NOT TRUE" if keep_statuses else ""
+        )  # NULL is no status to keep
         (count,) = self._writer.execute(
             f'DELETE FROM "{table}" WHERE {at} < ?{keep}',  # noqa: S608
             [before, list(keep_statuses)] if keep_statuses else [before],

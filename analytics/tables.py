@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from config.enumerations import normal_duckdb
+
 
 class Kind(Enum):
     """What a column holds, whatever Postgres type carries it."""
@@ -59,13 +61,19 @@ def _columns(kind: Kind, *names: str) -> tuple[Column, ...]:
     return tuple(Column(name, kind) for name in names)
 
 
-# Mixed case in practice; anything else the platform never meant is "unknown", a missing level stays missing. The plain spelling
-# comes first: CASE looks further only for rows that need it, which saves a third of an append.
+# Mixed case in practice; anything else the platform never meant is "unknown", a missing level stays missing. In all of these
+# the plain spelling comes first: CASE looks further only for rows that need it, which saves a third of an append.
+_LEVEL = normal_duckdb("risk_level")
 NORMAL_RISK = (
     "CASE WHEN risk_level IN ('low', 'medium', 'high', 'critical') THEN risk_level WHEN risk_level IS NULL THEN NULL "
-    "WHEN lower(trim(risk_level)) IN ('low', 'medium', 'high', 'critical') THEN lower(trim(risk_level)) "
-    "ELSE 'unknown' END"
+    f"WHEN {_LEVEL} IN ('low', 'medium', 'high', 'critical') THEN {_LEVEL} ELSE 'unknown' END"
 )
+NORMAL_STATUS = (
+    "CASE WHEN status IN ('completed', 'approved', 'executed', 'failed', 'denied', 'rejected', 'blocked', 'pending', "
+    f"'pending_approval', 'processing') THEN status ELSE {normal_duckdb('status')} END"
+)
+FALSE_POSITIVE = f"coalesce(is_false_positive, false) OR coalesce(({NORMAL_STATUS}) = 'false_positive', false)"
+NORMAL_ACTION = normal_duckdb("action")
 
 AGENT_ACTIONS = Table(
     "agent_actions",
@@ -98,6 +106,8 @@ AGENT_ACTIONS = Table(
         # Raw SQL writers leave `timestamp` NULL; then the row's creation is its time.
         ("event_at", "TIMESTAMP", 'coalesce("timestamp", created_at)'),
         ("risk", "VARCHAR", NORMAL_RISK),
+        ("normal_status", "VARCHAR", NORMAL_STATUS),
+        ("false_positive", "BOOLEAN", FALSE_POSITIVE),  # by the flag or the status; never NULL
     ),
 )
 
@@ -123,6 +133,7 @@ AUDIT_LOGS = Table(
         Column("created_at", Kind.TIME, required=True, alternatives=("timestamp",)),
         *_columns(Kind.TEXT, "risk_level", "compliance_impact"),
     ),
+    derived=(("normal_action", "VARCHAR", NORMAL_ACTION),),
 )
 
 API_KEYS = Table(

@@ -13,6 +13,8 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from config.enumerations import Enumerated
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[float, Field(gt=0)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$")]
@@ -49,6 +51,11 @@ class SourceTables(Section):
     users: Identifier | Literal[""] = Field("users", description="Table of the platform's users; empty: none.")
     audit_logs: Identifier | Literal[""] = Field("audit_logs", description="Table of audit events; empty: none.")
     api_keys: Identifier | Literal[""] = Field("api_keys", description="Table of API keys; empty: none.")
+    organizations: Identifier | Literal[""] = Field(
+        "organizations",
+        description="Table with the columns id and name, read for the organization's name in reports, where it exists and the "
+        "role may read both columns; it need not be in the publication. Empty: none.",
+    )
 
 
 class SourceColumns(Section):
@@ -250,8 +257,9 @@ class Auth(Section):
     token_types: tuple[str, ...] = Field(("access",), description="Accepted `type` claims, where the claim is present.")
     leeway_seconds: float = Field(30, ge=0, le=300, description="Clock difference allowed for exp, nbf and iat.")
     max_lifetime_seconds: Positive = Field(86_400, description="Longest exp − iat accepted.")
-    admin_roles: tuple[str, ...] = Field(
-        ("admin", "org_admin", "owner", "super_admin"), description="Roles that are admin."
+    admin_roles: tuple[Enumerated, ...] = Field(
+        ("admin", "org_admin", "owner", "super_admin"),
+        description="Roles that are admin, compared ignoring case and surrounding white space.",
     )
     key_hash_order: Literal["key_salt", "salt_key"] = Field(
         "key_salt", description="What the platform hashed: SHA-256(key + salt) or SHA-256(salt + key)."
@@ -296,18 +304,29 @@ class WebSocket(Section):
 
 
 class Meaning(Section):
-    """What counts as what in the numbers."""
+    """What counts as what in the numbers. Statuses are compared ignoring case and surrounding white space."""
 
-    pending_statuses: tuple[str, ...] = Field(("pending_approval",), description="Statuses that wait for a human.")
-    success_statuses: tuple[str, ...] = Field(
+    pending_statuses: tuple[Enumerated, ...] = Field(
+        ("pending_approval",), description="Statuses that wait for a human."
+    )
+    success_statuses: tuple[Enumerated, ...] = Field(
         ("completed", "executed", "success", "approved", "auto_approved"),
         description="Statuses of finished work that succeeded.",
     )
-    failure_statuses: tuple[str, ...] = Field(("failed", "error"), description="Statuses of finished work that failed.")
+    failure_statuses: tuple[Enumerated, ...] = Field(
+        ("failed", "error", "execution_failed"), description="Statuses of finished work that failed."
+    )
+    other_statuses: tuple[Enumerated, ...] = Field(
+        ("pending", "processing", "in_progress", "escalated", "imported", "deleted"),
+        description="Further statuses that are known and count as neither success nor failure. A status in no list is named "
+        "in `meta.caveats`.",
+    )
     review_hours: Positive = Field(
         24, description="An action of elevated risk without a decision is a violation after this."
     )
-    count_false_positives: bool = Field(False, description="Let rows marked false positive count as risk.")
+    count_false_positives: bool = Field(
+        False, description="Let rows marked false positive, by the flag or the status, count as risk."
+    )
     future_tolerance_seconds: float = Field(
         300, ge=0, description="Rows dated further ahead than this are left out of lists."
     )

@@ -17,7 +17,7 @@ from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
 from handlers.ops import Health, Metrics, Readiness
 from handlers.overlong import overlong_answer
-from handlers.parameters import DAYS, DEBUG_LIMIT, FORMAT, LIMIT, REPORT_DAYS, ZONE, Parameter
+from handlers.parameters import DAYS, DEBUG_LIMIT, DECIMAL, FORMAT, LIMIT, REPORT_DAYS, TABLE, ZONE, Parameter
 from handlers.reference import contract_files, contract_routes
 from handlers.requestlog import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
@@ -52,7 +52,7 @@ def api_routes(settings: Settings, broadcaster: Broadcaster | None = None) -> li
         view("/performance", "performance"),
         view("/performance/system", "performance"),
         debug,
-        view("/executive/dashboard", "executive", REPORT_DAYS, ZONE, FORMAT, access=Access.ADMIN),
+        view("/executive/dashboard", "executive", REPORT_DAYS, ZONE, FORMAT, TABLE, DECIMAL, access=Access.ADMIN),
         Route(
             f"{API}/ws/realtime/([^/]+)",
             LiveHandler,

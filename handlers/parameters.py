@@ -88,6 +88,16 @@ FORMAT = choice(
     ("json", "csv", "pdf"),
     "Form of the answer: JSON, a table to file or a page to print. Accept is not read.",
 )
+TABLE = choice(
+    "table",
+    ("figures", "days"),
+    "What the CSV holds: figures, one row with a column for each figure; days, one row for each day.",
+)
+DECIMAL = choice(
+    "decimal",
+    ("point", "comma"),
+    "Decimal mark of the CSV. comma is for spreadsheets of locales that write 98,5; semicolons then separate the columns.",
+)
 
 
 def read_options(

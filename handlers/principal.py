@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any
 
 from analytics.directory import ApiKey, Directory, User
+from config.enumerations import normal
 from config.settings import Auth
 from handlers.credentials import COOKIE, Presented, well_formed_key
 from handlers.keystore import KeyStore, LocalKey
@@ -219,7 +220,7 @@ class Authenticator:
         return Principal(key.email, None, key.organization_id, self._is_admin(key.role), key.role)
 
     def _is_admin(self, role: str) -> bool:
-        return role in self._auth.admin_roles
+        return normal(role) in self._auth.admin_roles
 
 
 SUBJECTS: dict[str, type[Claims | ApiKey | LocalKey]] = {"token": Claims, "key": ApiKey, "local_key": LocalKey}

@@ -52,6 +52,7 @@ class SeenSource:
     role_exists: bool
     publication_exists: bool
     hides_rows: bool  # row-level security is on for a mapped table
+    names_organizations: bool  # the organizations' table exists, with id and name
     mapping: Mapping
     problems: tuple[Problem, ...]
 
@@ -62,14 +63,20 @@ def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_slot_wal_keep_size', true),"
         " EXISTS (SELECT FROM pg_roles WHERE rolname = %s), EXISTS (SELECT FROM pg_publication WHERE pubname = %s),"
-        " EXISTS (SELECT FROM pg_class WHERE oid = ANY (%s::oid[]) AND relrowsecurity)",
-        [source_role(settings), settings.source.publication, [table.oid for table in mapping.tables]],
+        " EXISTS (SELECT FROM pg_class WHERE oid = ANY (%s::oid[]) AND relrowsecurity),"
+        " (SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname IN ('id', 'name'))",
+        [
+            source_role(settings),
+            settings.source.publication,
+            [table.oid for table in mapping.tables],
+            sql.Identifier(settings.source.schema_, settings.source.tables.organizations or "-").as_string(None),
+        ],
     ).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
-    in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows = row
+    in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows, names_organizations = row
     return SeenSource(
         connection.info.server_version, in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows,
-        mapping, tuple(problems),
+        names_organizations, mapping, tuple(problems),
     )  # fmt: skip
 
 
@@ -172,6 +179,10 @@ def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
         if settings.sync.mode != "stream":
             listed.append(TRANSACTION_ID)
         yield f"GRANT SELECT ({_wrapped(listed)})\n    ON {table} TO {role};"
+    organizations = settings.source.tables.organizations
+    if organizations and (seen is None or seen.names_organizations):
+        yield "-- The organizations' names, shown in reports."
+        yield f"GRANT SELECT (id, name) ON {_qualified(settings, organizations)} TO {role};"
 
 
 def _readable(settings: Settings, seen: SeenSource | None) -> Iterator[tuple[str, Sequence[str]]]:

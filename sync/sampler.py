@@ -6,18 +6,21 @@ No request ever waits for these; views read the newest sample from the status bo
 from __future__ import annotations
 
 import logging
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import psycopg
 
 from analytics.background import BackgroundThread
-from analytics.status import Connections, StatusBoard
+from analytics.status import Connections, RoundTrip, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
 from sync.generated import streamed, unstreamed
+from sync.organization_names import read_organization_names
 from sync.publication import publication_mark, read_publication
 from sync.schema import Mapping, read_mapping
 from sync.source import SourceError, connect, one_snapshot, server_text, wal_position
@@ -27,6 +30,8 @@ from sync.writeguard import WriteGuard
 log = logging.getLogger(__name__)
 
 WAL_SECONDS = 1.0
+NAMES_SECONDS = 60.0
+ROUND_TRIPS = 15  # the median of so many: one that met a busy moment of this machine is not the network's
 CLOCK_TOLERANCE = timedelta(seconds=1)
 
 _CONNECTIONS = """
@@ -49,6 +54,7 @@ class Sampler:
         self._settings, self._board, self._freshness, self._clock = settings, board, freshness, clock
         self._statements = StatementSampler()
         self._write_guard = WriteGuard(settings, board)
+        self._round_trips: deque[float] = deque(maxlen=ROUND_TRIPS)
         self._stop = threading.Event()
         self._watched: Mapping | None = None
         self._mark: str | None = None
@@ -97,6 +103,8 @@ class Sampler:
                     self._sample(connection)
             except (psycopg.Error, SourceError, OSError) as error:
                 log.debug("sampling the source failed: %s", server_text(str(error)))
+                self._round_trips.clear()
+                self._board.update(round_trip=None)
             self._stop.wait(WAL_SECONDS)
 
     def _mind_the_clock(self) -> None:
@@ -111,14 +119,16 @@ class Sampler:
             self._board.update(fresh_at=self._freshness.set_back(back))
 
     def _sample(self, connection: psycopg.Connection) -> None:
-        due = shape_due = 0.0
+        due = shape_due = names_due = 0.0
         while not self._stop.is_set():
             self._mind_the_clock()
             if time.monotonic() >= shape_due:  # first, for no sample that fails may keep it from being done
                 shape_due = time.monotonic() + self._settings.sync.survey_seconds
                 self._write_guard.look(connection)
                 self._look_at_shape(connection)
+            self._round_trips.append(round_trip_milliseconds(connection))
             at = self._clock()
+            self._board.update(round_trip=RoundTrip(statistics.median(self._round_trips), at))
             source_lsn = wal_position(connection)
             self._board.update(source_lsn=source_lsn, fresh_at=self._freshness.sampled(source_lsn, at))
             if time.monotonic() >= due:
@@ -128,7 +138,17 @@ class Sampler:
                     statements=self._statements.sample(connection, at),
                     retained_wal_bytes=retained_wal(connection, self._settings.source.slot),
                 )
+            if time.monotonic() >= names_due:
+                names_due = time.monotonic() + NAMES_SECONDS
+                self._board.update(organization_names=read_organization_names(connection, self._settings))
             self._stop.wait(WAL_SECONDS)
+
+
+def round_trip_milliseconds(connection: psycopg.Connection) -> float:
+    """From sending an empty query until its answer is here."""
+    start = time.perf_counter()
+    connection.execute("")
+    return 1000 * (time.perf_counter() - start)
 
 
 def sample_connections(connection: psycopg.Connection, at: datetime) -> Connections | None:

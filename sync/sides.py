@@ -94,7 +94,7 @@ class CacheSide:
         condition = f"coalesce(NOT ({event} < $horizon), true)"
         parameters: dict[str, Any] = {"horizon": retention_horizon(settings, now).replace(tzinfo=None)}
         if table.source_name("status") is not None:
-            condition += " OR coalesce(status IN (SELECT unnest($pending::VARCHAR[])), false)"
+            condition += " OR coalesce(normal_status IN (SELECT unnest($pending::VARCHAR[])), false)"
             parameters["pending"] = list(settings.meaning.pending_statuses)
         condition = f"({condition})"
         if since is not None:

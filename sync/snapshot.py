@@ -21,6 +21,7 @@ from psycopg import sql
 from analytics.cache import Store
 from analytics.status import CopyProgress, StatusBoard
 from analytics.tables import Kind
+from config.enumerations import WHITE_SPACE
 from config.settings import Settings
 from sync import wire
 from sync.copystream import Stopped, Stopping, copy_rows
@@ -129,7 +130,9 @@ def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Comp
     status = table.source_name("status")
     if status is None:
         return sql.SQL(" WHERE {}").format(recent)
-    pending = sql.SQL("{} = ANY ({})").format(sql.Identifier(status), list(settings.meaning.pending_statuses))
+    pending = sql.SQL("lower(btrim(({})::text, {})) = ANY ({})").format(
+        sql.Identifier(status), WHITE_SPACE, list(settings.meaning.pending_statuses)
+    )
     return sql.SQL(" WHERE {} OR {}").format(recent, pending)
 
 

@@ -14,7 +14,7 @@ from (
         count(*) as actions,
         count(*) filter (
             risk in ('high', 'critical')
-            and ($count_false_positives or is_false_positive is distinct from true)
+            and ($count_false_positives or not false_positive)
         ) as high_risk,
         count(distinct agent_id) as agents,
         0 as people

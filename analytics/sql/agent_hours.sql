@@ -8,7 +8,7 @@ select
     count(*) as actions,
     count(*) filter (
         risk in ('high', 'critical')
-        and ($count_false_positives or is_false_positive is distinct from true)
+        and ($count_false_positives or not false_positive)
     ) as elevated
 from agent_actions
 where

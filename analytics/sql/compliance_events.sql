@@ -8,4 +8,4 @@ where
     organization_id = $org
     and created_at >= $start
     and created_at < $end
-    and lower(trim(action)) in ('approve', 'deny', 'review')
+    and normal_action in ('approve', 'deny', 'review')

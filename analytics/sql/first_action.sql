@@ -6,4 +6,5 @@ from agent_actions
 where
     organization_id = $org
     and event_at < $end
+    and event_at >= timestamp '0001-01-01'
     and isfinite(event_at)

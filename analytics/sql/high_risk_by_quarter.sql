@@ -11,6 +11,6 @@ where
     and event_at >= $start
     and event_at < $end
     and risk in ('high', 'critical')
-    and ($count_false_positives or is_false_positive is distinct from true)
+    and ($count_false_positives or not false_positive)
 group by quarter
 order by quarter

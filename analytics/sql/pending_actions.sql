@@ -5,4 +5,4 @@ select count(*) as actions
 from agent_actions
 where
     organization_id = $org
-    and list_contains($statuses::varchar[], status)
+    and list_contains($statuses::varchar[], normal_status)

@@ -7,7 +7,7 @@ select
     count(*) filter (
         event_at >= $hour_start
         and risk in ('high', 'critical')
-        and ($count_false_positives or is_false_positive is distinct from true)
+        and ($count_false_positives or not false_positive)
     ) as high_risk_hour,
     count(distinct agent_id) filter (event_at >= $hour_start) as agents_hour,
     count(*) as actions_day

@@ -4,7 +4,7 @@
 -- scope: one organization, $org
 select
     count(*) as actions,
-    count(*) filter (event_at < $waiting_since and list_contains($statuses::varchar[], status)) as waiting
+    count(*) filter (event_at < $waiting_since and list_contains($statuses::varchar[], normal_status)) as waiting
 from agent_actions
 where
     organization_id = $org

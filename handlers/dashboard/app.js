@@ -29,7 +29,7 @@ function start(account) {
   const realtime = new Feed(() => `${API}/realtime/metrics`, SECONDS.live);
   const trends = new Feed(() => `${API}/trends?days=${days.current}&tz=${tz()}`, SECONDS.live);
   const outlook = new Feed(() => `${API}/predictive/trends`, 120);
-  const performance = new Feed(() => `${API}/performance`, 30);
+  const performance = new Feed(() => `${API}/performance`, SECONDS.live);
   const readiness = new Feed(() => "/readyz", 5);
   const executive = new Feed(() => executivePath(reportDays.current), 120);
   const feeds = [realtime, trends, outlook, performance, readiness, executive];

@@ -3,21 +3,30 @@ import { API } from "./api.js";
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
 import { table } from "./outlook.js";
-import { count, date, decimal, percent, rate } from "./words.js";
+import { count, date, decimal, missing, percent, rate } from "./words.js";
 import { zone } from "./zone.js";
 
 const TRENDS = { improving: ["▲ improving", "good"], stable: ["→ stable", "quiet"], declining: ["▼ declining", "bad"] };
 const GROWTH = { positive: ["▲ growing", "good"], stable: ["→ stable", "quiet"], negative: ["▼ shrinking", "watch"] };
 const GRADES = { excellent: "good", good: "good", fair: "watch", poor: "bad", no_data: "quiet" };
 const PRIORITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
-const FORMATS = ["csv", "pdf"];
+// The documented answer, without fields of our own, measures everything.
+const MEASURED = Object.fromEntries(
+  ["platform_health", "security_posture", "operational_efficiency", "compliance_status", "platform_health_trend", "security_posture_trend", "growth_rate"].map(
+    (figure) => [figure, true],
+  ),
+);
+const NOTHING_TO_COMPARE = ["no earlier period to compare", "quiet"];
+const FILES = { csv: "csv", "csv-days": "csv&table=days", pdf: "pdf" };
+// Spreadsheets of a locale that writes 98,5 expect semicolons between the columns.
+const DECIMAL = (1.5).toLocaleString().includes(",") ? "comma" : "point";
 
 export const executivePath = (days, format = null) =>
-  `${API}/executive/dashboard?days=${days}&tz=${encodeURIComponent(zone.current)}${format ? `&format=${format}` : ""}`;
+  `${API}/executive/dashboard?days=${days}&tz=${encodeURIComponent(zone.current)}${format ? `&format=${format}` : ""}${format?.startsWith("csv") ? `&decimal=${DECIMAL}` : ""}`;
 
 export function followExecutive(feed, days) {
   const links = () => {
-    for (const format of FORMATS) byId(`executive-${format}`).href = executivePath(days.current, format);
+    for (const [file, format] of Object.entries(FILES)) byId(`executive-${file}`).href = executivePath(days.current, format);
   };
   links();
   days.addEventListener("change", links);
@@ -37,46 +46,51 @@ export function refuseExecutive() {
 function render(report) {
   const { executive_kpis: kpis, business_metrics: business, executive_summary: summary } = report;
   const { platform_health: platform, security_posture: security, operational_efficiency: efficiency, compliance_status: compliance } = kpis;
+  const { measured = MEASURED, has_activity: active } = report.meta;
+  const comparable = measured.platform_health_trend || measured.security_posture_trend;
+  const scored = (isMeasured, score) => (isMeasured ? score : null);
+  const compared = (isMeasured, trend) => (isMeasured ? TRENDS[trend] : active ? NOTHING_TO_COMPARE : null);
   fill(
     byId("executive-period"),
     date(report.data_period.start_date),
     " to ",
     date(report.data_period.end_date),
-    ", compared with the days before",
+    comparable ? ", compared with the days before" : ", no earlier period to compare",
   );
+  byId("executive-organization").textContent = report.meta.organization_name ?? "";
   fill(
     byId("executive"),
-    figure("Platform health", platform.score, TRENDS[platform.trend], [
+    figure("Platform health", scored(measured.platform_health, platform.score), active, compared(measured.platform_health_trend, platform.trend), [
       ["Actions", count(platform.total_actions)],
-      ["Succeeded, of those that finished", percent(platform.success_rate)],
-      ["Grade", stateBadge(platform.status, GRADES[platform.status])],
+      ["Success rate", percent(scored(measured.platform_health, platform.success_rate))],
+      ["Grade", stateBadge(gradeWords(platform.status), GRADES[platform.status])],
     ]),
-    figure("Security posture", security.score, TRENDS[security.trend], [
+    figure("Security posture", scored(measured.security_posture, security.score), active, compared(measured.security_posture_trend, security.trend), [
       ["Critical", count(security.critical_issues)],
       ["High risk", count(security.high_risk_actions)],
       ["Medium risk", count(security.medium_risk_actions)],
     ]),
-    figure("Operational efficiency", efficiency.score, null, [
-      ["Decided without a person", rate(efficiency.automation_rate)],
-      ["Decided by a person", count(efficiency.manual_interventions)],
-      ["Waiting now", count(efficiency.pending_actions)],
+    figure("Operational efficiency", scored(measured.operational_efficiency, efficiency.score), active, null, [
+      ["Automated decisions", rate(scored(measured.operational_efficiency, efficiency.automation_rate))],
+      ["Manual decisions", count(scored(measured.operational_efficiency, efficiency.manual_interventions))],
+      ["Pending approval, total", count(efficiency.pending_actions)],
     ]),
-    figure("Compliance", compliance.score, null, [
-      ["Violations", count(compliance.violations)],
-      ["Waiting for review", count(compliance.pending_reviews)],
+    figure("Compliance", scored(measured.compliance_status, compliance.score), active, null, [
+      ["Ran without a recorded decision", count(compliance.violations)],
+      ["Pending approval, total", count(compliance.pending_reviews)],
       ["Compliance events", count(compliance.compliance_actions)],
     ]),
   );
-  fill(byId("executive-health"), stateBadge(summary.overall_health, GRADES[summary.overall_health]));
+  fill(byId("executive-health"), stateBadge(gradeWords(summary.overall_health), GRADES[summary.overall_health]));
   fill(byId("achievements"), sentences(summary.key_achievements, "None in this period."));
   fill(byId("focus"), sentences(summary.areas_of_focus, "Nothing in particular."));
   fill(
     byId("business"),
-    fact("People", count(business.user_growth.current_users), " ", stateBadge(...GROWTH[business.user_growth.trend])),
-    fact("Active", count(business.user_growth.active_users)),
-    fact("Growth in the period", rate(business.user_growth.growth_rate)),
+    fact("Users", count(business.user_growth.current_users), " ", measured.growth_rate ? stateBadge(...GROWTH[business.user_growth.trend]) : null),
+    fact("Active users", count(business.user_growth.active_users)),
+    fact("Growth in the period", measured.growth_rate ? rate(business.user_growth.growth_rate) : NOTHING_TO_COMPARE[0]),
     fact("New this week", count(business.user_growth.new_users_this_week)),
-    fact("Actions a day, mean", decimal(business.system_utilization.avg_actions_per_day)),
+    fact("Daily average", active ? decimal(business.system_utilization.avg_actions_per_day) : missing()),
     fact("Busiest day", count(business.system_utilization.peak_day_actions)),
     fact("Next review", date(report.next_review_date)),
   );
@@ -98,14 +112,21 @@ function render(report) {
   fill(byId("caveats"), (report.meta.caveats ?? []).map((text) => el("p", { class: "note" }, text)));
 }
 
-function figure(title, score, trend, facts) {
+const gradeWords = (grade) => (grade === "no_data" ? "No data yet" : grade);
+
+// `score` is null where it was not measured; then no neutral value stands in for it.
+function figure(title, score, active, trend, facts) {
   const bar = el("span", { class: "figure-bar", "aria-hidden": "true" });
-  bar.style.setProperty("--share", String(Math.min(1, Math.max(0, score / 100))));
+  bar.style.setProperty("--share", String(Math.min(1, Math.max(0, (score ?? 0) / 100))));
+  const shown =
+    score === null
+      ? [el("span", { class: "soft" }, active ? "Not measured" : "No data yet")]
+      : [el("strong", {}, decimal(score)), el("span", { class: "soft" }, " of 100 "), trend ? stateBadge(...trend) : null];
   return el(
     "article",
-    { class: "figure", "data-tone": score >= 85 ? "good" : score >= 75 ? "watch" : "bad" },
+    { class: "figure", "data-tone": score === null ? "quiet" : score >= 85 ? "good" : score >= 75 ? "watch" : "bad" },
     el("h3", {}, title),
-    el("p", { class: "figure-score" }, el("strong", {}, decimal(score)), el("span", { class: "soft" }, " of 100 "), trend ? stateBadge(...trend) : null),
+    el("p", { class: "figure-score" }, shown),
     bar,
     el("dl", { class: "facts" }, facts.map(([term, value]) => fact(term, value))),
   );

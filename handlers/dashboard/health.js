@@ -1,7 +1,7 @@
 // The machine, the application and the source's database: live, stale, unavailable or off, each with its age.
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, known, milliseconds, missing, percent, smallRate } from "./words.js";
+import { age, count, decimal, known, milliseconds, missing, percent, smallRate, tenth } from "./words.js";
 
 const STATES = {
   live: ["Live", "good"],
@@ -14,6 +14,8 @@ const STATES = {
 };
 const OFF = "No telemetry source is set up, so the machine is not measured (telemetry.source in the settings).";
 const SOURCES = { host: "this machine", cloudwatch: "CloudWatch", cloudwatch_logs: "CloudWatch Logs", none: "no source" };
+const LATENCY = { host: "Round trip to the source" };
+const DEGRADED_PERCENT = 5;
 const BOUNDS = { cpu: 80, memory: 85, storage: 80 }; // percent from which the server calls it high
 
 const state = (status) => STATES[status] ?? [status, "quiet"];
@@ -52,7 +54,7 @@ export function followSystem(realtime, performance) {
   followMachine(realtime);
   followRequests(realtime);
   followDatabase(performance);
-  followMeasured(performance);
+  followMeasured(realtime, performance);
 }
 
 function followMachine(realtime) {
@@ -64,7 +66,7 @@ function followMachine(realtime) {
         ? el("p", { class: "empty" }, OFF)
         : [
             machineGauges(health),
-            el("dl", { class: "facts" }, fact("Network latency", milliseconds(health.network_latency))),
+            el("dl", { class: "facts" }, fact(LATENCY[health.source] ?? "Network latency", milliseconds(health.network_latency))),
           ],
       health.fallback_reason ? el("p", { class: "note" }, health.fallback_reason) : null,
     );
@@ -99,6 +101,12 @@ const WORDS = {
 
 const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
 
+// Some slow ones are normal: their share stands beside the limit, instead of a word that would contradict the number.
+function slowWord({ status, slow_queries_estimate: slow, recent_queries: all }) {
+  if (status === "degraded" || !slow) return word(status);
+  return el("span", { class: "soft" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
+}
+
 function followDatabase(performance) {
   new Panel("panel-database").follow(performance, ({ database_metrics: { connections, query_performance: queries } }) => {
     const measured = queries.source === "pg_stat_statements";
@@ -109,45 +117,62 @@ function followDatabase(performance) {
         "dl",
         { class: "facts" },
         fact("Connections", count(connections.active), " active, ", count(connections.idle), " idle"),
-        fact("In all", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
-        fact(measured ? "Statements lately" : "Actions in the last hour", count(queries.recent_queries)),
-        fact(measured ? "Slow among them" : "Waiting over 5 minutes", count(queries.slow_queries_estimate), " ", word(queries.status)),
+        fact("Total", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
+        fact(measured ? "Statements in the last hour" : "Actions in the last hour", count(queries.recent_queries)),
+        fact(measured ? "Slow statements" : "Pending over 5 minutes", count(queries.slow_queries_estimate), " ", slowWord(queries)),
         measured ? fact("Mean duration", milliseconds(queries.average_duration)) : null,
       ),
     );
   });
 }
 
-function followMeasured(performance) {
-  new Panel("panel-measured").follow(performance, ({ system_metrics: system, application_metrics: application }) => {
+// What /realtime/metrics measures stands in the panels above too, so it is taken from that answer: two answers may be of two
+// samples. Means, targets and sources come from /performance, the words from the values that are shown.
+function followMeasured(realtime, performance) {
+  const render = ({ system_metrics: system, application_metrics: application }) => {
+    const health = realtime.body?.system_health;
+    const requests = realtime.body?.performance_metrics;
+    const machine = (live, own) => (health && !isOff(health.status) ? live(health) : own);
+    const served = (live, own) => (requests && !isOff(requests.status) ? live(requests) : own);
+    const cpu = machine((now) => now.cpu_usage, system.cpu.current);
+    const memory = machine((now) => now.memory_usage, system.memory.current);
+    const storage = machine((now) => now.disk_usage, system.storage.used);
+    const mean = served((now) => now.avg_response_time, application.response_times.average);
+    const errors = served((now) => now.error_rate, application.error_rates.current);
+    const { response_times: times, throughput, error_rates: rates } = application;
     const rows = [
-      ["CPU now", percent(system.cpu.current), system.cpu],
-      ["CPU, mean of the last hour", percent(system.cpu.average), { source: system.cpu.source }],
-      ["Memory in use", percent(system.memory.current), system.memory],
-      ["Storage in use", percent(system.storage.used), system.storage],
-      ["Response time, mean", milliseconds(application.response_times.average), application.response_times, milliseconds(application.response_times.target)],
-      ["Response time, 95th percentile", milliseconds(application.response_times.p95), { source: application.response_times.source }],
-      ["Requests per second", decimal(application.throughput.requests_per_second), application.throughput],
-      ["Errors", smallRate(application.error_rates.current), application.error_rates, smallRate(application.error_rates.target)],
+      ["CPU now", percent(cpu), null, against(cpu, BOUNDS.cpu, "normal", "high"), system.cpu.source],
+      ["CPU, mean of the last hour", percent(system.cpu.average), null, null, system.cpu.source],
+      ["Memory in use", percent(memory), null, against(memory, BOUNDS.memory, "normal", "high"), system.memory.source],
+      ["Storage in use", percent(storage), null, against(storage, BOUNDS.storage, "healthy", "warning"), system.storage.source],
+      ["Response time, mean", milliseconds(mean), milliseconds(times.target), against(mean, times.target, "good", "slow"), times.source],
+      ["Response time, 95th percentile", milliseconds(served((now) => now.p95_response_time, times.p95)), null, null, times.source],
+      ["Requests per second", decimal(served((now) => now.requests_per_second, throughput.requests_per_second)), null, throughput.status, throughput.source],
+      ["Errors", smallRate(errors), smallRate(rates.target), against(errors, rates.target, "good", "elevated"), rates.source],
     ];
     fill(
       byId("measured-rows"),
-      rows.map(([title, value, part, target]) =>
+      rows.map(([title, value, target, status, from]) =>
         el(
           "tr",
           {},
           el("th", { scope: "row" }, title),
           el("td", { class: "number" }, value),
           el("td", { class: "number" }, target ?? missing()),
-          el("td", {}, part.status ? word(part.status) : null),
-          el("td", {}, name(source(part.source))),
+          el("td", {}, status ? word(status) : null),
+          el("td", {}, name(source(from))),
         ),
       ),
     );
     const messages = [...new Set([system.message, application.message].filter(Boolean))];
     fill(byId("measured-notes"), messages.map((text) => el("p", { class: "note" }, text)));
-  });
+  };
+  new Panel("panel-measured").follow(performance, render);
+  realtime.addEventListener("answer", () => performance.body !== null && render(performance.body));
 }
+
+// The server's own rule for the words, on the value that is shown.
+const against = (value, bound, below, fromThere) => (!known(value) ? "unavailable" : value >= bound ? fromThere : below);
 
 function machineGauges(health) {
   return el(

@@ -47,4 +47,5 @@ def create_sync_role(connection: psycopg.Connection[Any], name: str, password: s
         if table.name == "users":
             rights += sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, table.column_names)))
         connection.execute(sql.SQL("grant {} on public.{} to {}").format(rights, sql.Identifier(table.name), role))
+    connection.execute(sql.SQL("grant select (id, name) on public.organizations to {}").format(role))
     connection.execute(sql.SQL("grant pg_read_all_stats to {}").format(role))

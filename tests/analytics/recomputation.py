@@ -27,8 +27,13 @@ def risk(row: Row) -> str | None:
     return level.strip().lower() if level.strip().lower() in {"low", "medium", "high", "critical"} else "unknown"
 
 
+def normal(text: str | None) -> str | None:
+    return None if text is None else text.strip().lower()
+
+
 def counts_as_high(row: Row) -> bool:
-    return risk(row) in {"high", "critical"} and row.get("is_false_positive") is not True
+    marked = row.get("is_false_positive") is True or normal(row.get("status")) == "false_positive"
+    return risk(row) in {"high", "critical"} and not marked
 
 
 def within(rows: Iterable[Row], start: datetime, end: datetime) -> list[Row]:
@@ -77,7 +82,7 @@ def trends(actions: Sequence[Row], now: datetime, days: int, tz: str) -> dict[st
             }
             for row in newest_first(actions, now)[:20]
         ],
-        "pending_actions_count": sum(row.get("status") == "pending_approval" for row in actions),
+        "pending_actions_count": sum(normal(row.get("status")) == "pending_approval" for row in actions),
     }
 
 
@@ -115,7 +120,7 @@ def overview(
 def slow(actions: Sequence[Row], now: datetime) -> tuple[int, int]:
     hour = within(actions, now - HOUR, now)
     waiting = within(hour, now - HOUR, now - timedelta(minutes=5))
-    return len(hour), sum(row.get("status") in {"pending", "pending_approval"} for row in waiting)
+    return len(hour), sum(normal(row.get("status")) in {"pending", "pending_approval"} for row in waiting)
 
 
 def collected(actions: Sequence[Row], now: datetime) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from analytics.executive import (
     security_posture,
     user_growth,
 )
-from analytics.executive_responses import BusinessMetrics, ExecutiveKpis, SystemUtilization
+from analytics.executive_responses import BusinessMetrics, ExecutiveKpis, MeasuredFigures, SystemUtilization
 from analytics.executive_rules import (
     ACHIEVEMENTS,
     FOCUS,
@@ -55,12 +55,25 @@ def outcomes(draw: st.DrawFn) -> Outcomes:
 @st.composite
 def users(draw: st.DrawFn) -> Users:
     current = draw(COUNT)
-    return Users(current, draw(COUNT), draw(st.integers(0, current)), draw(st.integers(0, current)))
+    return Users(current, draw(COUNT), draw(st.integers(0, current)), draw(st.integers(0, current)), None)
+
+
+def measured_of(current: Outcomes, before: Outcomes, people: Users, *, recorded: bool) -> MeasuredFigures:
+    return MeasuredFigures(
+        platform_health=current.finished > 0,
+        security_posture=current.assessed > 0,
+        operational_efficiency=current.decided > 0 and recorded,
+        compliance_status=current.due > 0,
+        platform_health_trend=current.finished > 0 and before.finished > 0,
+        security_posture_trend=current.total > 0 and before.total > 0,
+        growth_rate=people.earlier > 0,
+    )
 
 
 @st.composite
 def figures(draw: st.DrawFn) -> tuple[Figures, Outcomes]:
     current, before = draw(outcomes()), draw(outcomes())
+    people = draw(users())
     pending, measured, days = draw(COUNT), draw(st.booleans()), draw(st.sampled_from([7, 30, 90, 365]))
     kpis = ExecutiveKpis(
         platform_health(current, before),
@@ -72,11 +85,10 @@ def figures(draw: st.DrawFn) -> tuple[Figures, Outcomes]:
     use = SystemUtilization(round(current.total / days, 1), current.total, rate, current.total)
     found = Figures(
         kpis,
-        BusinessMetrics(user_growth(draw(users())), use),
+        BusinessMetrics(user_growth(people), use),
         days,
         has_activity=current.total > 0,
-        automation_measured=current.decided > 0 and measured,
-        risk_measured=current.assessed > 0,
+        measured=measured_of(current, before, people, recorded=measured),
         reviews_due=current.due,
     )
     return found, current
@@ -98,6 +110,7 @@ def test_figures_are_within_their_bounds(drawn: tuple[Figures, Outcomes]) -> Non
     # Perfect only without an exception beside it.
     assert (kpis.compliance_status.score == 100) == (kpis.compliance_status.violations == 0)
     assert kpis.security_posture.score < 100 or current.elevated == 0
+    assert kpis.security_posture.score > 0
     if found.success_measured:
         assert (kpis.platform_health.score == 100) == (current.failed == 0)
     if found.automation_measured:
@@ -155,7 +168,9 @@ def test_sentences_hold_what_they_say(drawn: tuple[Figures, Outcomes]) -> None:
     assert "Zero critical" not in good or (current.critical == 0 and current.assessed > 0)
     assert "reliability" not in good or current.succeeded / (current.succeeded + current.failed) >= 0.949
     assert "automation" not in good or (current.decided - current.by_human) / current.decided >= 0.745
-    assert "Every review" not in good or (current.due > 0 and current.violations == 0 and found.pending == 0)
+    assert "Every elevated-risk action" not in good or (
+        current.due > 0 and current.violations == 0 and found.pending == 0
+    )
     assert good
     assert work
     assert seen
@@ -176,8 +191,9 @@ def test_a_period_without_anything_says_so_and_praises_nothing() -> None:
         operational_efficiency(nothing, 0, measured=True),
         compliance_status(nothing, 0, 0),
     )
-    business = BusinessMetrics(user_growth(Users(0, 0, 0, 0)), SystemUtilization(0.0, 0, 0.0, 0))
-    found = Figures(kpis, business, 30, False, False, False, 0)
+    nobody = Users(0, 0, 0, 0, None)
+    business = BusinessMetrics(user_growth(nobody), SystemUtilization(0.0, 0, 0.0, 0))
+    found = Figures(kpis, business, 30, False, measured_of(nothing, nothing, nobody, recorded=True), 0)
     assert achievements(found) == ("No agent activity this month",)
     assert focus(found) == ("Check that agents are connected to the platform",)
     assert [insight.category for insight in insights(found)] == ["status"]
@@ -191,9 +207,45 @@ def test_a_period_without_anything_says_so_and_praises_nothing() -> None:
      (999, 1000, 0.0, "stable")],
 )  # fmt: skip
 def test_growth_is_relative_to_the_periods_beginning(now: int, earlier: int, rate: float, trend: str) -> None:
-    found = user_growth(Users(now, earlier, 0, 0))
+    found = user_growth(Users(now, earlier, 0, 0, None))
     assert (found.growth_rate, found.trend) == (rate, trend)
     assert str(found.growth_rate) != "-0.0"
+
+
+@pytest.mark.parametrize(
+    ("total", "medium", "high", "critical", "score"),
+    [(4520, 45, 12, 0, 94.2), (1000, 250, 0, 0, 50.0), (1000, 250, 120, 30, 29.1), (10, 0, 0, 10, 5.9), (1, 0, 0, 0, 100.0)],
+)  # fmt: skip
+def test_the_security_score_moves_with_every_level_and_never_saturates(
+    total: int, medium: int, high: int, critical: int, score: float
+) -> None:
+    some = Outcomes(
+        total=total, assessed=total, succeeded=0, failed=0, critical=critical, high=high, medium=medium,
+        decided=0, by_human=0, due=0, violations=0,
+    )  # fmt: skip
+    assert security_posture(some, some).score == score
+    if medium:
+        worse = some._replace(medium=medium - 1, critical=critical + 1)
+        assert security_posture(worse, some).score <= score
+
+
+def test_violations_are_told_as_actions_that_ran_and_not_as_a_backlog() -> None:
+    many = Outcomes(
+        total=5000, assessed=5000, succeeded=5000, failed=0, critical=0, high=0, medium=641, decided=0, by_human=0,
+        due=641, violations=641,
+    )  # fmt: skip
+    nobody = Users(0, 0, 0, 0, None)
+    kpis = ExecutiveKpis(
+        platform_health(many, many),
+        security_posture(many, many),
+        operational_efficiency(many, 2, measured=True),
+        compliance_status(many, 2, 0),
+    )
+    business = BusinessMetrics(user_growth(nobody), SystemUtilization(0.0, 0, 0.0, 0))
+    found = Figures(kpis, business, 30, True, measured_of(many, many, nobody, recorded=True), 641)
+    assert "641 elevated-risk actions ran without a recorded decision" in focus(found)
+    texts = [*focus(found), *(f"{one.insight} {one.action}" for one in insights(found))]
+    assert not [text for text in texts if "overdue" in text or "backlog" in text]
 
 
 def test_one_exception_among_many_is_never_rounded_away() -> None:

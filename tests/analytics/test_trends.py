@@ -171,10 +171,10 @@ def test_pending_counts_all_time_by_the_statuses_of_the_setting(given: Settings)
         action(5, status="escalated"),
     ]
     with asking(given, agent_actions=rows) as ask:
-        assert ask("trends", days=1)["pending_actions_count"] == 1
-    both = settings(given.cache.directory, meaning={"pending_statuses": ["pending_approval", "escalated"]})
-    with asking(both, agent_actions=rows) as ask:
         assert ask("trends", days=1)["pending_actions_count"] == 2
+    both = settings(given.cache.directory, meaning={"pending_statuses": ["\tPending_Approval ", "Escalated"]})
+    with asking(both, agent_actions=rows) as ask:
+        assert ask("trends", days=1)["pending_actions_count"] == 3
     none = settings(given.cache.directory, meaning={"pending_statuses": []})
     with asking(none, agent_actions=rows) as ask:
         assert ask("trends", days=1)["pending_actions_count"] == 0

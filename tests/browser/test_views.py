@@ -103,6 +103,32 @@ def test_the_system_view_says_how_fresh_everything_is(admin: Dashboard) -> None:
     expect(page.locator("#machine-state")).to_contain_text("ago, this machine")
     expect(page.locator("#database")).to_contain_text("active")
     expect(page.locator("#measured-rows tr")).to_have_count(8)
+    expect(page.locator("#machine")).to_contain_text(re.compile(r"Round trip to the source\s*[\d.]+ ms"))
+
+
+def test_measurements_shown_together_agree(admin: Dashboard) -> None:
+    """Samples change twice a second here; still no two places of one view may show different ones."""
+    admin.show("system")
+    page = admin.page
+    expect(page.locator("#measured-rows tr")).to_have_count(8)
+    shown = """() => {
+        const gauges = [...document.querySelectorAll('#machine .gauge')].map((g) => g.querySelector('dd').innerText.trim());
+        const facts = [...document.querySelectorAll('#requests .fact dd')].map((d) => d.innerText.trim());
+        const rows = [...document.querySelectorAll('#measured-rows tr')].map((r) => r.querySelector('td').innerText.trim());
+        return [[...gauges, facts[1], facts[2], facts[0], facts[3]], [rows[0], ...rows.slice(2)]];
+    }"""
+    seen = set()
+    for _ in range(60):
+        one, other = page.evaluate(shown)
+        assert one == other
+        seen.add(tuple(one))
+        if len(seen) > 2:
+            break
+        page.wait_for_timeout(500)
+    assert len(seen) > 1
+    expect(page.locator("#database")).to_contain_text("over 5 minutes")
+    text = page.locator("#database").inner_text()
+    assert not re.search(r"minutes\s*[1-9]\d*\s+Optimal", text), text
 
 
 def test_the_executive_view_is_the_admins_report_with_files_to_take_away(admin: Dashboard) -> None:
@@ -110,13 +136,21 @@ def test_the_executive_view_is_the_admins_report_with_files_to_take_away(admin: 
     page = admin.page
     expect(page.locator("#executive article")).to_have_count(4)
     expect(page.locator("#executive")).to_contain_text("Platform health")
-    expect(page.locator("#business")).to_contain_text("People")
+    expect(page.locator("#business")).to_contain_text("Active users")
+    expect(page.locator("#executive-organization")).to_have_text("Organization 1")
+    # The history is younger than the period: nothing is compared, and no trend is made up.
+    expect(page.locator("#executive-period")).to_contain_text("no earlier period to compare")
+    expect(page.locator("#executive")).not_to_contain_text("Stable")
+    expect(page.locator("#caveats")).to_contain_text("averages count from that day")
     page.get_by_role("group", name="Period").get_by_label("7 days").check()
     with page.expect_download() as download:
-        page.get_by_role("link", name="CSV").click()
-    path = download.value.path()
-    text = path.read_text(encoding="utf-8-sig")
-    assert len(list(csv.reader(io.StringIO(text)))) > 10
+        page.get_by_role("link", name="CSV", exact=True).click()
+    (row,) = csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig")))
+    assert (row["days"], row["organization_id"]) == ("7", "1")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV by day").click()
+    days = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig"))))
+    assert sum(int(day["actions"]) for day in days) == int(row["platform_health.total_actions"])
     with page.expect_download() as download:
         page.get_by_role("link", name="PDF").click()
     assert download.value.path().read_bytes().startswith(b"%PDF-")
@@ -144,6 +178,11 @@ def test_an_organization_without_data_reads_words_instead_of_empty_boxes(open_pa
     expect(page.locator("#attention")).to_contain_text("Forecasts need 4 days of history")
     board.show("outlook")
     expect(page.locator("#forecast")).to_contain_text("There is no forecast yet")
+    board.show("executive")
+    scores = page.locator("#executive .figure-score")
+    expect(scores).to_have_text(["No data yet"] * 4)
+    expect(page.locator("#executive-health")).to_have_text("No data yet")
+    expect(page.locator("#executive")).not_to_contain_text("of 100")
 
 
 def test_times_and_days_follow_the_viewers_zone_and_the_choice_of_utc(open_page: Open, platform: Platform) -> None:

@@ -33,7 +33,8 @@ insert into agent_actions (agent_id, action_type, risk_level, status, "timestamp
 select 'agent-' || i %% 9, 'query',
     (array['low', 'low', 'low', 'MEDIUM', 'High', ' critical ', 'medium', 'weird', null])[1 + (random() * 8)::int],
     (array['completed', 'executed', 'success', 'failed', 'error', 'pending', 'pending_approval', 'approved', 'auto_approved',
-        'denied', 'rejected', 'blocked', 'false_positive', null])[1 + (random() * 13)::int],
+        'denied', 'rejected', 'blocked', 'false_positive', null, ' Completed ', 'EXECUTED', 'Execution_Failed', E'\\tDENIED\\n',
+        'Pending_Approval', 'False_Positive', 'Timed_Out', 'cancelled'])[1 + (random() * 21)::int],
     case when i %% 11 > 0 then at end, at at time zone 'UTC', 1 + (random() * random() * 2.9)::int,
     (array[true, false, null, null])[1 + (random() * 3)::int],
     (array['a@example.com', '', ' ', null, null, null])[1 + (random() * 5)::int],
@@ -56,11 +57,14 @@ from generate_series(1, 500) i"""
 EVENT = "coalesce(\"timestamp\", created_at at time zone 'UTC')"
 UTC_CREATED, UTC_LOGIN = "(created_at at time zone 'UTC')", "(last_login at time zone 'UTC')"
 RISK = "coalesce(lower(trim(risk_level)), '')"
-REAL = "is_false_positive is not true"
-PENDING = "coalesce(status, '') = 'pending_approval'"
-DECIDED = """(approved is not null or reviewed_at is not null or coalesce(status, '') in ('approved',
+STATUS = r"coalesce(lower(btrim(status, E' \t\n')), '')"
+REAL = f"(is_false_positive is not true and {STATUS} <> 'false_positive')"
+PENDING = f"{STATUS} = 'pending_approval'"
+BY_HUMAN = (
+    "coalesce(trim(reviewed_by) > '' or trim(approved_by) > '' or reviewed_at is not null, reviewed_at is not null)"
+)
+DECIDED = f"""({BY_HUMAN} or approved is not null or {STATUS} in ('approved',
     'auto_approved', 'conditional_approved', 'emergency_approved', 'denied', 'rejected', 'blocked', 'false_positive'))"""
-BY_HUMAN = f"({DECIDED} and (trim(reviewed_by) > '' or trim(approved_by) > '' or reviewed_at is not null))"
 DUE = f"({RISK} in ('medium', 'high', 'critical') and {REAL} and {EVENT} < %(now)s - interval '24 hours')"
 
 
@@ -156,8 +160,8 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
 
         def counts(since: str, until: str, values: dict[str, Any] = values) -> Any:
             return road.one(
-                f"select count(*), count(*) filter (where status in ('completed', 'executed', 'success', 'approved', 'auto_approved')),"
-                f" count(*) filter (where status in ('failed', 'error')),"
+                f"select count(*), count(*) filter (where {STATUS} in ('completed', 'executed', 'success', 'approved', 'auto_approved')),"
+                f" count(*) filter (where {STATUS} in ('failed', 'error', 'execution_failed')),"
                 f" count(*) filter (where {RISK} = 'critical' and {REAL}), count(*) filter (where {RISK} = 'high' and {REAL}),"
                 f" count(*) filter (where {RISK} = 'medium' and {REAL}), count(*) filter (where {DECIDED}),"
                 f" count(*) filter (where {BY_HUMAN}), count(*) filter (where {DUE}), count(*) filter (where {DUE} and not {DECIDED}),"
@@ -183,7 +187,7 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
         assert health["total_actions"] == total
         assert health["trend"] == expected_trend((earlier[1], earlier[1] + earlier[2]), (good, good + bad))
         security = kpis["security_posture"]
-        assert security["score"] == round(max(0.0, 100 - 100 * (9 * critical + 7 * high + 4 * medium) / total), 1)
+        assert security["score"] == round(100 * total / (total + 4 * medium + 8 * high + 16 * critical), 1)
         assert (security["critical_issues"], security["high_risk_actions"], security["medium_risk_actions"]) == (
             critical, high, medium,
         )  # fmt: skip
@@ -222,7 +226,7 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
             **values,
         )
         active = road.one(
-            f"select count(*) {people} and (last_login >= %(naive_start)s and last_login < %(naive_now)s"
+            f"select count(*) {people} and is_active is not false and (last_login >= %(naive_start)s and last_login < %(naive_now)s"
             " or exists (select from audit_logs a where a.user_id = users.id and a.organization_id = %(org)s"
             " and a.created_at >= %(naive_start)s and a.created_at < %(naive_now)s))",
             **values,
@@ -238,9 +242,17 @@ def test_every_key_figure_equals_the_same_question_in_sql(road: Road, days: int,
             "trend": "positive" if rate > 0 else "negative" if rate < 0 else "stable",
             "new_users_this_week": new,
         }
-        assert answer["meta"]["caveats"] == [
-            f"{unknown} of {total} actions have no known risk level; they weigh nothing in security_posture."
-        ]
+        unruled = road.one(
+            f"select count(*) filter (where {STATUS} = 'timed_out'), count(*) filter (where {STATUS} = 'cancelled'),"
+            f" count(*) filter (where {STATUS} = '') from agent_actions"
+            f" where organization_id = %(org)s and {EVENT} >= %(start)s and {EVENT} < %(now)s",
+            **values,
+        )
+        statuses, levels = answer["meta"]["caveats"]
+        assert statuses.startswith(f"{sum(unruled)} actions have no known status (neither success nor failure")
+        for name, rows in zip(('"timed_out"', '"cancelled"', "none"), unruled, strict=True):
+            assert f"{name} ({rows})" in statuses
+        assert levels.startswith(f"{unknown} actions have no known risk level (no weight in security_posture): ")
 
 
 def test_table_and_page_hold_the_numbers_of_the_answer(road: Road) -> None:
@@ -248,17 +260,21 @@ def test_table_and_page_hold_the_numbers_of_the_answer(road: Road) -> None:
         answer = road.dashboard(organization, "?days=30")
         status, headers, body = road.ask(organization, "?days=30&format=csv")
         assert (status, headers["Content-Disposition"][:32]) == (200, 'attachment; filename="owkai-exec')
-        rows = {(row[0], row[1]): row[2] for row in csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""))}
+        (row,) = csv.DictReader(io.StringIO(body.decode("utf-8-sig"), newline=""))
         for section, figures in (*answer["executive_kpis"].items(), *answer["business_metrics"].items()):
             for name, value in figures.items():
-                assert rows[section, name] == str(value)
-        assert rows["report", "organization_id"] == str(organization)
+                assert row[f"{section}.{name}"] == str(value)
+        assert row["organization_id"] == str(organization)
+        assert row["organization_name"] == answer["meta"]["organization_name"]
+        assert row["organization_name"] == road.one(
+            "select name from organizations where id = %(org)s", org=organization
+        )
         status, headers, body = road.ask(organization, "?days=30&format=pdf")
         assert (status, headers["Content-Type"]) == (200, "application/pdf")
         text = " ".join(" ".join(page.extract_text() for page in PdfReader(io.BytesIO(body)).pages).split())
         for kpi in answer["executive_kpis"].values():
             assert str(kpi["score"]) in text
-        assert f"Organization {organization}" in text
+        assert f"{row['organization_name']} (organization {organization})" in text
 
 
 def test_az_02_a_user_never_gets_the_report(road: Road) -> None:

@@ -188,12 +188,28 @@ async def test_az_14_the_user_id_decides_and_the_row_gives_the_email(served: Ser
 async def test_az_15_only_the_listed_roles_are_admin(serve: Serve, own_cache: tuple[Cache, LocalKeys]) -> None:
     cache, _ = own_cache
     served = serve(cache=own_cache)
-    roles = ("superadmin", "administrator", "platform_admin", "root", "Admin", "admin ", "")
+    roles = ("superadmin", "administrator", "platform_admin", "root", "admins", "a dmin", "")
     people = [Person(100 + n, 1, f"r{n}@one.example", role) for n, role in enumerate(roles)]
     write(cache, "users", [person.row() for person in people])
     for person in people:
         assert (await served.get("/executive/dashboard", token=person.token())).status == 403, person.role
         assert (await served.get("/executive/dashboard", token=person.token(role="admin"))).status == 403, person.role
+
+
+@pytest.mark.gen_test
+async def test_az_15_an_admin_role_counts_however_it_is_spelled(
+    serve: Serve, own_cache: tuple[Cache, LocalKeys]
+) -> None:
+    cache, _ = own_cache
+    served = serve(cache=own_cache, auth={"admin_roles": [" Org_Admin", "ADMIN"]})
+    roles = ("Admin", " admin\t", "ORG_ADMIN", "org_admin")
+    people = [Person(100 + n, 1, f"r{n}@one.example", role) for n, role in enumerate(roles)]
+    write(cache, "users", [person.row() for person in people])
+    for person in people:
+        for claimed in ("admin", "Admin ", "ORG_Admin"):
+            answer = await served.get("/executive/dashboard", token=person.token(role=claimed))
+            assert answer.status == 200, (person.role, claimed)
+        assert (await served.get("/executive/dashboard", token=person.token(role="user"))).status == 403
 
 
 @pytest.mark.gen_test

@@ -23,14 +23,16 @@ def test_old_rows_stay_behind_and_pending_or_undated_ones_come(database: Databas
     database.execute(ROW, [3, "pending_approval", old, None])
     database.execute(ROW, [4, "completed", None, old.replace(tzinfo=None)])
     database.execute(ROW, [5, "completed", None, None])
+    database.execute(ROW, [6, "\t Pending_Approval\n", old, None])
+    database.execute(ROW, [7, "PENDING_APPROVAL ", old, None])
     with running_sync(database, tmp_path, cache={"keep_days": 10}) as sync:
         sync.streaming()
-        assert set(cache_rows(sync.cache, "agent_actions")) == {2, 3, 5}
+        assert set(cache_rows(sync.cache, "agent_actions")) == {2, 3, 5, 6, 7}
 
 
 def test_rows_that_grow_old_leave_the_cache(database: Database, tmp_path: Path) -> None:
     database.execute(ROW, [1, "completed", utc_now() - timedelta(days=12), None])
-    database.execute(ROW, [2, "pending_approval", utc_now() - timedelta(days=12), None])
+    database.execute(ROW, [2, " PENDING_APPROVAL", utc_now() - timedelta(days=12), None])
     with running_sync(database, tmp_path, cache={"keep_days": 30}) as sync:
         sync.streaming()
         sync.loop.stop(10)
