@@ -212,7 +212,9 @@ class Forecasting:
             anomalies = before.anomalies
         else:
             anomalies = make_anomalies(hours, now)
-        return Outlook(organization_id, now, version, forecasts, hours_digest, hours.end, anomalies, accuracy)
+        return Outlook(
+            organization_id, now, version, forecasts, hours_digest, hours.end, anomalies, accuracy, hours.established
+        )
 
     def _forecasts(self, days: Days | None, before: Outlook | None) -> Forecasts | None:
         if days is None:
