@@ -27,6 +27,7 @@ from analytics.predictive.baseline import (
 from analytics.predictive.incidents import REARM, Incident, deviations, eventful, incidents, strengths
 
 EVIDENCE = 7.0  # log likelihood ratio, about 1000 to 1
+ONSET_HOURS = 3 * DAY
 PATTERN_WEEKS = 4  # before an incident, which stand for the ordinary while it lasts
 LASTING_HOURS = DAY  # shorter incidents stay in the record of what is ordinary for the series
 LEAST_RATE = 0.02  # actions an hour
@@ -78,13 +79,12 @@ def episodes(values: Hours, learning_hours: int) -> list[Episode]:
 
 def spanned(values: Hours, ordinary: Hours, incident: Incident) -> tuple[Episode, Hours]:
     """The incident from its onset to the series' recovery, and the series as it would have gone on without it."""
-    from_hour = max(incident.alarm - incident.alarm_width + 1, 0)
-    pattern = continued(ordinary, from_hour)
-    expected = np.nan_to_num(expected_values(pattern))
-    evidence = recovery_evidence(values, np.maximum(expected, LEAST_RATE), incident, scale_at(ordinary, incident.alarm))
-    # The onset: from where on the evidence against the ordinary is strongest.
-    until_alarm = -evidence[from_hour : incident.alarm + 1]
-    start = from_hour + int(np.argmax(np.cumsum(until_alarm[::-1])[::-1]))
+    start, scale = max(incident.alarm - incident.alarm_width + 1, 0), scale_at(ordinary, incident.alarm)
+    for _ in range(2):  # the onset is known once what was expected before it is, and the other way round
+        pattern = continued(ordinary, start)
+        expected = np.nan_to_num(expected_values(pattern))
+        evidence = recovery_evidence(values, np.maximum(expected, LEAST_RATE), incident, scale)
+        start = onset(evidence, incident.alarm)
     end, over = recovered(evidence, start, max(incident.last + 1, start + 1))
     if end - start >= LASTING_HOURS:
         incident = incident._replace(tail=min(incident.tail, span_tail(evidence[start:end])))
@@ -98,6 +98,13 @@ def span_tail(evidence: Hours) -> float:
     """
     against = -float(evidence.sum())
     return min(1.0, len(evidence) * math.exp(-against)) if against > 0 else 1.0
+
+
+def onset(evidence: Hours, alarm: int) -> int:
+    """The hour of the three days up to the alarm from which on the evidence against the ordinary is strongest."""
+    begin = max(alarm + 1 - ONSET_HOURS, 0)
+    against = np.cumsum(-evidence[begin : alarm + 1][::-1])[::-1]
+    return begin + int(np.argmax(against))
 
 
 def episode_of(incident: Incident, start: int, end: int, over: bool, values: Hours, expected: Hours) -> Episode:

@@ -361,7 +361,7 @@ def test_a_silence_and_a_new_level_last_until_the_series_is_as_before(factor: fl
     assert abs(age - timedelta(days=days)) <= timedelta(days=2)  # on a weekend nothing is missed
 
 
-@pytest.mark.parametrize("back", [2, 3, 5])
+@pytest.mark.parametrize("back", [3, 5])
 def test_the_end_of_a_long_silence_is_its_end_and_no_spike(back: int) -> None:
     values = level_since(30, 0.0)
     values[-back * DAY :] = ordinary(60, level=20.0)[-back * DAY :]
