@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 Kind = Literal["spike", "drop", "new_agent", "risk_shift"]
 Severity = Literal["low", "medium", "high"]
 
 NAMED = 3
+SAME_BEGINNING = timedelta(hours=12)
 STRONG = {"high": (1e-4, 3.0), "medium": (1e-2, 2.0)}  # adjusted tail at most, factor at least
 EXACT_FROM = 10  # larger expectations are told as whole numbers
 
@@ -35,6 +37,31 @@ class Anomaly:
     ends_at: datetime | None
     tail: float
     hours: int = 1
+
+    @property
+    def id(self) -> str:
+        """Tells it from other incidents of its organization; equal as long as its beginning is."""
+        parts = (self.type, self.agent_id, self.timestamp.astimezone(UTC).isoformat())
+        return hashlib.blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """A person's word that an incident is known: the one of `type` and `agent_id` that began at `started_at` (aware)."""
+
+    type: Kind
+    agent_id: str | None
+    started_at: datetime
+    acknowledged_at: datetime
+    acknowledged_by: str
+
+    def covers(self, one: Anomaly) -> bool:
+        """Whether it speaks of `one`, whose beginning may have been found anew meanwhile, by rows that came late."""
+        if (self.type, self.agent_id) != (one.type, one.agent_id):
+            return False
+        if abs(one.timestamp - self.started_at) <= SAME_BEGINNING:
+            return True
+        return one.timestamp <= self.started_at and (one.ends_at is None or self.started_at < one.ends_at)
 
 
 def adjusted_tails(tails: Sequence[float], tests: int) -> list[float]:

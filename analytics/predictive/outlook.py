@@ -10,6 +10,7 @@ import numpy as np
 
 from analytics.predictive.anomalies import Anomaly, find_anomalies
 from analytics.predictive.classical import Counts
+from analytics.predictive.findings import Acknowledgement
 from analytics.predictive.history import DailyCounts, Days, Hours
 from analytics.predictive.ledger import Accuracy
 from analytics.predictive.levels import MINIMUM_DAYS
@@ -104,7 +105,7 @@ class Outlook:
     """All of it for one organization. `forecasts` is None while there are too few days; `made_at` is aware.
 
     `data_version` is the cache's version of the table of actions that was read, or an earlier one. `began`: the
-    organization's first action, aware.
+    organization's first action, aware. `source` tells its source from others in the record (`analytics.predictive.ledger`).
     """
 
     organization_id: int
@@ -116,6 +117,12 @@ class Outlook:
     anomalies: tuple[Anomaly, ...]
     accuracy: Accuracy
     began: datetime | None = None
+    source: str = ""
+    acknowledged: tuple[Acknowledgement, ...] = ()
+
+    def acknowledgement(self, one: Anomaly) -> Acknowledgement | None:
+        """The newest word on an anomaly."""
+        return next((word for word in reversed(self.acknowledged) if word.covers(one)), None)
 
 
 def make_forecasts(days: Days) -> Forecasts | None:
