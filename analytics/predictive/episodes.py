@@ -82,7 +82,7 @@ def spanned(values: Hours, ordinary: Hours, incident: Incident) -> tuple[Episode
     start, scale = max(incident.alarm - incident.alarm_width + 1, 0), scale_at(ordinary, incident.alarm)
     for _ in range(2):  # the onset is known once what was expected before it is, and the other way round
         pattern = continued(ordinary, start)
-        expected = np.nan_to_num(expected_values(pattern))
+        expected = leveled(np.nan_to_num(expected_values(pattern)), pattern, start)
         evidence = recovery_evidence(values, np.maximum(expected, LEAST_RATE), incident, scale)
         start = onset(evidence, incident.alarm)
     end, over = recovered(evidence, start, max(incident.last + 1, start + 1))
@@ -98,6 +98,19 @@ def span_tail(evidence: Hours) -> float:
     """
     against = -float(evidence.sum())
     return min(1.0, len(evidence) * math.exp(-against)) if against > 0 else 1.0
+
+
+def leveled(expected: Hours, pattern: Hours, start: int) -> Hours:
+    """The expectation from `start` on, raised to the mean of the weeks before.
+
+    Trimmed means of hours with few actions are too low; so are sums of them over many hours. Bursts count as what chance
+    makes of an hour at most.
+    """
+    before = slice(max(start - PATTERN_WEEKS * WEEK, 0), start)
+    usual = np.minimum(pattern[before], expected[before] + 3 * np.sqrt(expected[before]) + 3)
+    total = float(expected[before].sum())
+    factor = max(1.0, float(usual.sum()) / total) if total > 0 else 1.0
+    return np.concatenate([expected[:start], factor * expected[start:]])
 
 
 def onset(evidence: Hours, alarm: int) -> int:
