@@ -83,7 +83,10 @@ class Forecasting:
     def outlook(self, organization_id: int) -> Outlook | None:
         """The newest outlook, with what people acknowledged. From any thread."""
         found = self._outlooks.get(organization_id)
-        return None if found is None else replace(found, acknowledged=self._acknowledged.get(organization_id, ()))
+        acknowledged = self._acknowledged.get(organization_id, ())
+        if found is None or found.acknowledged == acknowledged:
+            return found
+        return replace(found, acknowledged=acknowledged)
 
     async def acknowledge(self, organization_id: int, anomaly_id: str, by: str) -> Acknowledgement | None:
         """Record that `by` knows an anomaly of the newest outlook, which has no other of this id; None where it has none.
