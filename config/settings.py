@@ -261,6 +261,10 @@ class Auth(Section):
         ("admin", "org_admin", "owner", "super_admin"),
         description="Roles that are admin, compared ignoring case and surrounding white space.",
     )
+    analyst_roles: tuple[str, ...] = Field(
+        default=("analyst", "security_analyst", "manager"),
+        description="Roles that may acknowledge anomalies, beside those that are admin.",
+    )
     key_hash_order: Literal["key_salt", "salt_key"] = Field(
         "key_salt", description="What the platform hashed: SHA-256(key + salt) or SHA-256(salt + key)."
     )

@@ -11,7 +11,7 @@ from tornado.web import Application
 
 from config.settings import Server, Settings
 from config.watched_files import SECONDS_BETWEEN_LOOKS, WatchedFiles
-from handlers import page, signin
+from handlers import acknowledging, page, signin
 from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
 from handlers.broadcaster import Broadcaster
 from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
@@ -49,6 +49,13 @@ def api_routes(settings: Settings, broadcaster: Broadcaster | None = None) -> li
         view("/trends", "trends", DAYS, ZONE, LIMIT),
         view("/realtime/metrics", "realtime"),
         view("/predictive/trends", "predictive"),
+        Route(
+            acknowledging.PATTERN,
+            acknowledging.AcknowledgementHandler,
+            Access.ANALYST,
+            acknowledging.NAME,
+            methods=acknowledging.METHODS,
+        ),
         view("/performance", "performance"),
         view("/performance/system", "performance"),
         debug,

@@ -23,6 +23,7 @@ from handlers.credentials import Presented, find_credentials
 from handlers.principal import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
 from handlers.problem import (
     ADMIN_REQUIRED,
+    ANALYST_REQUIRED,
     PROBLEM_TYPE,
     Refusal,
     bad_request,
@@ -157,8 +158,15 @@ class ApiHandler(RequestHandler):
             raise
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
-        if access is not Access.ORGANIZATION and not self.caller.principal.admin:
+        principal = self.caller.principal
+        if access is Access.ANALYST and not principal.admin and principal.role not in self._analyst_roles:
+            raise forbidden(ANALYST_REQUIRED, "not_analyst")
+        if access in (Access.ADMIN, Access.LOCAL) and not principal.admin:
             raise forbidden(ADMIN_REQUIRED, "not_admin")
+
+    @property
+    def _analyst_roles(self) -> tuple[str, ...]:
+        return self.services.settings.auth.analyst_roles
 
     def _require_fit_way(self) -> None:
         """Before a credential is looked at: it came over TLS where that is asked for, and its use can be recorded."""

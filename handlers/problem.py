@@ -14,6 +14,7 @@ from typing import Any
 PROBLEM_TYPE = "application/problem+json"
 AUTHENTICATION_REQUIRED = "Authentication required"
 ADMIN_REQUIRED = "Admin access required"
+ANALYST_REQUIRED = "Analyst or admin access required"
 ORGANIZATION_REQUIRED = "Organization context required for this operation"
 
 

@@ -16,6 +16,7 @@ class Access(Enum):
     PUBLIC = "anyone"
     LOCAL = "a direct loopback peer, or an admin's credential"
     ORGANIZATION = "a caller with an organization"
+    ANALYST = "an analyst or admin of an organization"
     ADMIN = "an admin of an organization"
 
 

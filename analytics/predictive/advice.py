@@ -27,10 +27,10 @@ def recommendations(outlook: Outlook, forecasts: Forecasts, days_collected: int)
     """At most five sentences, the most urgent first; one that says so where nothing needs doing."""
     found = [sentence for rule in RULES for sentence in rule(outlook, forecasts, days_collected)]
     if not found:
-        ahead = sum(day.point for day in forecasts.risk)
+        after = "" if forecasts.last_week is None else f" after {forecasts.last_week:,.0f} in the last 7"
         found = [
-            f"No action needed: {ahead:,.0f} high-risk actions are forecast for the next {len(forecasts.risk)} days after "
-            f"{forecasts.last_week:,.0f} in the last 7, and no anomaly of the last 48 hours needs a look"
+            f"No action needed: {forecasts.week_ahead:,.0f} high-risk actions are forecast for the next "
+            f"{len(forecasts.risk)} days{after}, and no anomaly of the last 48 hours needs a look"
         ]
     return tuple(found[:MOST])
 
@@ -53,8 +53,10 @@ def unknown_agents(outlook: Outlook, forecasts: Forecasts, days_collected: int) 
 
 
 def rising_risk(outlook: Outlook, forecasts: Forecasts, days_collected: int) -> Iterator[str]:
-    """A week with clearly more high-risk actions than the last."""
-    ahead, behind = sum(day.point for day in forecasts.risk), forecasts.last_week
+    """A week with clearly more high-risk actions than the last; a shorter history has no week to compare with."""
+    ahead, behind = forecasts.week_ahead, forecasts.last_week
+    if behind is None:
+        return
     if ahead >= FEWEST_RISKS and ahead >= RISE * behind:
         change = f", {ahead / behind - 1:+.0%}" if behind else ""
         yield (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from typing import NamedTuple
 
 from analytics.cache import Snapshot
-from analytics.calendar import midnight
+from analytics.calendar import midnight, naive_utc
+from analytics.predictive.history import complete_from
 from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
 from analytics.question import Question
@@ -44,18 +45,31 @@ class Collected(NamedTuple):
 def collected(snapshot: Snapshot, question: Question) -> Collected:
     """What is collected towards a forecast, of the 30 days before today.
 
-    `days`: the complete UTC days with at least one action; today is not complete and does not count. `actions`: those of the
-    30 days and of today so far.
+    `days`: the complete UTC days with at least one action. Neither today is complete nor the day on which the history
+    began (`analytics.predictive.history.complete_from`). `actions`: those of the 30 days and of today so far.
     """
     today = midnight(question.now)
+    start = today - timedelta(days=WINDOW_DAYS)
+    began = first_action(snapshot, question)
+    complete = start if began is None else datetime.combine(complete_from(began), time())
     return snapshot.row(
         Collected,
         "collected_days",
         org=question.organization_id,
-        start=today - timedelta(days=WINDOW_DAYS),
+        start=start,
+        complete=max(start, complete),
         today=today,
         end=question.end,
     )
+
+
+def first_action(snapshot: Snapshot, question: Question) -> datetime | None:
+    """When the organization acted first (naive UTC): as the outlook has it, which saves reading every action."""
+    if question.outlook is not None and question.outlook.began is not None:
+        return naive_utc(question.outlook.began)
+    first: datetime | None
+    ((first,),) = snapshot.rows("first_action", org=question.organization_id, end=question.end)
+    return first
 
 
 def collecting(question: Question, found: Collected) -> CollectingData:

@@ -1,6 +1,7 @@
 """What the cache holds of one organization's past: daily and hourly counts as arrays, empty days and hours filled. Pure.
 
-Days and hours are UTC and complete: today and the current hour are never part of a history.
+Days and hours are UTC and complete: today and the current hour are never part of a history, nor is the day on which a
+series began, unless it began within the day's first hour.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
@@ -96,9 +97,10 @@ def read_days(
     today = midnight(now)
     scope = {"org": organization_id, "end": today}
     rows = snapshot.rows("organization_days", **scope, start=today - HISTORY, count_false_positives=counting)
-    if not rows:
+    ((first,),) = snapshot.rows("first_action", **scope)
+    if not rows or first is None or complete_from(first) >= today.date():
         return None
-    organization = daily(rows, rows[0][0], today.date())
+    organization = daily(rows, max(complete_from(first), (today - HISTORY).date()), today.date())
     names = snapshot.rows("top_agents", **scope, start=today - BUSIEST_WINDOW, size=BUSIEST)
     busiest = tuple(str(name) for name, _ in names)
     wanted = list(dict.fromkeys([*busiest, *also]))
@@ -107,8 +109,15 @@ def read_days(
         "agent_days", **scope, start=today - HISTORY, agents=wanted, count_false_positives=counting
     ):
         by_agent[name].append((day, actions, elevated))
+    began = {
+        str(name): complete_from(first) for name, first in snapshot.rows("agents_first_action", **scope, agents=wanted)
+    }
+    yesterday = (today - DAY).date()
     agents = {
-        name: daily(found, found[0][0] if found else organization.start, today.date())
+        # What an agent did on its only day is all there is to go by, complete or not.
+        name: daily(
+            found, min(max(began.get(name, organization.start), (today - HISTORY).date()), yesterday), today.date()
+        )
         for name, found in by_agent.items()
     }
     return Days(today.date(), organization, agents, busiest)
@@ -140,11 +149,19 @@ def read_hours(snapshot: Snapshot, organization_id: int, now: datetime, counting
     )
 
 
+def complete_from(first: datetime) -> date:
+    """The first complete day of a series whose first action is `first` (naive UTC)."""
+    day = first.date()
+    return day if first - datetime.combine(day, time()) < HOUR else day + DAY
+
+
 def daily(rows: Sequence[tuple[date, int, int]], start: date, today: date) -> DailyCounts:
-    """(day, actions, elevated) rows as consecutive days from `start` to the day before `today`."""
+    """(day, actions, elevated) rows as consecutive days from `start` to the day before `today`; earlier ones are left out."""
     actions = np.zeros((today - start).days)
     elevated = np.zeros_like(actions)
     for day, number, risky in rows:
+        if day < start:
+            continue
         actions[(day - start).days] = number
         elevated[(day - start).days] = risky
     return DailyCounts(start, actions, elevated)

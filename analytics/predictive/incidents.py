@@ -52,7 +52,8 @@ class Strength(NamedTuple):
 class Incident(NamedTuple):
     """A run of odd hours, as indices of the series; `last` is the last hour that was itself still out of the ordinary.
 
-    `observed`, `expected`: sums over the `width` hours that end at the strongest hour `peak`.
+    `observed`, `expected`: sums over the `width` hours that end at the strongest hour `peak`. `alarm_width`: those of the
+    measure that raised the alarm. `calm`: the first hour from which another alarm counts.
     """
 
     alarm: int
@@ -64,6 +65,8 @@ class Incident(NamedTuple):
     observed: float
     expected: float
     tail: float
+    alarm_width: int
+    calm: int
 
 
 def extremes(side: Hours) -> tuple[Hours, Hours]:
@@ -181,6 +184,8 @@ def incidents(measures: Sequence[Deviation], strength: Strength, score_from: int
                 float(one.observed[peak]),
                 float(one.expected[peak]),
                 float(strength.tail[peak]),
+                measures[strength.measure[alarm]].width,
+                hour + 1,
             )
         )
         hour += 1

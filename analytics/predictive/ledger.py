@@ -1,4 +1,4 @@
-"""The record of issued forecasts and how they turned out: a small database beside the cache, which survives new copies.
+"""The record of issued forecasts and of acknowledged anomalies: a small database beside the cache, which survives new copies.
 
 Unlike the cache it cannot be rebuilt from the source: a forecast that is made afterwards proves nothing. So the first one
 issued on a day for a target stands, whatever is computed later, and is scored by the count of its day once that is over.
@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
+
+from analytics.predictive.findings import Acknowledgement
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,19 @@ create table if not exists issued (
     actual real,
     primary key (source, organization, kind, subject, made_on, target)
 ) without rowid
+"""
+
+
+ACKNOWLEDGED = """
+create table if not exists acknowledged (
+    source text not null,
+    organization integer not null,
+    kind text not null,
+    agent text,
+    started_at text not null,
+    acknowledged_at text not null,
+    acknowledged_by text not null
+)
 """
 
 
@@ -224,6 +239,48 @@ class Ledger:
         }
         return Accuracy(scores.get("high_risk", UNSCORED), scores.get("workload", UNSCORED))
 
+    def acknowledge(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+        """Keep it, in place of an earlier one of the same incident."""
+        with self._lock, self._database:
+            self._forget(source, organization_id, word)
+            self._database.execute(
+                "insert into acknowledged (source, organization, kind, agent, started_at, acknowledged_at, acknowledged_by)"
+                " values (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    source,
+                    organization_id,
+                    word.type,
+                    word.agent_id,
+                    word.started_at.isoformat(),
+                    word.acknowledged_at.isoformat(),
+                    word.acknowledged_by,
+                ),
+            )
+
+    def withdraw(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+        """Forget an acknowledgement."""
+        with self._lock, self._database:
+            self._forget(source, organization_id, word)
+
+    def _forget(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+        self._database.execute(
+            "delete from acknowledged where source = ? and organization = ? and kind = ? and agent is ? and started_at = ?",
+            (source, organization_id, word.type, word.agent_id, word.started_at.isoformat()),
+        )
+
+    def acknowledged(self, source: str, organization_id: int) -> tuple[Acknowledgement, ...]:
+        """All of an organization, oldest first."""
+        with self._lock:
+            found = self._database.execute(
+                "select kind, agent, started_at, acknowledged_at, acknowledged_by from acknowledged"
+                " where source = ? and organization = ? order by acknowledged_at",
+                (source, organization_id),
+            ).fetchall()
+        return tuple(
+            Acknowledgement(kind, agent, datetime.fromisoformat(started), datetime.fromisoformat(at), by)
+            for kind, agent, started, at, by in found
+        )
+
     def close(self) -> None:
         with self._lock:
             self._database.close()
@@ -279,10 +336,10 @@ def prepared(name: str) -> sqlite3.Connection:
         (sound,) = database.execute("pragma quick_check(1)").fetchone()
         if sound != "ok":
             raise DamagedRecordError(sound)
-        if version == 0:
-            with database, closing(database.cursor()) as cursor:
-                cursor.execute(TABLE)
-                cursor.execute(f"pragma user_version = {SCHEMA}")
+        with database, closing(database.cursor()) as cursor:
+            cursor.execute(TABLE)
+            cursor.execute(ACKNOWLEDGED)
+            cursor.execute(f"pragma user_version = {SCHEMA}")
     except BaseException:
         database.close()
         raise

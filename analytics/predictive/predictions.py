@@ -6,11 +6,14 @@ Nothing is fitted here: `analytics.predictive.schedule` makes outlooks, this say
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from analytics.cache import Snapshot
 from analytics.predictive.advice import recommendations, workload_recommendation
 from analytics.predictive.anomalies import Anomaly
 from analytics.predictive.collecting import Collected, collected, collecting
+from analytics.predictive.findings import Acknowledgement
 from analytics.predictive.ledger import Score
 from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS, Quality, prediction_method, quality
 from analytics.predictive.outlook import AgentForecast, DayForecast, Forecasts, Outlook
@@ -31,6 +34,7 @@ from analytics.question import Question
 from analytics.responses import TEXT_CHARACTERS, cut
 
 MOST_ANOMALIES = 100
+ACKNOWLEDGED_SHOWN = timedelta(days=7)
 
 
 def predictions(snapshot: Snapshot, question: Question) -> Predictions | CollectingData:
@@ -53,9 +57,9 @@ def predictions(snapshot: Snapshot, question: Question) -> Predictions | Collect
         prediction_quality=quality(found.days),
         risk_forecast=risk,
         agent_workload_forecast=workload,
-        anomalies=tuple(anomaly_report(one) for one in outlook.anomalies[:MOST_ANOMALIES]),
+        anomalies=anomalies(outlook, question.now),
         risk_predictions=RiskPredictions(
-            tuple(cut(one, TEXT_CHARACTERS) for one in recommendations(outlook, outlook.forecasts, found.days))
+            tuple(cut(one, TEXT_CHARACTERS) for one in recommendations(unknown(outlook), outlook.forecasts, found.days))
         ),
         data_collection=active_collection(found),
         meta=meta(question, outlook, outlook.forecasts, found.days, (min(shown), max(shown))),
@@ -115,7 +119,22 @@ def workload_forecast(one: AgentForecast) -> WorkloadForecast:
     )
 
 
-def anomaly_report(one: Anomaly) -> AnomalyReport:
+def unknown(outlook: Outlook) -> Outlook:
+    """The outlook without the anomalies that somebody acknowledged: nothing needs doing about them."""
+    return replace(outlook, anomalies=tuple(one for one in outlook.anomalies if outlook.acknowledgement(one) is None))
+
+
+def anomalies(outlook: Outlook, now: datetime) -> tuple[AnomalyReport, ...]:
+    """Those of the last seven days and those that last; an acknowledged one for seven days after its acknowledgement."""
+    told = [(one, outlook.acknowledgement(one)) for one in outlook.anomalies]
+    return tuple(
+        anomaly_report(one, word)
+        for one, word in told
+        if word is None or max(word.acknowledged_at, one.timestamp) > now - ACKNOWLEDGED_SHOWN
+    )[:MOST_ANOMALIES]
+
+
+def anomaly_report(one: Anomaly, word: Acknowledgement | None) -> AnomalyReport:
     observed, expected = round(one.observed, 4), round(one.expected, 4)
     return AnomalyReport(
         type=one.type,
@@ -131,6 +150,9 @@ def anomaly_report(one: Anomaly) -> AnomalyReport:
         value=observed,
         baseline=expected,
         deviation=round(one.observed - one.expected, 4),
+        id=one.id,
+        acknowledged_at=None if word is None else word.acknowledged_at,
+        acknowledged_by=None if word is None else cut(word.acknowledged_by),
     )
 
 

@@ -15,7 +15,11 @@ from analytics.predictive.usual import Trend
 
 @dataclass(frozen=True, slots=True)
 class RiskForecast:
-    """High-risk actions of one UTC day. `confidence` (0–1): backtested probability that the count lands in the band."""
+    """High-risk actions of one UTC day. `confidence` (0–1): backtested probability that the count lands in the band.
+
+    The prediction is the median: as many days end above it as below. Medians of several days must not be added up where
+    counts are small; the recommendations add means. `trend` is that of the week, "stable" without evidence of another.
+    """
 
     date: date
     predicted_high_risk_actions: int
@@ -23,7 +27,7 @@ class RiskForecast:
     trend: Trend
     lower: float
     upper: float
-    usual: float  # mean of the weekday in the last four weeks
+    usual: float  # mean of the weekday in the last four weeks, without outliers
     method: str  # the estimators combined, the weightiest first
     factors: tuple[str, ...]
     predicted_high_risk: int
@@ -50,7 +54,10 @@ class WorkloadForecast:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyReport:
-    """One incident. `observed`, `expected`: actions, or shares 0–1 for risk_shift; `ends_at` null while it lasts."""
+    """One incident from `timestamp` on, for `hours` hours; `ends_at` null while it lasts.
+
+    `observed`, `expected`: actions in these hours, or shares 0–1 of elevated risk for risk_shift.
+    """
 
     type: Literal["spike", "drop", "new_agent", "risk_shift"]
     description: str
@@ -65,6 +72,9 @@ class AnomalyReport:
     value: float
     baseline: float
     deviation: float  # observed less expected
+    id: str  # for its acknowledgement
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from analytics.background import Jobs, keep_running
 from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.calendar import midnight, naive_utc
 from analytics.flights import Flights
+from analytics.predictive.findings import Acknowledgement
 from analytics.predictive.history import BUSIEST_WINDOW, Days, read_days, read_hours
 from analytics.predictive.ledger import UNPROVEN, Accuracy, Due, Issued, Ledger
 from analytics.predictive.outlook import Forecasts, Outlook, make_anomalies, make_forecasts
@@ -68,9 +69,11 @@ class Forecasting:
     ) -> None:
         self._cache, self._settings, self._clock, self._ledger = cache, settings, clock, ledger
         self._outlooks: dict[int, Outlook] = {}
+        self._acknowledged: dict[int, tuple[Acknowledgement, ...]] = {}
         self._looked: dict[int, float] = {}
         self._scheduled = ThreadPoolExecutor(1, thread_name_prefix="forecasts")
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="forecasts-asked")
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="acknowledgements")
         self._flights: Flights[int, Made] = Flights(self._asked, lambda: 0)
         self._rounds: Flights[int, Made] = Flights(self._scheduled, lambda: 0)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,8 +85,41 @@ class Forecasting:
     # -- for answers -----------------------------------------------------------------------------------------------
 
     def outlook(self, organization_id: int) -> Outlook | None:
-        """The newest outlook. From any thread."""
-        return self._outlooks.get(organization_id)
+        """The newest outlook, with what people acknowledged. From any thread."""
+        found = self._outlooks.get(organization_id)
+        acknowledged = self._acknowledged.get(organization_id, ())
+        if found is None or found.acknowledged == acknowledged:
+            return found
+        return replace(found, acknowledged=acknowledged)
+
+    async def acknowledge(self, organization_id: int, anomaly_id: str, by: str) -> Acknowledgement | None:
+        """Record that `by` knows an anomaly of the newest outlook, which has no other of this id; None where it has none.
+
+        Raises `sqlite3.Error` where it cannot be recorded; nothing has changed then.
+        """
+        found = self.outlook(organization_id)
+        one = None if found is None else next((one for one in found.anomalies if one.id == anomaly_id), None)
+        if found is None or one is None:
+            return None
+        word = Acknowledgement(one.type, one.agent_id, one.timestamp, self._clock(), by)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._recorder, self._ledger.acknowledge, found.source, organization_id, word)
+        others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
+        self._acknowledged[organization_id] = (*others, word)
+        return word
+
+    async def withdraw(self, organization_id: int, anomaly_id: str) -> bool:
+        """Take the acknowledgement of an anomaly back; whether the newest outlook has this anomaly. Raises as `acknowledge`."""
+        found = self.outlook(organization_id)
+        one = None if found is None else next((one for one in found.anomalies if one.id == anomaly_id), None)
+        if found is None or one is None:
+            return False
+        loop = asyncio.get_running_loop()
+        for word in [word for word in found.acknowledged if word.covers(one)]:
+            await loop.run_in_executor(self._recorder, self._ledger.withdraw, found.source, organization_id, word)
+        others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
+        self._acknowledged[organization_id] = tuple(others)
+        return True
 
     async def ready(self, organization_id: int) -> None:
         """See to it that there is an outlook; waits for the first one only, and never for long.
@@ -130,6 +166,7 @@ class Forecasting:
             return False  # closed
         for gone in self._outlooks.keys() - set(acting):
             del self._outlooks[gone]
+            self._acknowledged.pop(gone, None)
             self._looked.pop(gone, None)
         for organization_id in acting:
             await self._refresh(organization_id, self._rounds)
@@ -143,7 +180,7 @@ class Forecasting:
         self._closed = True
         if self._schedule is not None:
             self._schedule.cancel()
-        for threads in (self._scheduled, self._asked):
+        for threads in (self._scheduled, self._asked, self._recorder):
             threads.shutdown(wait=False, cancel_futures=True)
 
     # -- making ----------------------------------------------------------------------------------------------------
@@ -181,6 +218,8 @@ class Forecasting:
         if found.outlook is None:
             self._count(failures=self.status.failures + 1)
             return
+        # Read once; from then on this process is the only one that changes them.
+        self._acknowledged.setdefault(organization_id, found.outlook.acknowledged)
         before = self._outlooks.get(organization_id)
         if before is None or before.made_at <= found.outlook.made_at:
             self._outlooks[organization_id] = found.outlook
@@ -216,7 +255,19 @@ class Forecasting:
             anomalies = before.anomalies
         else:
             anomalies = make_anomalies(hours, now)
-        return Outlook(organization_id, now, version, forecasts, hours_digest, hours.end, anomalies, accuracy)
+        return Outlook(
+            organization_id,
+            now,
+            version,
+            forecasts,
+            hours_digest,
+            hours.end,
+            anomalies,
+            accuracy,
+            hours.established,
+            source,
+            self._acknowledgements(source, organization_id),
+        )
 
     def _forecasts(self, days: Days | None, before: Outlook | None) -> Forecasts | None:
         if days is None:
@@ -226,6 +277,13 @@ class Forecasting:
         return make_forecasts(days)
 
     # -- the record ------------------------------------------------------------------------------------------------
+
+    def _acknowledgements(self, source: str, organization_id: int) -> tuple[Acknowledgement, ...]:
+        try:
+            return self._ledger.acknowledged(source, organization_id)
+        except sqlite3.Error as error:
+            log.warning("acknowledged anomalies cannot be read: %s", error)
+            return ()
 
     def _due_scores(self, source: str, organization_id: int, now: datetime) -> list[Due]:
         try:

@@ -1,9 +1,11 @@
 -- how many complete days have actions, and how many actions there are up to now
--- result: one row of bigint: days (distinct utc days in [$start, $today)), actions (in [$start, $end))
+-- result: one row of bigint: days (distinct utc days in [$complete, $today)), actions (in [$start, $end))
 -- time zone: naive utc
 -- scope: one organization, $org
 select
-    count(distinct cast(event_at as date)) filter (event_at < $today) as days,
+    count(distinct cast(event_at as date)) filter (
+        event_at >= $complete and event_at < $today
+    ) as days,
     count(*) as actions
 from agent_actions
 where

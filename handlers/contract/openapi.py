@@ -7,16 +7,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.settings import Settings
-from handlers import signin
+from handlers import acknowledging, signin
 from handlers.application import api_routes
 from handlers.contract.examples import completed
 from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
-from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account
-from handlers.contract.operations import OPERATIONS, Body, Operation
+from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account, Acknowledged
+from handlers.contract.operations import JSON, OPERATIONS, Body, Operation
 from handlers.contract.schemas import Responses, Schemas
 from handlers.cors import is_shared
 from handlers.parameters import Parameter
-from handlers.problem import ADMIN_REQUIRED, AUTHENTICATION_REQUIRED, ORGANIZATION_REQUIRED, PROBLEM_TYPE, phrase
+from handlers.problem import (
+    ADMIN_REQUIRED,
+    ANALYST_REQUIRED,
+    AUTHENTICATION_REQUIRED,
+    ORGANIZATION_REQUIRED,
+    PROBLEM_TYPE,
+    phrase,
+)
 from handlers.routes import Access, Route
 
 Document = dict[str, Any]
@@ -77,6 +84,7 @@ ACCESS = {
     Access.PUBLIC: "Anybody may ask.",
     Access.LOCAL: "Direct requests from this machine, and admins.",
     Access.ORGANIZATION: "Any caller who belongs to an organization.",
+    Access.ANALYST: "Analysts and admins of an organization.",
     Access.ADMIN: "Admins of an organization.",
 }
 REFUSED = {
@@ -116,6 +124,7 @@ def openapi() -> Document:
         operation = OPERATIONS[route.name]
         paths[operation.path or route.name] = path_item(route, operation, parts)
     session_operations(paths[signin.PATH], parts)
+    acknowledgement_operations(paths[OPERATIONS[acknowledging.NAME].path], parts)
     schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS, "SignIn": SIGN_IN}
     fill_examples(paths, schemas)
     return {
@@ -225,6 +234,39 @@ def session_operations(item: Document, parts: Parts) -> None:
     }
 
 
+def acknowledgement_operations(item: Document, parts: Parts) -> None:
+    """PUT and DELETE of an anomaly's acknowledgement."""
+    (route,) = [route for route in api_routes(Settings()) if route.name == acknowledging.NAME]
+    operation = OPERATIONS[acknowledging.NAME]
+    statuses = (400, 401, 403, 404, 413, 415, 429, 500, 503)
+    common = {
+        "tags": [operation.tag],
+        "description": f"{operation.description} {ACCESS[Access.ANALYST]}",
+        "security": SECURITY,
+    }
+    answer: Document = {"description": "Acknowledged.", "headers": references(*COMMON, *LIMITS)}
+    refused = refusals(route, operation, statuses, True, parts)
+    unknown: Document = {
+        "description": "No current anomaly of the organization has this id.",
+        "headers": references(*COMMON, "Vary", *LIMITS),
+        "content": problem(404, acknowledging.NO_SUCH_ANOMALY),
+    }
+    refused["404"] = unknown
+    item["put"] = common | {
+        "operationId": "acknowledgeAnomaly",
+        "summary": "Acknowledge an anomaly",
+        "responses": {
+            "200": answer | {"content": {JSON: {"schema": parts.schemas.of(Acknowledged)}}},
+            **refused,
+        },
+    }
+    item["delete"] = common | {
+        "operationId": "withdrawAcknowledgement",
+        "summary": "Take an acknowledgement back",
+        "responses": {"204": answer | {"description": "Taken back, or there was none."}, **refused},
+    }
+
+
 def parameters(route: Route, operation: Operation) -> list[Document]:
     own: tuple[Parameter, ...] = route.options.get("parameters", ())
     found: list[Document] = [
@@ -305,6 +347,8 @@ def refusals(route: Route, operation: Operation, statuses: tuple[int, ...], body
 
 
 def denial(route: Route) -> str:
+    if route.access is Access.ANALYST:
+        return ANALYST_REQUIRED
     return ADMIN_REQUIRED if route.access in (Access.ADMIN, Access.LOCAL) else ORGANIZATION_REQUIRED
 
 

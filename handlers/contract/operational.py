@@ -148,3 +148,11 @@ COPY_PROGRESS = {
     },
     "required": ["percent", "rows", "rows_estimated", "table"],
 }
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """PUT of an anomaly's acknowledgement: who knows of it since when."""
+
+    acknowledged_at: datetime
+    acknowledged_by: str

@@ -13,8 +13,8 @@ from typing import Any
 from analytics.executive_responses import ExecutiveDashboard
 from analytics.predictive.responses import CollectingData, Predictions
 from analytics.responses import DebugAction, Performance, RealTimeMetrics, Trends
-from handlers import page, signin
-from handlers.contract.operational import Account, Alive, Ready
+from handlers import acknowledging, page, signin
+from handlers.contract.operational import Account, Acknowledged, Alive, Ready
 from handlers.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH
 
 API = "/api/analytics"
@@ -77,6 +77,21 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
             "Seven days of high-risk actions with a calibrated band, the next day of the busiest agents, anomalies, what "
             "to do. With fewer than four complete days the answer says what is still missing.",
             (Body(JSON, Predictions | CollectingData, ("predictive_trends_active", "predictive_trends_collecting")),),
+        ),
+        acknowledging.NAME: Operation(
+            "acknowledgement", "Analytics", "Acknowledging an anomaly",
+            "For an analyst (auth.analyst_roles) or admin: an anomaly is known and needs nothing more. It is told for seven "
+            "more days, with who acknowledged it, and leads to no recommendation. Survives restarts and new copies of the "
+            "source. A cookie is taken with the exact Origin of a page of this server alone.",
+            (Body(JSON, Acknowledged),),
+            path=f"{API}/predictive/anomalies/{{anomaly_id}}/acknowledgement",
+            parameter=PathParameter(
+                "anomaly_id",
+                MappingProxyType({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
+                "The anomaly's id in /predictive/trends.",
+                "0123456789abcdef",
+            ),
+            revalidated=False,
         ),
         f"{API}/performance": Operation(
             "performance", "Analytics", "Performance of machine, application and database",

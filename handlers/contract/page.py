@@ -45,7 +45,7 @@ def _page(openapi: Document, asyncapi: Document) -> Iterator[str]:
     for tag in openapi["tags"]:
         yield f'<h2 id="{anchor("tag", tag["name"])}">{text(tag["name"])}</h2><p>{text(tag["description"])}</p>'
         for path, item in openapi["paths"].items():
-            if item["get"]["tags"] == [tag["name"]]:
+            if main(item)["tags"] == [tag["name"]]:
                 yield from _operation(openapi, path, item)
         if tag["name"] == "Live":
             yield from _live(asyncapi)
@@ -56,13 +56,19 @@ def _page(openapi: Document, asyncapi: Document) -> Iterator[str]:
     yield "</main>\n</body>\n</html>"
 
 
+def main(item: Document) -> Document:
+    """The operation that a path is there for: what it reads, else what it changes."""
+    found: Document = item.get("get") or item["put"]
+    return found
+
+
 def _contents(openapi: Document, asyncapi: Document) -> Iterator[str]:
     yield '<nav aria-label="Contents"><ul>'
     for tag in openapi["tags"]:
         yield f'<li><a href="#{anchor("tag", tag["name"])}">{text(tag["name"])}</a><ul>'
         for path, item in openapi["paths"].items():
-            if item["get"]["tags"] == [tag["name"]]:
-                yield f'<li><a href="#{item["get"]["operationId"]}"><code>{breakable(short(path))}</code></a></li>'
+            if main(item)["tags"] == [tag["name"]]:
+                yield f'<li><a href="#{main(item)["operationId"]}"><code>{breakable(short(path))}</code></a></li>'
         if tag["name"] == "Live":
             for name in asyncapi["components"]["messages"]:
                 yield f'<li><a href="#{anchor("message", name)}">{text(name)}</a></li>'
@@ -71,7 +77,7 @@ def _contents(openapi: Document, asyncapi: Document) -> Iterator[str]:
 
 
 def _operation(openapi: Document, path: str, item: Document) -> Iterator[str]:
-    get = item["get"]
+    get = main(item)
     methods = ", ".join(method.upper() for method in METHODS if method in item)
     yield f'<section class="operation" id="{get["operationId"]}">'
     yield f'<h3><a class="anchor" href="#{get["operationId"]}">{text(item["summary"])}</a></h3>'

@@ -3,7 +3,7 @@
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
 import { band } from "./risk.js";
-import { count, dayLong, known, missing, moment, percent, plural, rate, tenth } from "./words.js";
+import { count, dayLong, known, missing, percent, plural, rate, tenth } from "./words.js";
 import { zone } from "./zone.js";
 
 const SEVERITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
@@ -17,7 +17,7 @@ export function followAttention(outlook) {
       fill(byId("attention"), collecting(body));
       return;
     }
-    const anomalies = body.anomalies.slice(0, 4);
+    const anomalies = body.anomalies.filter((one) => !one.acknowledged_at).sort(graver).slice(0, 4);
     const advice = body.risk_predictions.recommended_actions.slice(0, 3);
     fill(
       byId("attention"),
@@ -155,10 +155,7 @@ function capacity(value) {
 function followAnomalies(outlook) {
   active("anomalies", outlook, (body) =>
     body.anomalies.length
-      ? [
-          el("ul", { class: "items" }, body.anomalies.map(anomaly)),
-          zone.current === "UTC" ? null : el("p", { class: "soft aside" }, "Times inside the sentences are UTC."),
-        ]
+      ? el("ul", { class: "items" }, body.anomalies.map(anomaly))
       : empty("Nothing unusual in the hours that are over."),
   );
 }
@@ -170,12 +167,37 @@ function followAdvice(outlook) {
   });
 }
 
-const adviceList = (advice) => el("ul", { class: "items advice" }, advice.map((text) => el("li", {}, name(text))));
+const adviceList = (advice) => el("ul", { class: "items advice" }, advice.map((text) => el("li", {}, name(localized(text)))));
+
+const GRAVITY = { critical: 3, high: 2, medium: 1 };
+
+// The most severe first, and among those the ones that still last, then the newest.
+function graver(one, other) {
+  return (
+    (GRAVITY[other.severity] ?? 0) - (GRAVITY[one.severity] ?? 0) ||
+    Number(one.ends_at !== null) - Number(other.ends_at !== null) ||
+    String(other.timestamp).localeCompare(String(one.timestamp))
+  );
+}
 
 function anomaly(found) {
   const badge = stateBadge(KINDS[found.type] ?? found.type ?? "anomaly", SEVERITIES[found.severity] ?? "quiet");
-  const head = el("span", { class: "soft" }, `${found.severity} · `, moment(found.timestamp), measured(found));
-  return el("li", { class: "anomaly" }, el("span", { class: "anomaly-head" }, badge, head), name(found.description));
+  const ended = found.type === "new_agent" ? "" : found.ends_at ? " · ended" : " · still going on";
+  const word = found.acknowledged_at ? [" · acknowledged by ", name(found.acknowledged_by ?? "")] : "";
+  const head = el("span", { class: "soft" }, `${found.severity} · ${inZone(found.timestamp)}`, measured(found), ended, word);
+  return el("li", { class: "anomaly" }, el("span", { class: "anomaly-head" }, badge, head), name(localized(found.description)));
+}
+
+// Sentences of the server hold moments as "2026-03-30 09:00 UTC"; the reader gets every moment of the page in one zone.
+function localized(text) {
+  return String(text ?? "").replace(/(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}) UTC/g, (_, day, time) => inZone(`${day}T${time}:00Z`));
+}
+
+function inZone(text) {
+  const at = new Date(text ?? NaN);
+  if (Number.isNaN(at.getTime())) return String(text ?? "");
+  const parts = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  return new Intl.DateTimeFormat("en-GB", { ...parts, timeZone: zone.current, timeZoneName: "short" }).format(at);
 }
 
 // What was seen and what was expected: shares where the kind of risk has shifted, else actions.

@@ -14,12 +14,15 @@ import psycopg
 
 from analytics.background import BackgroundThread, Jobs
 from owkai.demo.catalog import ORGANIZATIONS, Agent, Organization, Task
+from owkai.demo.history import actions_a_second
 from owkai.demo.lives import level_of, outcome
 from owkai.demo.people import Person
 
 log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
+LOOKS_A_SECOND = 3.0
+VISITS = 0.12  # of what happens: a person does something
 # How long a new action stays with the platform before its outcome, and an elevated one with a reviewer.
 SETTLE_SECONDS = (1.0, 40.0)
 REVIEW_SECONDS = (60.0, 1500.0)
@@ -35,7 +38,9 @@ class Step:
 
 
 class Activity:
-    """A thread that writes about `rate` changes a second (inserts, updates, deletes) until `stop`.
+    """A thread that writes until `stop`: actions as dense as the end of the history at this hour of the week.
+
+    With `rate`, about so many changes a second (inserts, updates, deletes) instead, at any hour.
 
     It survives a restart of the database: what was open then is forgotten, new activity follows.
     """
@@ -45,7 +50,7 @@ class Activity:
         dsn: str,
         people: Sequence[Person],
         *,
-        rate: float,
+        rate: float | None = None,
         seed: int,
         clock: Callable[[], datetime],
         organizations: Sequence[Organization] = ORGANIZATIONS,
@@ -88,7 +93,7 @@ class Activity:
                 self._due.clear()
 
     def _write(self, connection: psycopg.Connection[Any]) -> None:
-        while not self._stopped.wait(self._random.expovariate(self._rate)):
+        while not self._stopped.wait(self._random.expovariate(self._rate or LOOKS_A_SECOND)):
             now = self._clock()
             ready = [step for step in self._due if step.at <= now]
             # What is due goes first, so that the changes a second stay near the rate.
@@ -97,19 +102,33 @@ class Activity:
                     step = min(ready, key=lambda one: one.at)
                     self._due.remove(step)
                     step.perform(connection)
-                elif self._random.random() < 0.12:
+                elif not self._chance(now):
+                    continue
+                elif self._random.random() < VISITS:
                     self._visit(connection, now)
                 elif self._recent and self._random.random() < 0.04:
                     self._tidy(connection)
                 else:
                     self._act(connection, now)
 
+    def _chance(self, now: datetime) -> bool:
+        """Whether something new happens at this look."""
+        if self._rate is not None:
+            return True
+        a_second = sum(
+            actions_a_second(agent, organization, now)
+            for organization in self._organizations
+            for agent in organization.agents
+        )
+        return self._random.random() < a_second / (1 - VISITS) / LOOKS_A_SECOND
+
     def _act(self, connection: psycopg.Connection[Any], now: datetime) -> None:
         """A new action, as the platform first writes it; its scoring and its outcome become due."""
         chance = self._random.random
-        organization = self._pick(self._organizations, [one.actions for one in self._organizations])
-        agents = [agent for agent in organization.agents if agent.until_days is None]
-        agent: Agent = self._pick(agents, [one.share for one in agents])
+        organization: Organization
+        agent: Agent
+        choices = [(one, agent) for one in self._organizations for agent in one.agents if agent.until_days is None]
+        organization, agent = self._pick(choices, [actions_a_second(agent, one, now) for one, agent in choices])
         task: Task = self._random.choice(agent.tasks)
         person = self._random.choice(self._people[organization.id])
         raw_writer = chance() < 0.02
@@ -139,14 +158,14 @@ class Activity:
             return
         action_id: int = row[0]
         self._recent = [*self._recent[-RECENT:], action_id]
-        score = round(min(99.5, max(0.5, self._random.gauss(task.score, 9))), 1)
+        score = round(min(99.5, max(0.5, self._random.gauss(task.score + organization.risk_points, 9))), 1)
         settle = now + timedelta(seconds=self._random.uniform(*SETTLE_SECONDS))
-        self._due.append(Step(settle, lambda live: self._settle(live, organization.id, action_id, score, now, task)))
+        self._due.append(Step(settle, lambda live: self._settle(live, organization, action_id, score, now, task)))
 
     def _settle(
         self,
         connection: psycopg.Connection[Any],
-        organization_id: int,
+        organization: Organization,
         action_id: int,
         score: float,
         began: datetime,
@@ -161,10 +180,10 @@ class Activity:
                 (score, action_id),
             )
             review = began + timedelta(seconds=self._random.uniform(*REVIEW_SECONDS))
-            self._due.append(Step(review, lambda live: self._review(live, organization_id, action_id, level)))
+            self._due.append(Step(review, lambda live: self._review(live, organization.id, action_id, level)))
             return
         # Old enough that nothing is left open.
-        ended = outcome(level, 120, [self._random.random() for _ in range(6)])
+        ended = outcome(level, 120, [self._random.random() for _ in range(6)], organization.recorded)
         connection.execute(
             "update public.agent_actions set risk_score = %s, status = %s, approved = %s, decision = %s, "
             "requires_approval = %s, is_false_positive = %s, processing_time_ms = %s where id = %s",

@@ -59,8 +59,27 @@ class Agent:
 
 
 @dataclass(frozen=True)
+class Incident:
+    """What one agent did out of the ordinary, from so many hours ago until so many hours ago (less than a week).
+
+    `busy`: further actions an hour, in multiples of its busiest; `silent`: none at all; `riskier`: points on every score.
+    """
+
+    agent: str
+    from_hours: float
+    until_hours: float
+    busy: float = 0.0
+    silent: bool = False
+    riskier: float = 0.0
+
+
+@dataclass(frozen=True)
 class Organization:
-    """`actions` in 90 days of history; `utc_offset_hours` shifts its working day; `people` have accounts."""
+    """`actions` in 90 days of history; `utc_offset_hours` shifts its working day; `people` have accounts.
+
+    `risk_points` are added to every score: how much the organization lets its agents do. `recorded` is the share (0–1) of
+    outcomes whose decision is recorded: how well it is governed.
+    """
 
     id: int
     name: str
@@ -70,6 +89,9 @@ class Organization:
     people: int
     utc_offset_hours: int
     agents: tuple[Agent, ...]
+    risk_points: float
+    recorded: float
+    incidents: tuple[Incident, ...]
 
 
 ANSWER = Task(
@@ -166,6 +188,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("price-crawler-agent", 4, Rhythm.STEADY, (SEARCH,), until_days=21),
             Agent("legal-research-agent", 0.08, Rhythm.OFFICE, (SEARCH, FILE_READ)),
         ),
+        -12, 0.95, (Incident("data-analysis-agent", 50, 46, busy=6, riskier=30),),
     ),
     Organization(
         2, "Halden Insurance", "halden-insurance", "halden-insurance.example", 15_000, 27, -5,
@@ -180,6 +203,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("archive-agent", 3, Rhythm.NIGHT, (BACKUP, EXPORT)),
             Agent("actuarial-model-agent", 0.1, Rhythm.OFFICE, (REPORT,)),
         ),
+        -28, 0.99, (Incident("claims-intake-agent", 44, 26, silent=True),),
     ),
     Organization(
         3, "Brightwater Clinics", "brightwater-clinics", "brightwater-clinics.example", 5_000, 12, 0,
@@ -191,6 +215,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("lab-import-agent", 9, Rhythm.NIGHT, (FILE_READ, REPORT)),
             Agent("research-export-agent", 0.6, Rhythm.NIGHT, (EXPORT,)),
         ),
+        4, 0.7, (Incident("clinical-summary-agent", 54, 42, busy=1, riskier=35),),
     ),
 )  # fmt: skip
 

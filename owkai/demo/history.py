@@ -22,10 +22,9 @@ from owkai.demo.lives import level_of, outcome
 from owkai.demo.people import Person, audit_of_people, people_of, staff
 
 DAYS = 90
+GROWTH = 0.35  # of activity over the 90 days
 DEFAULT_SEED = 20_250_115
 HOUR = timedelta(hours=1)
-RECENT_BURST_HOURS = 50  # ago
-RECENT_BURST_AGENT = 2
 
 # Writers outside the platform's models spell the level as they like and give no score.
 SPELLINGS = {
@@ -150,7 +149,7 @@ def activity_by_hour(
         day = 1.0 if weekday < 5 else weekend[weekday - 5]
         if agent.rhythm is Rhythm.OFFICE and weekday in (0, 4):
             day = 0.9 if weekday else 1.08
-        growth = 1 + 0.35 * (1 - age_days / DAYS)
+        growth = 1 + GROWTH * (1 - age_days / DAYS)
         weights[index] = hours[local.hour] * day * growth * min(1.0, (now - start) / HOUR)
     total = weights.sum()
     if total == 0:
@@ -161,18 +160,40 @@ def activity_by_hour(
     return scaled
 
 
-def _bursts(expected: NDArray[np.float64], random: np.random.Generator) -> None:
-    """Let single agents run hot for some hours on some days, one of them two days ago."""
+def _bursts(
+    expected: NDArray[np.float64],
+    organization: Organization,
+    starts: Sequence[datetime],
+    now: datetime,
+    random: np.random.Generator,
+) -> None:
+    """The organization's scripted incidents, and some hours in which single agents ran hot before the last week."""
     agents, hours = expected.shape
-    recent = hours - RECENT_BURST_HOURS
-    expected[RECENT_BURST_AGENT, recent : recent + 2] += 8 * expected[RECENT_BURST_AGENT].max()
+    names = [agent.name for agent in organization.agents]
+    ages = np.array([(now - start) / HOUR for start in starts])
+    busiest = expected.max(axis=1)  # before any burst, so that none builds on another
+    for one in organization.incidents:
+        row = expected[names.index(one.agent)]
+        during = (ages <= one.from_hours) & (ages > one.until_hours)
+        row[during] = 0.0 if one.silent else row[during] + one.busy * busiest[names.index(one.agent)]
     for _ in range(7):
         agent = int(random.integers(agents))
-        start = int(random.integers(0, hours - 30))
-        busiest = expected[agent].max()
-        if busiest > 0:
-            length = int(random.integers(2, 5))
-            expected[agent, start : start + length] += busiest * random.uniform(2.5, 6)
+        start = int(random.integers(0, hours - 24 * 8))
+        length = int(random.integers(2, 5))
+        expected[agent, start : start + length] += busiest[agent] * random.uniform(2.5, 6)
+
+
+def actions_a_second(agent: Agent, organization: Organization, now: datetime) -> float:
+    """How dense the history of `agent` is at this hour of its week, at the end of the 90 days."""
+    if agent.until_days is not None:
+        return 0.0
+    hours, weekend = HOURS[agent.rhythm], WEEKEND[agent.rhythm]
+    local = now + timedelta(hours=organization.utc_offset_hours)
+    day = 1.0 if local.weekday() < 5 else weekend[local.weekday() - 5]
+    mean = sum(hours) / 24 * (5 + sum(weekend)) / 7
+    share = agent.share / sum(one.share for one in organization.agents)
+    growth = (1 + GROWTH) / (1 + GROWTH / 2)
+    return organization.actions / (DAYS * 86_400) * share * growth * hours[local.hour] * day / mean
 
 
 def _actions(
@@ -184,12 +205,15 @@ def _actions(
     expected = np.array(
         [activity_by_hour(agent, starts, organization.utc_offset_hours, now) for agent in organization.agents]
     )
-    _bursts(expected, random)
+    _bursts(expected, organization, starts, now, random)
     counts = random.multinomial(organization.actions, (expected / expected.sum()).ravel())
     cells = np.repeat(np.arange(counts.size), counts)
     size = len(cells)
-    # A day on which one agent's work was riskier than ever.
-    hot_agent, hot_from, hot_until = 1, now - timedelta(days=9, hours=6), now - timedelta(days=8, hours=20)
+    riskier = [
+        (one.agent, now - one.from_hours * HOUR, now - one.until_hours * HOUR, one.riskier)
+        for one in organization.incidents
+        if one.riskier
+    ]
     agent_of, hour_of = (part.tolist() for part in np.divmod(cells, len(starts)))
     offsets = random.random(size).tolist()
     scatter = np.clip(random.normal(0, 9, size), -30, 30).tolist()
@@ -203,11 +227,13 @@ def _actions(
         span = min(HOUR, now - start)
         at = start + span * offsets[position]
         task = agent.tasks[int(chance[6] * len(agent.tasks))]
-        hot = agent_of[position] == hot_agent and hot_from <= at < hot_until
-        score = round(min(99.5, max(0.5, task.score + scatter[position] + (28 if hot else 0))), 1)
+        points = organization.risk_points + sum(
+            more for name, since, until, more in riskier if name == agent.name and since <= at < until
+        )
+        score = round(min(99.5, max(0.5, task.score + scatter[position] + points)), 1)
         level = level_of(score)
         age = (now - at).total_seconds()
-        ended = outcome(level, age, chance[:6])
+        ended = outcome(level, age, chance[:6], organization.recorded)
         reviewer = reviewers[int(chance[7] * len(reviewers))] if ended.human else None
         spelled = chance[8] < 0.07
         odd = chance[8] < 0.0008

@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+RECORDED = 0.7
 
 
 class Outcome(NamedTuple):
@@ -72,8 +73,11 @@ def still_waiting(age: float, chance: float) -> bool:
     return chance < (0.05 if age < 3 * DAY else 0.003)
 
 
-def outcome(level: str, age: float, chances: Sequence[float]) -> Outcome:
-    """How an action of `level` stands `age` seconds after it. `chances`: six independent numbers in [0, 1)."""
+def outcome(level: str, age: float, chances: Sequence[float], recorded: float = RECORDED) -> Outcome:
+    """How an action of `level` stands `age` seconds after it. `chances`: six independent numbers in [0, 1).
+
+    `recorded`: share (0–1) of outcomes whose decision is recorded.
+    """
     status_chance, wait_chance, human_chance, path_chance, delay_chance, false_chance = chances
     elevated = level in ("high", "critical")
     if age < 90 and wait_chance < 0.5:
@@ -91,12 +95,13 @@ def outcome(level: str, age: float, chances: Sequence[float]) -> Outcome:
     delay = min(age, (4 * MINUTE + 9 * HOUR * delay_chance**4) if human else 0.4 + 20 * delay_chance)
     denied = status in DENIALS
     # The newer interface changes the status alone and records nobody.
-    recorded = human and path_chance < 0.7
-    approved = None if path_chance >= 0.7 or status == "false_positive" else not denied
+    older_interface = path_chance < recorded
+    by_name = human and older_interface
+    approved = None if not older_interface or status == "false_positive" else not denied
     false_positive = status == "false_positive" or (level != "low" and false_chance < 0.012)
     decision = "DENY" if denied else "ALLOW"
     # The result of the work is reported some time after the decision.
     finished = min(age, delay + 2 + 400 * false_chance)
     return Outcome(
-        status, approved, decision, recorded, false_positive, level != "low", delay if recorded else None, finished
+        status, approved, decision, by_name, false_positive, level != "low", delay if by_name else None, finished
     )

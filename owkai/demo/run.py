@@ -27,6 +27,7 @@ import owkai.app
 from analytics.status import utc_now
 from config.load import SettingsError, load_settings
 from owkai.demo.activity import Activity
+from owkai.demo.catalog import ORGANIZATIONS
 from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
@@ -38,7 +39,6 @@ HOST = "127.0.0.1"
 DATABASE = "platform"
 SYNC_ROLE = "owkai_sync"
 PUBLICATION = "owkai"
-CHANGES_A_SECOND = 3.0
 POSTGRES_OPTIONS = {"max_slot_wal_keep_size": "2GB"}
 READY_POLL_SECONDS = 0.4
 
@@ -72,14 +72,15 @@ def run_demo(
     port: int,
     state: Path | None,
     *,
-    rate: float = CHANGES_A_SECOND,
+    rate: float | None = None,
     seed: int = DEFAULT_SEED,
     say: Say = lambda line: print(line, flush=True),
 ) -> int:
     """Run the demo until SIGINT or SIGTERM; returns the exit code (`owkai.exits.Exit`).
 
-    `port` 0 takes a free one. `state` is the directory of everything the demo makes, a temporary one when None. `rate`
-    is the number of changes a second; `seed` decides the history. `say` gets the lines for the terminal.
+    `port` 0 takes a free one. `state` is the directory of everything the demo makes, a temporary one when None. `rate` is
+    the number of changes a second, None as many as at the end of the history; `seed` decides the history. `say` gets the
+    lines for the terminal.
     """
     interrupts = Interrupts()
     interrupts.listen()
@@ -96,13 +97,15 @@ def run_demo(
         return _refuse(Exit.SETTINGS, str(error))
 
 
-def _run(home: Path, port: int, rate: float, seed: int, say: Say, interrupts: Interrupts) -> int:
+def _run(home: Path, port: int, rate: float | None, seed: int, say: Say, interrupts: Interrupts) -> int:
     bound = _choose_port(port)
     say("Starting Postgres for the demo")
     with EmbeddedPostgres.start(home / POSTGRES, options=POSTGRES_OPTIONS) as postgres:
         interrupts.check()
         history, keys = _fill(postgres, seed, utc_now(), interrupts)
-        say(f"Loaded 90 days of invented activity: {len(history.actions)} actions of 3 organizations")
+        say(
+            f"Loaded 90 days of invented activity: {len(history.actions)} actions of {len(ORGANIZATIONS)} organizations"
+        )
         password = secrets.token_hex(16)
         with psycopg.connect(postgres.dsn(DATABASE), autocommit=True) as owner:
             create_publication(owner, PUBLICATION)
@@ -118,6 +121,7 @@ def _run(home: Path, port: int, rate: float, seed: int, say: Say, interrupts: In
             "base_url": base_url,
             "dsn": postgres.dsn(DATABASE),
             "config": str(settings),
+            "organizations": {one.id: one.name for one in ORGANIZATIONS},
             "keys": [asdict(key) for key in keys],
         }
 
@@ -211,6 +215,7 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
     """What the terminal shows when the demo is ready."""
     api = f"{base_url}/api/analytics"
     admin = next(key for key in keys if key.role == "admin")
+    names = {organization.id: organization.name for organization in ORGANIZATIONS}
     lines = [
         "",
         f"The demo is ready at {base_url}",
@@ -219,7 +224,8 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
         "Keys:",
     ]
     for key in keys:
-        lines.append(f"  organization {key.organization_id}  {key.role:<5}  {key.email:<44}  {key.key}")
+        name = names.get(key.organization_id, "")
+        lines.append(f"  {key.organization_id} {name:<22}  {key.role:<5}  {key.email:<44}  {key.key}")
     lines += [
         "",
         f"Dashboard: {base_url}/",

@@ -126,5 +126,8 @@ def slow(actions: Sequence[Row], now: datetime) -> tuple[int, int]:
 def collected(actions: Sequence[Row], now: datetime) -> tuple[int, int]:
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     found = within(actions, today - 30 * DAY, now)
-    complete = {at.date() for row in found if (at := event_at(row)) is not None and at < today}
+    moments = [at for row in actions if (at := event_at(row)) is not None and at < now]
+    first = min(moments, default=now)
+    partial = first.date() if first >= first.replace(hour=1, minute=0, second=0, microsecond=0) else None
+    complete = {at.date() for row in found if (at := event_at(row)) is not None and at < today} - {partial}
     return len(complete), len(found)

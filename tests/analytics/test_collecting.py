@@ -19,11 +19,12 @@ DAY = timedelta(days=1)
     [
         ([], 0, 0.0, "2025-01-19"),
         ([0], 0, 0.0, "2025-01-19"),  # today is not complete
-        ([0, 1, 1, 2], 2, 50.0, "2025-01-17"),
+        ([0, 1, 1, 2], 1, 25.0, "2025-01-18"),  # nor is the first day
         ([1, 2, 40], 2, 50.0, "2025-01-17"),
-        ([1, 5, 30], 3, 75.0, "2025-01-16"),
+        ([1, 5, 30], 2, 50.0, "2025-01-17"),
+        ([1, 5, 30, 31], 3, 75.0, "2025-01-16"),
         ([1, 5, 31], 2, 50.0, "2025-01-17"),
-        ([1, 2, 3, 4, 5], 5, 100.0, "2025-01-15"),
+        ([1, 2, 3, 4, 5], 4, 100.0, "2025-01-15"),
     ],
 )
 def test_complete_days_with_actions_are_what_is_collected(
@@ -42,7 +43,7 @@ def test_complete_days_with_actions_are_what_is_collected(
 
 
 def test_before_the_first_outlook_it_says_that_one_is_being_made(given: Settings) -> None:
-    with asking(given, agent_actions=[action(day, ago=day * DAY) for day in range(1, 25)]) as ask:
+    with asking(given, agent_actions=[action(day, ago=day * DAY) for day in range(1, 26)]) as ask:
         answer = ask("predictive")
     assert answer["status"] == "collecting_data"
     assert answer["message"].startswith("24 days of data are collected, enough for forecasting.")

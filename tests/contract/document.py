@@ -123,7 +123,7 @@ def _check_body(where: str, content: dict[str, Any], fields: list[tuple[str, str
 def schema_of_example(name: str) -> tuple[dict[str, Any], str]:
     """The schema that a documented example belongs to, and the document it is in."""
     for item in openapi()["paths"].values():
-        for media in item["get"]["responses"].get("200", {}).get("content", {}).values():
+        for media in item.get("get", item.get("put"))["responses"].get("200", {}).get("content", {}).values():
             if name in media.get("examples", {}):
                 return media["schema"], OPENAPI
     messages = {"ws_connection": "connection", "ws_metrics_update": "metricsUpdate"}

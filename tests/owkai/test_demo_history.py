@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from analytics.tables import TABLES
-from owkai.demo.catalog import ORGANIZATIONS
+from owkai.demo.catalog import ORGANIZATIONS, Incident
 from owkai.demo.credentials import DemoKey, issue_keys
-from owkai.demo.history import generate, load
+from owkai.demo.history import actions_a_second, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
 from owkai.demo.postgres import EmbeddedPostgres
 from tests.postgres import Database, drop_database
@@ -106,9 +106,46 @@ def test_rows_were_changed_and_deleted_after_their_insert(history: Loaded) -> No
     assert history.value("select count(*) from agent_actions where is_false_positive") > 200
 
 
-def test_every_organization_waits_for_decisions(history: Loaded) -> None:
-    waiting = "select count(distinct organization_id) from agent_actions where status = 'pending_approval'"
-    assert history.value(waiting) == len(ORGANIZATIONS)
+def test_organizations_differ_in_what_waits_and_in_how_risky_they_are(history: Loaded) -> None:
+    waiting = "select count(*) from agent_actions where status = 'pending_approval' and organization_id = %s"
+    assert history.value(waiting, (1,)) > 0
+    assert history.value(waiting, (3,)) > 0
+    score = (
+        "select 100.0 * count(*) / (count(*) + 4 * count(*) filter (where risk_score >= 40 and risk_score < 70) + 8 * "
+        "count(*) filter (where risk_score >= 70 and risk_score < 90) + 16 * count(*) filter (where risk_score >= 90)) "
+        f"from agent_actions where organization_id = %s and {EVENT_AT} > %s"
+    )
+    retail, insurance, clinics = (
+        float(history.value(score, (organization, NOW - timedelta(days=30)))) for organization in (1, 2, 3)
+    )
+    assert insurance > 75 > retail > clinics + 5
+
+
+def test_scripted_incidents_lie_in_the_last_seven_days(history: Loaded) -> None:
+    in_span = f"select count(*) from agent_actions where agent_id = %s and {EVENT_AT} > %s and {EVENT_AT} <= %s"
+    for organization in ORGANIZATIONS:
+        for one in organization.incidents:
+            assert one.until_hours < one.from_hours < 7 * 24
+
+            def count(weeks: int, one: Incident = one) -> int:
+                since = NOW - timedelta(weeks=weeks, hours=one.from_hours - 1)
+                found: int = history.value(
+                    in_span, (one.agent, since, NOW - timedelta(weeks=weeks, hours=one.until_hours))
+                )
+                return found
+
+            usual = sum(count(weeks) for weeks in (2, 3, 4)) / 3
+            assert count(0) == 0 < usual if one.silent else count(0) > 2 * usual
+
+
+def test_live_activity_is_as_dense_as_the_end_of_the_history(history: Loaded) -> None:
+    last_weeks = f"select count(*) from agent_actions where organization_id = %s and {EVENT_AT} > %s"
+    for organization in ORGANIZATIONS:
+        days = 21
+        lived = history.value(last_weeks, (organization.id, NOW - timedelta(days=days)))
+        hours = [NOW - timedelta(hours=back) for back in range(24 * days)]
+        live = 3600 * sum(actions_a_second(agent, organization, at) for agent in organization.agents for at in hours)
+        assert live == pytest.approx(lived, rel=0.35), organization.name
 
 
 def test_tools_are_missing_here_and_there(history: Loaded) -> None:

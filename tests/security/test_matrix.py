@@ -14,6 +14,7 @@ import pytest
 
 from analytics.cache import Cache
 from config.settings import Settings
+from handlers.acknowledging import AcknowledgementHandler
 from handlers.application import api_routes
 from handlers.contract.operations import sample_path
 from handlers.rest import HiddenHandler
@@ -48,7 +49,7 @@ UPGRADE = (
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
 )
-METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE")
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,12 @@ def refusal(access: Access | None, kind: Kind, direct: bool) -> int | None:
         return None
     if not kind.valid:
         return 401
-    needs_organization = {Access.LOCAL: False, Access.ORGANIZATION: True, Access.ADMIN: True}[access]  # type: ignore[index]
+    needs_organization = {
+        Access.LOCAL: False,
+        Access.ORGANIZATION: True,
+        Access.ANALYST: True,
+        Access.ADMIN: True,
+    }[access]  # type: ignore[index]
     if needs_organization and kind.organization is None:
         return 403
     if access is not Access.ORGANIZATION and not kind.admin:
@@ -161,6 +167,8 @@ def expected(route: Route, kind: Kind, method: str, direct: bool, path: str, upg
     refused = refusal(route.access, kind, direct)
     if refused is not None:
         return refused
+    if route.handler is AcknowledgementHandler:
+        return 403 if "Cookie" in dict(kind.lines) else 404  # a cookie needs an Origin; no anomaly has this id
     if route.handler is not LiveHandler:
         return 200
     if not upgrade:

@@ -54,7 +54,9 @@ def outlook_of(cache: Cache, org: int = 1, now: datetime = NOW, accuracy: Accura
         days = read_days(snapshot, org, now, False)
         hours = read_hours(snapshot, org, now, False)
     forecasts = make_forecasts(days) if days is not None else None
-    return Outlook(org, now, 0, forecasts, hours.digest, hours.end, make_anomalies(hours, now), accuracy)
+    return Outlook(
+        org, now, 0, forecasts, hours.digest, hours.end, make_anomalies(hours, now), accuracy, hours.established
+    )
 
 
 def prediction(given: Settings, actions: Sequence[Row], *, now: datetime = NOW, org: int = 1) -> Any:

@@ -23,9 +23,9 @@ def agent(**changes: Any) -> AgentForecast:
     return replace(calm, **changes)
 
 
-def forecasts(point: float = 10, last_week: float = 70, *workload: AgentForecast) -> Forecasts:
+def forecasts(point: float = 10, last_week: float | None = 70, *workload: AgentForecast) -> Forecasts:
     days = tuple(
-        DayForecast(TODAY + n * DAY, point, point - 2, point + 2, 0.8, point, "stable", (), "structural")
+        DayForecast(TODAY + n * DAY, point, point - 2, point + 2, 0.8, point, "stable", (), "structural", point)
         for n in range(1, 8)
     )
     return Forecasts("d", TODAY, days, workload, last_week, {})
@@ -125,3 +125,9 @@ def test_bands_that_live_scores_contradict_are_called_so(inside: float, scored: 
 def test_a_short_history_is_said() -> None:
     (sentence,) = recommendations(outlook(), forecasts(), 9)
     assert "9 of the 14 days" in sentence
+
+
+def test_a_week_ahead_is_not_compared_with_fewer_days() -> None:
+    calm, rising = (recommendations(outlook(), forecasts(point, None), 30) for point in (10, 1000))
+    assert calm[0].startswith("No action needed: 70 high-risk actions are forecast for the next 7 days, and no anomaly")
+    assert rising[0].startswith("No action needed: 7,000 high-risk actions are forecast for the next 7 days, and")

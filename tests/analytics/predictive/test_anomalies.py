@@ -283,8 +283,10 @@ def test_a_shift_of_the_risk_mix_says_both_shares() -> None:
     assert (one.type, one.severity, one.agent_id) == ("risk_shift", "high", None)
     assert one.expected == pytest.approx(0.1, abs=0.02)
     assert one.observed == pytest.approx(0.6, abs=0.15)
-    assert one.timestamp == END - timedelta(hours=24)
-    assert f"{one.observed:.0%} of" in one.description
+    assert abs(one.timestamp - (END - timedelta(hours=24))) <= timedelta(hours=3)
+    assert one.ends_at is None
+    assert f"{one.observed:.1%} of" in one.description
+    assert f"where {one.expected:.1%} were expected" in one.description
 
 
 def test_an_agents_shift_is_told_as_the_agents() -> None:
@@ -336,3 +338,91 @@ def test_adjusted_tails_follow_benjamini_and_hochberg() -> None:
     assert adjusted_tails([0.01, 0.5, 0.02], 10) == pytest.approx([0.1, 1.0, 0.1])
     assert adjusted_tails([], 10) == []
     assert all(math.isclose(one, 0.04) for one in adjusted_tails([0.04, 0.04], 2))
+
+
+# --- what lasts
+
+
+def lasting(found: tuple[Anomaly, ...]) -> list[tuple[str, timedelta]]:
+    return [(one.type, END - one.timestamp) for one in found if one.ends_at is None]
+
+
+def level_since(days: int, factor: float, seed: int = 30) -> Hours:
+    values = np.random.default_rng(seed).poisson(weekly_shape(10, 20.0)).astype(np.float64)
+    values[-days * DAY :] = np.random.default_rng(seed + 1).poisson(factor * weekly_shape(10, 20.0)[-days * DAY :])
+    return values
+
+
+@pytest.mark.parametrize("days", [2, 6, 7, 8, 10, 21, 30])
+@pytest.mark.parametrize(("factor", "kind"), [(0.0, "drop"), (2.0, "spike")])
+def test_a_silence_and_a_new_level_last_until_the_series_is_as_before(factor: float, kind: str, days: int) -> None:
+    ((found, age),) = lasting(ask(level_since(days, factor)))
+    assert found == kind
+    assert abs(age - timedelta(days=days)) <= timedelta(days=2)  # on a weekend nothing is missed
+
+
+@pytest.mark.parametrize("back", [3, 5])
+def test_the_end_of_a_long_silence_is_its_end_and_no_spike(back: int) -> None:
+    values = level_since(30, 0.0)
+    values[-back * DAY :] = ordinary(60, level=20.0)[-back * DAY :]
+    (one,) = ask(values)
+    assert one.type == "drop"
+    assert one.ends_at is not None
+    assert abs(one.ends_at - (END - timedelta(days=back))) <= timedelta(days=1)
+
+
+def test_a_silence_that_ended_before_the_last_seven_days_is_not_told() -> None:
+    values = level_since(20, 0.0)
+    values[-9 * DAY :] = ordinary(61, level=20.0)[-9 * DAY :]
+    assert ask(values) == ()
+
+
+def test_what_began_earlier_and_ended_within_the_last_seven_days_is_told() -> None:
+    values = level_since(10, 0.0)
+    values[-4 * DAY :] = ordinary(62, level=20.0)[-4 * DAY :]
+    (one,) = ask(values)
+    assert one.timestamp < END - timedelta(days=7)
+    assert one.ends_at is not None
+
+
+def test_a_burst_during_a_lasting_new_level_is_an_incident_of_its_own() -> None:
+    values = level_since(21, 2.0)
+    values[-2 * DAY - 2] += 900
+    found = ask(values)
+    assert len(lasting(found)) == 1
+    assert [one.type for one in found if one.ends_at is not None] == ["spike"]
+
+
+def test_text_and_fields_of_an_incident_agree_and_name_their_zone() -> None:
+    for factor in (0.0, 2.0):
+        (one,) = ask(level_since(8, factor))
+        expected = f"{one.expected:,.0f}" if one.expected >= 10 else f"{one.expected:.1f}"
+        assert f"{one.observed:,.0f} actions" in one.description
+        assert f"from {one.timestamp:%Y-%m-%d %H:%M} UTC, where {expected} were expected" in one.description
+        assert f"{one.hours} hours" in one.description
+        assert one.timestamp + timedelta(hours=one.hours) == (one.ends_at or END)
+
+
+@pytest.mark.parametrize("back", [1, 2, 4, 6])
+def test_a_shift_of_the_risk_mix_days_ago_is_told_with_its_end(back: int) -> None:
+    actions = ordinary(70, level=30.0)
+    odds = np.full(len(actions), 0.1)
+    odds[-(back + 1) * DAY : -back * DAY] = 0.7
+    elevated = np.random.default_rng(71).binomial(actions.astype(np.int64), odds).astype(np.float64)
+    (one,) = find_anomalies(HourlyCounts(actions, elevated), {}, first_seen={}, established=None, now=NOW)
+    assert one.type == "risk_shift"
+    assert abs(one.timestamp - (END - timedelta(days=back + 1))) <= timedelta(hours=12)
+    assert one.ends_at is None or abs(one.ends_at - (END - timedelta(days=back))) <= timedelta(hours=14)
+    assert one.ends_at is not None or back == 1
+
+
+@pytest.mark.parametrize("days", [3, 8, 20, 40])
+def test_a_lasting_shift_of_the_risk_mix_stays_open(days: int) -> None:
+    actions = ordinary(72, level=30.0)
+    odds = np.full(len(actions), 0.1)
+    odds[-days * DAY :] = 0.4
+    elevated = np.random.default_rng(73).binomial(actions.astype(np.int64), odds).astype(np.float64)
+    (one,) = find_anomalies(HourlyCounts(actions, elevated), {}, first_seen={}, established=None, now=NOW)
+    assert one.ends_at is None
+    assert abs(one.timestamp - (END - timedelta(days=days))) <= timedelta(days=1)
+    assert one.expected == pytest.approx(0.1, abs=0.02)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
+import pytest
 
 from analytics.predictive.history import HOURLY_WINDOW, read_days, read_hours
 from config.settings import Settings
@@ -44,6 +46,12 @@ def time_of(row: Row) -> datetime | None:
     return row["timestamp"] or row["created_at"]
 
 
+def first_complete(moments: Iterable[datetime]) -> date:
+    """The first day of a series of which no more than the first hour may be missing."""
+    first = min(moments)
+    return first.date() if first.hour == 0 else first.date() + DAY
+
+
 def is_elevated(row: Row) -> bool:
     return str(row["risk_level"]).strip().lower() in ELEVATED and row["is_false_positive"] is not True
 
@@ -54,7 +62,7 @@ def test_days_equal_a_count_row_by_row(given: Settings) -> None:
         days = read_days(snapshot, 1, NOW, False, ["agent-13", "nobody"])
     assert days is not None
     own = [(at, row) for row in rows if row["organization_id"] == 1 and (at := time_of(row)) is not None and at < TODAY]
-    first = min(at for at, _ in own).date()
+    first = first_complete(at for at, _ in own)
     assert days.organization.start == first
     counted = Counter(at.date() for at, _ in own)
     elevated = Counter(at.date() for at, row in own if is_elevated(row))
@@ -66,8 +74,12 @@ def test_days_equal_a_count_row_by_row(given: Settings) -> None:
     assert set(days.agents) == {*days.busiest, "agent-13", "nobody"}
     for name, counts in days.agents.items():
         of_agent = Counter(at.date() for at, row in own if row["agent_id"] == name)
-        assert counts.actions.sum() == sum(of_agent.values())
+        if of_agent:
+            assert counts.start == first_complete(at for at, row in own if row["agent_id"] == name)
+        assert counts.actions.sum() == sum(number for day, number in of_agent.items() if day >= counts.start)
         for day in dates:
+            if day < counts.start:
+                continue
             found = counts.on(day)
             assert (found[0] if found is not None else 0) == of_agent[day]
     assert days.agents["nobody"].actions.sum() == 0
@@ -122,3 +134,27 @@ def test_the_digest_tells_changed_counts_from_equal_ones(given: Settings) -> Non
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] != digests[2][1]
+
+
+@pytest.mark.parametrize(
+    ("began", "complete"), [(timedelta(minutes=59), 5), (timedelta(hours=1), 4), (timedelta(hours=23), 4)]
+)
+def test_the_day_on_which_a_history_began_is_no_full_day(given: Settings, began: timedelta, complete: int) -> None:
+    start = TODAY - 5 * DAY
+    rows = [action(1, timestamp=start + began)]
+    rows += [action(10 * day + n, timestamp=start + day * DAY + n * HOUR) for day in range(1, 5) for n in range(8)]
+    with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
+        days = read_days(snapshot, 1, NOW, False)
+    assert days is not None
+    assert len(days.organization.actions) == complete
+    assert days.organization.actions[-4:].tolist() == [8] * 4
+    assert len(days.agents["agent-1"].actions) == complete
+
+
+def test_an_agent_that_has_had_its_first_day_only_is_judged_by_it(given: Settings) -> None:
+    rows = [action(day, timestamp=TODAY - day * DAY) for day in range(1, 10)]
+    rows += [action(100 + n, agent_id="newcomer", timestamp=TODAY - 3 * HOUR) for n in range(6)]
+    with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
+        days = read_days(snapshot, 1, NOW, False)
+    assert days is not None
+    assert days.agents["newcomer"].actions.tolist() == [6]

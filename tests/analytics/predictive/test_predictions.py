@@ -124,13 +124,24 @@ def test_quality_and_method_are_the_documented_words_for_the_days(
 
 
 def test_three_days_are_too_few_and_a_fourth_is_enough(given: Settings) -> None:
-    found = prediction(given, rows([10, 10, 10]))
+    # The first of these days begins after one o'clock, so it may not be whole.
+    found = prediction(given, rows([10, 10, 10, 10]))
     assert found["status"] == "collecting_data"
     assert found["data_collection"]["days_collected"] == 3
-    found = prediction(given, rows([10, 0, 10, 10]))
-    assert found["status"] == "collecting_data"
     found = prediction(given, rows([10, 10, 0, 10, 10]))
+    assert found["status"] == "collecting_data"
+    found = prediction(given, rows([10, 10, 10, 0, 10, 10]))
     assert found["status"] == "active"
+    # Thirty actions spread over the day begin within its first hour.
+    assert prediction(given, rows([30, 30, 30, 30]))["status"] == "active"
+
+
+def test_a_day_of_half_the_history_does_not_count_as_a_weak_day(given: Settings) -> None:
+    whole = rows([48] * 20, risky=lambda day, number: number)
+    begun = [row for row in whole if row["timestamp"] >= NOW - 20 * DAY + timedelta(hours=6)]
+    found = prediction(given, begun)
+    assert {day["usual"] for day in found["risk_forecast"]} == {48}
+    assert {day["trend"] for day in found["risk_forecast"]} == {"stable"}
 
 
 def test_no_high_risk_action_at_all_is_forecast_as_none(given: Settings) -> None:
