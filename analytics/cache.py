@@ -8,6 +8,7 @@ source: it is a cache.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -29,6 +30,7 @@ from analytics.store import (
     wal_of,
 )
 from analytics.tables import BY_NAME
+from config.accounts import belongs_to
 from config.settings import Cache as CacheSettings
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,8 @@ class CacheBusyError(RuntimeError):
 class Cache:
     """The cache directory: which generation is live, and the versions that tell readers when to look again.
 
-    Opening it takes the directory's lock; a second process gets `CacheBusyError` that names the holder. `close` is
-    idempotent; reads after it raise `CacheNotReadyError`.
+    Opening it takes the directory's lock; a second process gets `CacheBusyError` that names the holder, another account
+    `PermissionError`. `close` is idempotent; reads after it raise `CacheNotReadyError`.
     """
 
     def __init__(self, settings: CacheSettings) -> None:
@@ -217,6 +219,9 @@ class Cache:
 
 def _lock_directory(directory: Path) -> Any:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():  # root may write there, but what it leaves there, the owner could not read
+        raise PermissionError(errno.EPERM, belongs_to(owner), str(directory))
     directory.chmod(0o700)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     handle = os.fdopen(descriptor, "r+")

@@ -74,8 +74,19 @@ class _Gathering:
 
 
 def default_file() -> Path | None:
-    """The settings file taken when none is named: the first of `DEFAULT_FILES` that exists."""
-    return next((path for path in DEFAULT_FILES if path.is_file()), None)
+    """The settings file taken when none is named: the first of `DEFAULT_FILES` that exists.
+
+    Raises `PermissionError` for the machine's one when this account may not enter its folder. A working folder that it may
+    not enter holds nothing for it: `runuser -u owkai` stays in the folder of root.
+    """
+    for path in DEFAULT_FILES:
+        try:
+            if path.is_file():
+                return path
+        except PermissionError:
+            if path.is_absolute():
+                raise
+    return None
 
 
 def load_settings(

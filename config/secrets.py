@@ -7,6 +7,7 @@ import re
 import stat
 from pathlib import Path
 
+from config.accounts import belongs_to
 from config.settings import MINIMUM_SECRET_BYTES, SAMPLE_SECRETS, Settings
 
 HIDDEN = "***"
@@ -47,7 +48,7 @@ def exposure(path: Path) -> str | None:
     if mode & 0o077:
         return f"{path} has mode {mode:04o}, so that others than its owner may read it"
     if found.st_uid not in (0, os.geteuid()):
-        return f"{path} belongs to another user"
+        return f"{path} {belongs_to(found.st_uid)}"
     return None
 
 

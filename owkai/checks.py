@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analytics.status import utc_now
+from config.accounts import account_name, belongs_to
 from config.load import Loaded
 from config.secrets import masked
 from config.settings import Settings
@@ -88,15 +89,12 @@ def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
         else:
             yield Finding(
                 "error", subject, f"{directory} does not exist and {parent} may not be written",
-                f"sudo install -d -m 0700 -o {account()} {directory}",
+                f"sudo install -d -m 0700 -o {account_name(os.geteuid())} {directory}",
             )  # fmt: skip
         return
     found = directory.stat()
     if found.st_uid != os.geteuid():
-        yield Finding(
-            "error", subject, f"{directory} belongs to another account (uid {found.st_uid})",
-            "run the server with that account, or name another cache.directory",
-        )  # fmt: skip
+        yield Finding("error", subject, f"{directory} {belongs_to(found.st_uid)}", "or name another cache.directory")
         return
     if stat.S_IMODE(found.st_mode) & 0o077:
         yield Finding(
@@ -186,13 +184,3 @@ def inspect_port(settings: Settings, holder: str | None) -> Iterator[Finding]:
             yield Finding("error", "port", explain_bind(error, host, port)[1])
     else:
         yield Finding("ok", "port", f"{address(host, port)} can be listened on")
-
-
-def account() -> str:
-    """The name of this account, else its number."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -41,7 +43,22 @@ def set_option(command: Command) -> Command:
     )(command)  # fmt: skip
 
 
-@click.group(epilog=EXIT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The commands. What the machine refuses them (rights, room, a file that is gone) is told in one line, not a traceback."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            if error.filename is None:
+                with contextlib.suppress(OSError):  # else the interpreter tries to write the rest when it ends
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            fail(Exit.FAILED, refused_by_the_machine(error))
+
+
+@click.group(
+    cls=Commands, epilog=EXIT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 def main() -> None:
     """OW-kai Analytics: a Postgres in, analytics of AI agents out, over REST and WebSocket."""
 
@@ -205,7 +222,12 @@ def keys_create(
     if unrecorded and loaded.settings.audit.on_failure == "refuse":
         store.revoke(key.id)
         fail(Exit.FAILED, f"no key was made, because that could not be recorded: {unrecorded}")
-    click.echo(text)
+    try:
+        click.echo(text)
+    except OSError:
+        store.revoke(key.id)  # nobody has its text
+        recorded(loaded, "key_revoke", key)
+        raise
     until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
     click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
     click.echo("This text is shown once. A running server takes it within a second.", err=True)
@@ -465,14 +487,14 @@ def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, 
 
 def key_store(loaded: Loaded) -> KeyStore:
     """The key file of the server; only the account that owns it may change it, as the server must read it."""
+    from config.accounts import belongs_to
     from handlers.keystore import KeyStore
     from owkai.lifecycle import harden
 
     harden()
     directory = loaded.settings.cache.directory
     if directory.exists() and directory.stat().st_uid != os.geteuid():
-        owner = directory.stat().st_uid
-        fail(Exit.SETTINGS, f"{directory} belongs to account {owner}; run this command as that account")
+        fail(Exit.SETTINGS, f"{directory} {belongs_to(directory.stat().st_uid)}")
     return KeyStore(loaded.settings.keys_file)
 
 
@@ -501,6 +523,19 @@ def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
     except NotRecordedError as error:
         return str(error)
     return None
+
+
+def refused_by_the_machine(error: OSError) -> str:
+    """What is wrong, where, and what to do."""
+    place = error.filename if isinstance(error.filename, str) else None
+    told = f"{place or 'the output cannot be written'}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{told}; make room there, then run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
+        from config.accounts import out_of_reach
+
+        return f"{told}; {out_of_reach(Path(place))}"
+    return told
 
 
 def fail(code: Exit, text: str) -> NoReturn:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from config.accounts import out_of_reach
+
 log = logging.getLogger(__name__)
 
 SOCKET = "control.sock"
@@ -126,7 +128,7 @@ def ask(path: Path, request: Mapping[str, Any], say: Say) -> dict[str, Any]:
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
             raise NoServerError(f"no server listens on {path}") from error
         except PermissionError as error:
-            raise ControlError(f"{path} belongs to another account; run this command as the server's") from error
+            raise ControlError(out_of_reach(path)) from error
         try:
             line.sendall(_line(request))
             with line.makefile("rb") as answers:

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import click
 
-from owkai.build import archive, debian, facts, libraries, manpage, sbom, tree, trial
+from owkai.build import archive, debian, facts, libraries, manpage, sbom, tools, tree, trial
 from owkai.build.distributions import OURS, DistributionError, to_ship
 from owkai.build.elf import ElfError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILURES = (
-    DistributionError, tree.TreeError, libraries.LibraryError, archive.ArchiveError, debian.DebianError, ElfError
+    DistributionError, tree.TreeError, libraries.LibraryError, archive.ArchiveError, debian.DebianError, ElfError,
+    tools.ToolError
 )  # fmt: skip
 
 Say = Callable[[str], None]
@@ -63,6 +64,10 @@ def working_folder(kept: Path | None) -> Iterator[Path]:
 
 def build(output: Path, scratch: Path, say: Say, *, demo: bool, package: bool, level: int) -> None:
     """Make everything in `output`; `scratch` is an empty folder. Raises one of FAILURES."""
+    # What this machine lacks is found out before the tree is laid, which takes long.
+    tools.require(package=package)
+    launcher = scratch / "launcher"
+    tree.compile_c([tree.NATIVE / "launcher.c"], launcher, "-static", "-lzstd")
     output.mkdir(parents=True, exist_ok=True)
     when = facts.build_time(ROOT, os.environ)
     distributions, left_out = to_ship(ROOT, demo=demo)
@@ -86,8 +91,6 @@ def build(output: Path, scratch: Path, say: Say, *, demo: bool, package: bool, l
     say(f"{trial.run(folder)} modules load")
 
     manifest, _ = archive.manifest_of(folder)
-    launcher = scratch / "launcher"
-    tree.compile_c([tree.NATIVE / "launcher.c"], launcher, "-static", "-lzstd")
     name = f"owkai-{version}-linux-x86_64"
     made = [output / name, output / f"{name}.cdx.json"]
     unpacked = archive.write(

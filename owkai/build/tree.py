@@ -25,6 +25,7 @@ from typing import Any
 from owkai.build import elf, selection
 from owkai.build.distributions import OURS, ROOMS, imported_modules, module_files
 from owkai.build.libraries import Library, bring_in
+from owkai.build.tools import shared_library
 
 NATIVE = Path(__file__).with_name("native")
 CUT = frozenset({"scipy"})  # packages of which our imports load a small part
@@ -195,12 +196,7 @@ def _lay_interpreter(tree: Path) -> None:
 
 def compile_interpreter(tree: Path, program: Path, *defines: str, lay_library: bool = False) -> None:
     """Build native/interpreter.c as `program`, which must lie in `tree`/bin to find its home."""
-    configuration = sysconfig.get_config_vars()
-    library = Path(configuration["LIBDIR"]) / configuration["INSTSONAME"]
-    if not configuration.get("Py_ENABLE_SHARED") or not library.is_file():
-        raise TreeError(
-            "this Python has no shared library (libpython); build with one that was configured --enable-shared"
-        )
+    library = shared_library()
     target = tree / "lib" / library.name
     if lay_library:
         shutil.copyfile(library, target)

@@ -14,6 +14,7 @@ import secrets
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -32,8 +33,9 @@ from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
 from owkai.demo.postgres import EmbeddedPostgres, PostgresError, free_port
-from owkai.demo.state import CACHE, INDEX, POSTGRES, SETTINGS, DemoError, StateDirectory, write_private
+from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory, write_private
 from owkai.exits import Exit
+from sync.source import server_text
 
 HOST = "127.0.0.1"
 DATABASE = "platform"
@@ -93,6 +95,10 @@ def run_demo(
         return _refuse(error.code, str(error))
     except PostgresError as error:
         return _refuse(Exit.SOURCE, str(error))
+    except psycopg.Error as error:
+        return _refuse(Exit.SOURCE, f"the demo's Postgres failed: {server_text(str(error))}")
+    except OSError as error:
+        return _refuse(Exit.FAILED, f"{error.filename or state or tempfile.gettempdir()}: {error.strerror}; {REMEDY}")
     except SettingsError as error:
         return _refuse(Exit.SETTINGS, str(error))
 

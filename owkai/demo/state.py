@@ -16,6 +16,7 @@ from owkai.exits import Exit
 
 LOCK = "demo.lock"
 POSTGRES, CACHE, SETTINGS, INDEX = "postgres", "cache", "owkai.toml", "demo.json"
+REMEDY = "name with --state a directory that this account may write, on a disk with room"
 OURS = frozenset({LOCK, POSTGRES, CACHE, SETTINGS, INDEX, f"{INDEX}.new"})
 
 
@@ -40,7 +41,15 @@ class StateDirectory:
 
     @classmethod
     def claim(cls, wanted: Path | None) -> StateDirectory:
-        """Take `wanted`, or a temporary directory. Raises DemoError when it is somebody else's."""
+        """Take `wanted`, or a temporary directory. Raises DemoError when it is in use, holds other files or cannot be written."""
+        try:
+            return cls._claim(wanted)
+        except OSError as error:
+            place = error.filename or wanted or tempfile.gettempdir()
+            raise DemoError(f"{place}: {error.strerror}; {REMEDY}", Exit.SETTINGS) from error
+
+    @classmethod
+    def _claim(cls, wanted: Path | None) -> StateDirectory:
         if wanted is None:
             path = Path(tempfile.mkdtemp(prefix="owkai-demo-"))
             created = [path]
@@ -118,11 +127,7 @@ def _make(path: Path) -> list[Path]:
     if path.exists() and not path.is_dir():
         raise DemoError(f"{path} is a file; name a directory", Exit.SETTINGS)
     missing = [one for one in (path, *path.parents) if not one.exists()]
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.listdir(path)
-    except OSError as error:
-        raise DemoError(f"{path}: {error.strerror}; name a directory that is ours to write", Exit.SETTINGS) from error
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return missing[::-1]
 
 

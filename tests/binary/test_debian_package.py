@@ -161,18 +161,26 @@ def test_an_upgrade_keeps_settings_cache_and_keys(
         assert "copied" not in server.messages()
 
 
-def test_a_removal_keeps_what_the_operator_made_and_a_purge_leaves_nothing(equipped: Chroot) -> None:
+def test_a_removal_keeps_what_the_operator_made_and_a_purge_what_cannot_be_made_again(equipped: Chroot) -> None:
     for name in ("keys.json", "audit.jsonl"):
         equipped.inside(f"{DATA}/{name}").write_text("{}")
+    secret = equipped.inside("/etc/owkai/db.password")
+    secret.write_text("secret")
+    subprocess.run(["chroot", str(equipped.path), "chown", "owkai:owkai", "/etc/owkai/db.password"], check=True)
     dpkg(equipped, "--remove", debian.PACKAGE)
     assert not equipped.inside(f"/{debian.HOME}").exists()
     assert not equipped.inside("/usr/bin/owkai").is_symlink()
     assert equipped.inside(SETTINGS).is_file()
     assert sorted(path.name for path in equipped.inside(DATA).iterdir()) == ["audit.jsonl", "keys.json"]
-    dpkg(equipped, "--purge", debian.PACKAGE)
-    for path in (SETTINGS, "/etc/owkai", DATA, "/var/cache/owkai", SERVICE):
+    told = dpkg(equipped, "--purge", debian.PACKAGE)
+    for path in (SETTINGS, "/var/cache/owkai", SERVICE):
         assert not equipped.inside(path).exists(), path
-    assert equipped.run("getent", "passwd", "owkai").stdout == ""
+    for kept in (f"{DATA}/keys.json", f"{DATA}/audit.jsonl", "/etc/owkai/db.password"):
+        assert equipped.inside(kept).is_file()
+        assert kept in told
+    # No file belongs to a number without an account.
+    assert equipped.run("getent", "passwd", str(secret.stat().st_uid)).stdout.startswith("owkai:")
+    assert "userdel owkai" in told
     assert "owkai" not in dpkg(equipped, "--list")
 
 

@@ -166,7 +166,8 @@ def test_a_damaged_or_cut_file_says_so_and_leaves_nothing(bundle: Bundle, tmp_pa
         broken.chmod(0o755)
         done = start(Bundle(broken), runtime)
         assert done.returncode == 2
-        assert "this file is damaged; compare it with SHA256SUMS" in done.stderr
+        assert done.stderr.endswith("owkai: this file is damaged; compare it with SHA256SUMS and fetch it again\n")
+        assert "folder" not in done.stderr
         assert [path.name for path in runtime.iterdir()] == [".lock"]
     broken.write_bytes(data[: len(data) // 2])
     done = start(Bundle(broken), runtime)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from config.load import Loaded, SettingsError, load_settings
+from config.load import DEFAULT_FILES, Loaded, SettingsError, default_file, load_settings
 from config.tree import Kind, leaves
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
@@ -32,6 +33,22 @@ def problems(
     with pytest.raises(SettingsError) as caught:
         load_settings(file, environment or {}, overrides or {}, serving=serving)
     return str(caught.value).splitlines()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+def test_a_working_folder_that_may_not_be_entered_holds_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`runuser -u owkai -- owkai check` as root, in root's home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("config.load.DEFAULT_FILES", (DEFAULT_FILES[0], tmp_path.parents[-1] / "none" / "owkai.toml"))
+    (tmp_path / "owkai.toml").write_text("")
+    assert default_file() == DEFAULT_FILES[0]
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        assert default_file() is None
+    finally:
+        os.seteuid(0)
 
 
 def from_environment(**variables: str) -> Loaded:

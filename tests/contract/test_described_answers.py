@@ -35,7 +35,7 @@ async def described(served: Served, target: str, *lines: tuple[str, str], method
     return answer
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_every_route_and_method_answers_as_described_to_everybody(served: Served) -> None:
     for path in PATHS:
         for how in ({}, {"token": "nonsense"}, {"key": STAFF.key}, {"key": USER_1.key}, {"token": ADMIN_1.token()}):
@@ -206,7 +206,7 @@ async def test_messages_of_the_live_connection_are_described(serve: Serve, monke
         headers = list(socket.response.headers.raw_items())
         assert_described("GET", f"{API}/ws/realtime/{USER_1.email}", 101, headers, b"")
         for name in ("connection", "metricsUpdate"):
-            told = json.loads(await asyncio.wait_for(socket.recv(), 3))
+            told = json.loads(await asyncio.wait_for(socket.recv(), 30))
             assert faults(messages[name]["payload"], told, ASYNCAPI) == []
 
         async def broken(key: object) -> None:
@@ -216,5 +216,5 @@ async def test_messages_of_the_live_connection_are_described(serve: Serve, monke
         monkeypatch.setattr(served.services.publisher, "get", broken)
         told = {"status": None}
         while "status" not in told or told["status"] != "error":
-            told = json.loads(await asyncio.wait_for(socket.recv(), 3))
+            told = json.loads(await asyncio.wait_for(socket.recv(), 30))
         assert faults(messages["metricsFailure"]["payload"], told, ASYNCAPI) == []

@@ -26,7 +26,7 @@ from analytics.tables import BY_NAME
 from sync.source import wal_position
 from tests.faults.stories import INSERT, insert, own_database
 from tests.faults.writing import WritingLoad
-from tests.owkai.servers import Server, serving, wait_for
+from tests.owkai.servers import PATIENCE_SECONDS, Server, serving, wait_for
 from tests.postgres import Database
 from tests.sync.running import cache_rows, settings_for, slot_name, source_rows
 
@@ -34,6 +34,14 @@ ROWS_KEPT = 8000
 POLL_SECONDS = 0.0002
 AIM_SECONDS = 10.0
 MOMENTS = {"copy": 4, "swap": 3, "stream": 4, "apply": 4, "checkpoint": 3, "start": 2}  # weights
+
+
+def _written(path: Path) -> int | None:
+    """When the file was last written, in ns; None once it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def caught_up(server: Server, database: Database) -> None:
@@ -99,6 +107,9 @@ class Campaign:
         self.database, self.folder = database, folder
         self.tally = Tally(seed)
         self._random = random.Random(seed)
+        self._owed = self._random.sample(
+            [*MOMENTS], len(MOMENTS)
+        )  # every moment has one turn, however slow the machine
         self._directory = folder / "cache"
         self._options = {
             "SOURCE_DSN": database.dsn,
@@ -109,12 +120,17 @@ class Campaign:
         }
 
     def run(self, kills: int, *, compare_every: int, bound_seconds: float, say: Callable[[str], None]) -> Tally:
+        """Kill and compare until `kills` are reached, or until the bound has passed and every moment has had its turn."""
         started = time.monotonic()
+
+        def enough() -> bool:
+            return self.tally.kills >= kills or (not self._owed and time.monotonic() - started > bound_seconds)
+
         insert(self.database, 3000)
-        while self.tally.kills < kills and time.monotonic() - started < bound_seconds:
+        while not enough():
             with WritingLoad(self.database, seed=self._random.randrange(1 << 30), largest=150):
-                for _ in range(min(compare_every, kills - self.tally.kills)):
-                    if time.monotonic() - started > bound_seconds:
+                for _ in range(compare_every):
+                    if enough():
                         break
                     self._turn()
             self._compare()
@@ -124,7 +140,7 @@ class Campaign:
 
     def _turn(self) -> None:
         """Start, converge, provoke a moment, kill in it."""
-        moment = self._random.choices([*MOMENTS], [*MOMENTS.values()])[0]
+        moment = self._owed.pop() if self._owed else self._random.choices([*MOMENTS], [*MOMENTS.values()])[0]
         if moment == "copy":
             self._lose_slot()
         with serving(self.folder, **self._options) as server:
@@ -172,8 +188,8 @@ class Campaign:
     def _checkpoint(self) -> None:
         """Only a checkpoint writes the database file: kill as soon as it changes."""
         path = self._directory / (self._directory / CURRENT).read_text().strip()
-        before = path.stat().st_mtime_ns
-        self._await(lambda: not path.exists() or path.stat().st_mtime_ns != before)
+        before = _written(path)
+        self._await(lambda: _written(path) != before)
         time.sleep(self._random.choice((0.0, 0.001, 0.005)))
 
     def _swap(self) -> None:
@@ -187,7 +203,8 @@ class Campaign:
 
     def _lose_slot(self) -> None:
         with psycopg.connect(self.database.dsn, autocommit=True) as connection:
-            for _ in range(500):
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while time.monotonic() < deadline:
                 connection.execute(
                     "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = %s and active",
                     [self._options["SOURCE_SLOT"]],

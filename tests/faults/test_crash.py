@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaign import Campaign
+from tests.faults.campaign import MOMENTS, Campaign
 from tests.postgres import Database
 
 KILLS = 20
 SEED = 20250115
 
 
+@pytest.mark.timeout(900)
 def test_upg_05_kill_9_under_a_writing_load_leaves_cache_equal_to_source(database: Database, tmp_path: Path) -> None:
     """The bounded campaign; `python -m tests.faults.campaign --kills 200` is the full one."""
     campaign = Campaign(database, tmp_path, SEED)
     tally = campaign.run(KILLS, compare_every=10, bound_seconds=50, say=print)
-    assert tally.kills >= 5, tally  # a slow machine reaches its bound first
+    assert {*MOMENTS} <= tally.aimed.keys(), (
+        tally
+    )  # a slow machine reaches its bound first, but every moment has its turn
     assert tally.comparisons >= 1
     assert tally.rows_compared > 1000
     assert tally.copies >= 2

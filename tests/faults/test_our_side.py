@@ -17,10 +17,11 @@ import duckdb
 import pytest
 
 from analytics.cache import CURRENT, Cache
-from analytics.status import Phase, StatusBoard, utc_now
+from analytics.status import Phase, StatusBoard, parse_lsn, utc_now
 from analytics.store import Position, Store
 from owkai.exits import Exit
 from sync.loop import SyncLoop
+from sync.source import wal_position
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, quick
 from tests.owkai.servers import Server, owkai, serving, wait_for
@@ -142,22 +143,34 @@ def may_mount(folder: Path) -> bool:
 
 def full_disk(server: Server, database: Database) -> int:
     """Write until the server cannot: it stays up, answers what it has, says that it is stale and why. Returns its rows."""
-    for _ in range(60):
+    while "cannot be written" not in server.messages():
         database.execute(
             "insert into agent_actions (agent_id, action_type, organization_id, description)"
             " select 'a', 'x', 1, (select string_agg(md5(random()::text || k || i), '') from generate_series(1, 60) k)"
             " from generate_series(1, 2000) i"
         )
-        if "cannot be written" in server.messages():
-            break
-    wait_for(lambda: "cannot be written" in server.messages(), f"a full disk; {server.messages()[-1500:]}")
-    wait_for(lambda: bool(server.get("/readyz")[1]["stale"]), "staleness")
-    status, body = server.get("/readyz")
-    assert status == 200, body
-    assert body["state"] in ("retrying", "copying"), body
+        end = wal_position(database.connect())
+        # No more than fills the disk: all of it must be brought in again once there is room.
+        wait_for(
+            lambda end=end: "cannot be written" in server.messages() or applied(server) >= end - 24,  # type: ignore[misc]
+            f"a full disk or position {end}; {server.messages()[-1500:]}",
+        )
+    answers: list[dict[str, Any]] = []
+
+    def stale_and_why() -> bool:
+        """In one answer: between two attempts the server may stream for a moment, or open the cache's file again."""
+        status, body = server.get("/readyz")
+        answers.append(body)
+        return status == 200 and body["stale"] and body["state"] in ("retrying", "copying")
+
+    wait_for(stale_and_why, f"staleness; {server.messages()[-1500:]}")
     assert "free space" in server.messages()
     assert server.get("/healthz")[0] == 200
-    return int(body["cache_version"])
+    return int(answers[-1]["cache_version"])
+
+
+def applied(server: Server) -> int:
+    return parse_lsn(server.get("/readyz")[1].get("lsn") or "0/0")
 
 
 def recovered(server: Server, database: Database) -> None:

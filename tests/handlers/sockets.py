@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -52,7 +52,7 @@ async def refusal(served: Served, target: str, *lines: str, body: bytes = b"", *
     """The HTTP answer to a handshake that must not lead to an upgrade."""
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(handshake(target, *lines, **how) + body)
-    block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     length = [line for line in block.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     content = await reader.readexactly(int(length[0].split(b":")[1])) if length else b""
     writer.close()
@@ -68,7 +68,7 @@ class Wire:
         self.reader, self.writer = reader, writer
 
     async def frame(self) -> tuple[int, bytes]:
-        first, second = await asyncio.wait_for(self.reader.readexactly(2), 3)
+        first, second = await asyncio.wait_for(self.reader.readexactly(2), 30)
         assert not second & 0x80, "a server frame is never masked"
         length = second & 0x7F
         if length == 126:
@@ -92,7 +92,7 @@ class Wire:
 async def wire(served: Served, person: Person, extra: bytes = b"", *lines: str) -> AsyncIterator[Wire]:
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(handshake(path(person), f"X-API-Key: {person.key}", *lines) + extra)
-    block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 3)
+    block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
     assert block.startswith(b"HTTP/1.1 101 "), block
     assert b"sec-websocket-extensions" not in block.lower()
     assert b"sec-websocket-protocol" not in block.lower()
@@ -108,7 +108,13 @@ def live(served: Served, person: Person, *, token: str | None = None, **how: Any
 
 
 async def message(client: ClientConnection) -> dict[str, Any]:
-    return dict(json.loads(await asyncio.wait_for(client.recv(), 3)))
+    return dict(json.loads(await asyncio.wait_for(client.recv(), 30)))
+
+
+async def unread(client: ClientConnection) -> NoReturn:
+    """Pass over whatever still comes; raises ConnectionClosed when the server has closed. A tick may come in between."""
+    while True:
+        await client.recv()
 
 
 async def raw(served: Served, person: Person, *lines: str, receive_bytes: int | None = None) -> socket.socket:
@@ -122,7 +128,7 @@ async def raw(served: Served, person: Person, *lines: str, receive_bytes: int | 
     await loop.sock_sendall(sock, handshake(path(person), *(lines or (f"X-API-Key: {person.key}",))))
     head = b""
     while b"\r\n\r\n" not in head:
-        await asyncio.wait_for(readable(sock), 5)
+        await asyncio.wait_for(readable(sock), 30)
         head = sock.recv(65_536, socket.MSG_PEEK)
         assert head, "closed without an answer"
     assert head.startswith(b"HTTP/1.1 101 "), head

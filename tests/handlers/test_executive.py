@@ -102,7 +102,7 @@ async def test_the_file_name_follows_the_clock_in_utc(served: Served) -> None:
     assert answer.header("Content-Disposition") == 'attachment; filename="owkai-executive-2025-01-15.csv"'
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_pdf_02_more_pages_than_can_wait_are_refused_and_the_server_goes_on(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

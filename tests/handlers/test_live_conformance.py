@@ -184,7 +184,7 @@ async def test_what_the_protocol_forbids_ends_the_connection_with_its_code(serve
     assert await exchange(served, case.sent + PING + BYE) == (list(case.pongs), case.code)
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_bytes_that_are_not_utf8_end_the_connection_with_1007_however_they_are_cut(served: Served) -> None:
     for name, payload in NOT_UTF8.items():
         for sent in (text(payload), split(payload, *[1] * (len(payload) - 1)), text(b"good") + split(payload, 0)):
@@ -192,7 +192,7 @@ async def test_bytes_that_are_not_utf8_end_the_connection_with_1007_however_they
         assert await exchange(served, frame(2, payload) + BYE) == ([], 1000), "binary may hold any bytes"
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_close_codes_that_may_be_sent_are_echoed_and_all_others_are_violations(served: Served) -> None:
     assert await exchange(served, frame(8)) == ([], 1005), "without a code as it came"
     for code in CLOSE_CODES_GOOD:
@@ -221,7 +221,7 @@ async def test_frames_arrive_in_segments_of_any_size(served: Served, chop: int) 
     assert answers == [(10, b"in pieces"), (10, b"still there"), (8, b"\x03\xe8")]
 
 
-@pytest.mark.gen_test(timeout=30)
+@pytest.mark.gen_test
 async def test_random_bytes_end_the_connection_and_never_the_server(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,7 +25,7 @@ def only_client(served: Served, organization_id: int = 1) -> LiveHandler:
     return client
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_frames_stay_whole_and_in_order_when_the_socket_takes_only_parts(serve: Serve) -> None:
     served = serve(websocket={"max_backlog_bytes": 10_000_000})
     connection = await raw(served, USER_1, receive_bytes=4096)

@@ -17,12 +17,12 @@ from typing import Any
 FROM_THE_ENVIRONMENT = (sys.executable, "-m", "owkai")
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
 NOBODY_LISTENS = "postgresql://owkai@127.0.0.1:1/platform"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0  # only a test that fails waits this long
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """A small environment: what a service unit gives, and OWKAI_ variables."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    """A small environment: what a service unit gives, this run's time zone, and OWKAI_ variables."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
     return {**kept, **{f"OWKAI_{name}": value for name, value in variables.items()}}
 
 

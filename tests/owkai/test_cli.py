@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import jwt
 import pytest
 from click.testing import CliRunner, Result
 
+from config.accounts import account_name
 from config.load import load_settings
 from config.reference import reference, sample
 from handlers.keystore import KeyStore
@@ -146,7 +150,7 @@ def test_keys_in_the_directory_of_another_account_are_left_to_that_account(
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     result = run("keys", "create", "--org", "1", "--role", "user", "--email", "a@b.example")
     assert result.exit_code == Exit.SETTINGS
-    assert f"belongs to account {owner}" in result.stderr
+    assert f"belongs to account {account_name(owner)}; run the command as that account: sudo -u" in result.stderr
     assert list((folder / "data").iterdir()) == []
 
 
@@ -236,3 +240,73 @@ def test_sync_drop_asks_first(folder: Path) -> None:
     result = run("sync", "drop", SOURCE_DSN="postgresql://u@127.0.0.1:1/d")
     assert result.exit_code == Exit.FAILED
     assert "Aborted" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "version", "config sample", "config show", "openapi", "keys list --help",
+     "token --org 1 --user 1 --email a@b.example --role user", "audit report"],
+)  # fmt: skip
+def test_output_that_cannot_be_written_is_told_in_one_line(folder: Path, command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "owkai", *command.split()], cwd=folder, env=environment(AUTH_JWT_SECRET=SECRET), stdout=full,
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == Exit.FAILED
+    assert done.stderr == (
+        "the output cannot be written: No space left on device; make room there, then run the command again\n"
+    )
+
+
+def test_a_key_that_was_not_shown_is_not_kept(folder: Path) -> None:
+    create = ["keys", "create", "--org", "1", "--role", "user", "--email", "a@b.example"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "owkai", *create], cwd=folder, env=environment(), stdout=full, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == Exit.FAILED
+    assert "Traceback" not in done.stderr
+    assert KeyStore(folder / "data" / "keys.json").list() == ()
+
+
+def test_a_disk_without_room_leaves_the_keys_as_they_were_and_is_named(folder: Path) -> None:
+    kept = owkai("keys", "create", "--org", "1", "--role", "user", "--email", "a@b.example", cwd=folder)
+    assert kept.returncode == 0, kept.stderr
+    file = folder / "data" / "keys.json"
+    before = file.read_bytes()
+    (identifier,) = [key.id for key in KeyStore(file).list()]
+    for command in ("keys create --org 1 --role user --email b@b.example", f"keys revoke {identifier}"):
+        limited = f"ulimit -f 0; exec '{sys.executable}' -m owkai {command}"
+        done = subprocess.run(
+            ["bash", "-c", limited], cwd=folder, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == Exit.FAILED, command
+        assert done.stdout == ""
+        assert done.stderr == f"{file}: File too large; make room there, then run the command again\n"
+        assert file.read_bytes() == before
+    assert sorted(path.name for path in file.parent.iterdir() if "new" in path.name) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another account")
+def test_root_is_told_how_to_run_a_command_as_the_account_of_the_server(folder: Path) -> None:
+    """What root left in the folder, the server could not read; what root took for damaged, it would have set aside."""
+    made = owkai("keys", "create", "--org", "1", "--role", "user", "--email", "a@b.example", cwd=folder)
+    assert made.returncode == 0, made.stderr
+    data, secret = folder / "data", folder / "jwt.secret"
+    secret.write_text(SECRET)
+    secret.chmod(0o600)
+    there = {path.name for path in data.iterdir()}
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for path in (data, *data.iterdir(), secret):
+        os.chown(path, nobody, -1)
+    source = "postgresql://u@127.0.0.1:1/d"
+    for command in ("keys list", f"verify --set source.dsn={source}"):
+        told = owkai(*command.split(), cwd=folder)
+        assert told.returncode == Exit.SETTINGS
+        assert "belongs to account nobody; run the command as that account: runuser -u nobody -- owkai …" in told.stderr
+        assert {path.name for path in data.iterdir()} == there
+    told = owkai("config", "show", cwd=folder, env=environment(AUTH_JWT_SECRET_FILE=str(secret)))
+    assert told.returncode == Exit.SETTINGS
+    assert "runuser -u nobody -- owkai …" in told.stderr

@@ -164,7 +164,7 @@ def test_dashboard_page_of_the_demo_may_open_the_socket_and_others_may_not(demo:
     base = demo.index["base_url"]
     url = f"{base.replace('http', 'ws', 1)}/api/analytics/ws/realtime/{key['email']}"
     with connect(url, origin=Origin(base), additional_headers={"X-API-Key": key["key"]}) as socket:
-        assert json.loads(socket.recv(timeout=10))["type"] == "connection"
+        assert json.loads(socket.recv(timeout=30))["type"] == "connection"
     with (
         pytest.raises(InvalidStatus, match="403"),
         connect(url, origin=Origin("http://elsewhere.example"), additional_headers={"X-API-Key": key["key"]}),

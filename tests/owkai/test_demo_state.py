@@ -74,6 +74,21 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path, capsys: pyt
     assert "is a file; name a directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["/proc/demo", "/dev/full/demo"])
+def test_a_directory_that_cannot_be_made_is_refused(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_demo(0, Path(place)) == Exit.SETTINGS
+    assert "name with --state a directory that this account may write" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_forbidden_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for mode in (0o500, 0o300, 0o000):
+        (tmp_path / "demo").mkdir(mode=mode)
+        assert run_demo(0, tmp_path / "demo") == Exit.SETTINGS
+        assert "name with --state a directory that this account may write" in capsys.readouterr().err
+        (tmp_path / "demo").rmdir()
+
+
 def test_private_file_is_never_seen_half_written_or_by_others(tmp_path: Path) -> None:
     previous = os.umask(0)
     try:

@@ -120,7 +120,8 @@ def test_the_readmes_way_by_an_environment_leads_to_a_server(tmp_path: Path, dat
         .replace("password of the role", password)
     )
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], env={**environment(), "HOME": str(tmp_path)}, cwd=tmp_path,
+        ["bash", "-euo", "pipefail", "-c", text], env={**environment(SERVER_PORT="0"), "HOME": str(tmp_path)},
+        cwd=tmp_path,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -44,5 +44,5 @@ def test_without_a_terminal_nothing_is_written() -> None:
     stream = io.StringIO()
     board = StatusBoard()
     board.update(progress=copy(10))
-    asyncio.run(asyncio.wait_for(show_copies(board, stream), 1))
+    asyncio.run(asyncio.wait_for(show_copies(board, stream), 30))
     assert stream.getvalue() == ""

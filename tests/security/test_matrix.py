@@ -233,12 +233,12 @@ async def opened(served: Served, path: str, lines: Lines) -> Answer:
     try:
         head = [f"GET {path} HTTP/1.1", f"Host: {served.authority}", *(f"{name}: {value}" for name, value in lines)]
         writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
-        block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        block = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         start, *rest = block.decode("latin-1").strip().split("\r\n")
         headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in rest)]
         answer = Answer(int(start.split(" ")[1]), headers, b"")
         if answer.status != 101 and (length := int(answer.header("Content-Length") or 0)):
-            answer = Answer(answer.status, headers, await asyncio.wait_for(reader.readexactly(length), 5))
+            answer = Answer(answer.status, headers, await asyncio.wait_for(reader.readexactly(length), 30))
         return answer
     finally:
         writer.close()

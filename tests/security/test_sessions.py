@@ -322,7 +322,7 @@ async def test_ws_02_ws_03_the_session_opens_the_live_connection_from_its_own_pa
             f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}", f"Cookie: {session}", *lines,
         ]  # fmt: skip
         writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
-        line = await asyncio.wait_for(reader.readline(), 5)
+        line = await asyncio.wait_for(reader.readline(), 30)
         writer.close()
         return line
 
@@ -341,10 +341,10 @@ async def test_ws_21_signing_out_ends_the_live_connection_at_the_next_tick(serve
         f"GET {API}/ws/realtime/{USER_1.email} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nOrigin: {GOOD}\r\nCookie: {session}\r\n\r\n".encode()
     )
-    await asyncio.wait_for(reader.readuntil(b"metrics_update"), 5)
+    await asyncio.wait_for(reader.readuntil(b"metrics_update"), 30)
     assert served.server.broadcaster.total == 1
     await served.ask("/session", ("Cookie", session), ("Origin", GOOD), method="DELETE")
-    await asyncio.wait_for(reader.readuntil((4401).to_bytes(2, "big")), 3)
+    await asyncio.wait_for(reader.readuntil((4401).to_bytes(2, "big")), 30)
     writer.close()
     await until(lambda: served.server.broadcaster.total == 0)
 

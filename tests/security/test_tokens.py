@@ -587,9 +587,9 @@ async def test_jwt_31_csr_02_cookies_have_an_order_and_must_agree(serve: Serve) 
 async def test_csr_03_cookie_headers_cannot_be_made_expensive(serve: Serve) -> None:
     served = serve(auth=MANY)
     for line in ('access_token="' + '\\"' * 7000, "; ".join(f"c{n}=1" for n in range(1500)), ";" * 15000):
-        began = time.perf_counter()
+        began = time.thread_time()
         assert (await served.get("/trends", ("Cookie", line))).status in (400, 401)
-        assert time.perf_counter() - began < 0.2
+        assert time.thread_time() - began < 0.2
     await still_alive(served, USER_1)
 
 

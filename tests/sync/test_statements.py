@@ -55,7 +55,7 @@ def test_rep_11_executions_of_our_database_are_counted_without_their_text(counte
     assert found is not None
     # Our own two catalogue queries and a few of the sessions' are in it too.
     assert 33 <= found.executed < 60
-    assert 360 <= found.milliseconds < 2000
+    assert found.milliseconds >= 360
     # Without the right to tell statements of others apart they are one, and on average that is not slow.
     assert found.slow == (3 if role == "postgres" else 0)
     assert (found.since, found.sampled_at) == (NOW, NOW + INTERVAL)

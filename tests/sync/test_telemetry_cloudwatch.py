@@ -239,7 +239,7 @@ def test_a_throttled_call_is_tried_again_within_bounds() -> None:
         begun = time.monotonic()
         collector(bad.url).collect(now())
         assert bad.calls == ["GetMetricData"] * 2
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_a_server_that_does_not_answer_is_given_up_within_its_bound() -> None:
         took = time.monotonic() - begun
         released.set()
     assert system.failure == "CloudWatch did not answer in time"
-    assert took < 5
+    assert took < 20
 
 
 def endless(pieces: Iterator[bytes], pause: float) -> Any:
@@ -308,7 +308,7 @@ def endless(pieces: Iterator[bytes], pause: float) -> Any:
             over.set()
             with contextlib.suppress(OSError):
                 socket.create_connection(listener.getsockname()).close()
-            thread.join(5)
+            thread.join(30)
             assert not thread.is_alive()
             listener.close()
 
@@ -320,7 +320,7 @@ def test_rep_13_an_answer_of_a_gigabyte_is_given_up_early() -> None:
         begun = time.monotonic()
         system, _ = collector(url).collect(now())
         assert system.failure == "CloudWatch gave an answer of more than 8192 kB"
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
 
 
 def test_rep_13_an_answer_in_drops_is_given_up_within_its_bound() -> None:
@@ -328,7 +328,7 @@ def test_rep_13_an_answer_in_drops_is_given_up_within_its_bound() -> None:
         begun = time.monotonic()
         system, _ = collector(url, timeout_seconds=0.3).collect(now())
         assert system.failure == "CloudWatch did not answer in time"
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
 
 
 def test_nobody_listening_is_out_of_reach_and_mends_with_the_next_collection(aws: Aws) -> None:

@@ -7,7 +7,7 @@ import math
 import struct
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import pytest
@@ -321,18 +321,29 @@ def test_rows_that_retention_keeps_or_drops_are_no_difference(database: Database
         assert verifier_of(sync).verify(Scope(), never).tables[0].keys.keys["missing"] == [3]
 
 
-def test_days_bound_what_is_compared(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("time_of_day", [time.min, time(5, 59), time(12), time.max])
+def test_days_bound_what_is_compared(database: Database, tmp_path: Path, time_of_day: time) -> None:
+    """The last two days of UTC are today, however much of it has passed, and the whole day before."""
     fill(database, 100)
-    database.execute("update agent_actions set \"timestamp\" = now() - id * interval '6 hours', created_at = null")
+    today = utc_now().date()
+    now = datetime.combine(today, time_of_day, UTC)
+    database.execute(
+        "update agent_actions set \"timestamp\" = %s::date::timestamp at time zone 'UTC' - (id - 1) * interval '6 hours',"
+        " created_at = null",
+        [today],
+    )
     with running_sync(database, tmp_path) as sync:
         sync.streaming()
-        report = verifier_of(sync).verify(Scope(days=2), never)
+        verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, lambda: now)
+        report = verifier.verify(Scope(days=2), never)
         assert report.equal
         assert report.tables[0].buckets == 2
-        assert 4 <= report.tables[0].source_rows <= 8
-        tamper(sync, "UPDATE agent_actions SET status = 'tampered' WHERE id = 90")
-        assert verifier_of(sync).verify(Scope(days=2), never).equal
-        assert not verifier_of(sync).verify(Scope(), never).equal
+        assert report.tables[0].source_rows == 1 + 4  # midnight of today; four times in the day before
+        tamper(sync, "UPDATE agent_actions SET status = 'tampered' WHERE id = 6")  # six hours before those days
+        assert verifier.verify(Scope(days=2), never).equal
+        assert not verifier.verify(Scope(), never).equal
+        tamper(sync, "UPDATE agent_actions SET status = 'tampered' WHERE id = 5")
+        assert not verifier.verify(Scope(days=2), never).equal
 
 
 def test_nothing_is_left_on_the_source_and_nothing_is_locked(database: Database, tmp_path: Path) -> None:

@@ -398,7 +398,11 @@ static int unpack(const struct bundle *bundle, const char *base_path, int base) 
         int reason = errno;
         if (folder >= 0) close(folder);
         remove_tree(base, fresh);
-        return refuse(base_path, "%s", reason ? strerror(reason) : "this file is damaged; compare it with SHA256SUMS");
+        if (reason == 0) { /* no other folder would mend that */
+            say("this file is damaged; compare it with SHA256SUMS and fetch it again");
+            exit(EXIT_UNFIT);
+        }
+        return refuse(base_path, "%s", strerror(reason));
     }
     close(folder);
     /* A folder that is there but not whole goes aside; a process that runs from it keeps the files it has open. */
