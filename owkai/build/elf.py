@@ -1,23 +1,19 @@
-"""What an ELF file of x86-64 says about itself: what it needs, from where, and of which glibc. Pure.
-
-Source of the layout: the System V ABI, its supplement for x86-64, and the Linux Standard Base on symbol versions.
-"""
+"""What an x86-64 ELF file needs: libraries, search paths and versions of glibc. Parsed with pyelftools."""
 
 from __future__ import annotations
 
-import mmap
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-Bytes = bytes | mmap.mmap
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 
 MAGIC = b"\x7fELF"
-PT_LOAD, PT_DYNAMIC = 1, 2
-DT_NEEDED, DT_STRTAB, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 5, 14, 15, 29
-DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
-# What glibc itself ships: bundling any of it beside the machine's own would mix two of them.
+RPATH, RUNPATH = "DT_RPATH", "DT_RUNPATH"
+# glibc's own libraries. Bundling any of them next to the machine's would mix two versions of glibc.
 GLIBC = frozenset({
     "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1", "libresolv.so.2",
     "ld-linux-x86-64.so.2", "libanl.so.1", "libnss_files.so.2", "libnss_dns.so.2",
@@ -25,19 +21,19 @@ GLIBC = frozenset({
 
 
 class ElfError(ValueError):
-    """The file is no ELF file that can be packed; the text says why."""
+    """The file cannot be packed; the text states why."""
 
 
 @dataclass(frozen=True)
 class ElfFile:
-    """`needed` and `soname` are library names; `paths` maps the tag of a search path to (text, offset in the file).
+    """`needed` and `soname` are library names; `paths` maps a search path's tag to its text.
 
     `versions` are the symbol versions it needs, by library.
     """
 
     needed: tuple[str, ...] = ()
     soname: str = ""
-    paths: dict[int, tuple[str, int]] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
     versions: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @property
@@ -58,86 +54,67 @@ def is_elf(path: Path) -> bool:
 
 
 def read(path: Path) -> ElfFile:
-    """Raises ElfError for what is not a 64-bit little-endian file of x86-64."""
-    data = _mapped(path)
-    if data[:4] != MAGIC or data[4:6] != b"\x02\x01" or struct.unpack_from("<H", data, 18)[0] != 62:
+    """Raises ElfError for anything but a 64-bit little-endian x86-64 file."""
+    with path.open("rb") as stream:
+        elf = _opened(path, stream)
+        dynamic = _dynamic_segment(elf)
+        if dynamic is None:
+            return ElfFile()
+        tags: list[Any] = list(dynamic.iter_tags())
+        return ElfFile(
+            needed=tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"),
+            soname=next((tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"), ""),
+            paths={str(tag.entry.d_tag): _search_path(tag) for tag in tags if tag.entry.d_tag in (RPATH, RUNPATH)},
+            versions={
+                str(library.name): frozenset(str(version.name) for version in versions)
+                for section in elf.iter_sections()
+                if isinstance(section, GNUVerNeedSection)
+                for library, versions in section.iter_versions()
+            },
+        )
+
+
+def _opened(path: Path, stream: Any) -> ELFFile:
+    try:
+        elf = ELFFile(stream)
+    except ELFError:
+        elf = None
+    if elf is None or elf.elfclass != 64 or not elf.little_endian or elf["e_machine"] != "EM_X86_64":
         raise ElfError(f"{path}: not an ELF file for x86-64; packages for another machine cannot be packed")
-    headers = _headers(data)
-    loads = [(address, offset, size) for kind, _, offset, address, _, size, _, _ in headers if kind == PT_LOAD]
-    start, end = _dynamic(data)
-    if start == end:
-        return ElfFile()
-
-    def at(address: int) -> int:
-        return next(offset + address - base for base, offset, size in loads if base <= address < base + size)
-
-    entries: list[tuple[int, int]] = []
-    for position in range(start, end, 16):
-        tag, value = struct.unpack_from("<qQ", data, position)
-        if tag == 0:
-            break
-        entries.append((tag, value))
-    single = dict(entries)
-    strings = at(single[DT_STRTAB])
-
-    def text(offset: int) -> str:
-        return data[strings + offset : data.find(b"\0", strings + offset)].decode()
-
-    return ElfFile(
-        needed=tuple(text(value) for tag, value in entries if tag == DT_NEEDED),
-        soname=text(single[DT_SONAME]) if DT_SONAME in single else "",
-        paths={tag: (text(value), strings + value) for tag, value in entries if tag in (DT_RPATH, DT_RUNPATH)},
-        versions=_versions(data, at(single[DT_VERNEED]), single[DT_VERNEEDNUM], text) if DT_VERNEED in single else {},
-    )
+    return elf
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    """The file as bytes; of a large one only the pages that are looked at are read."""
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _dynamic_segment(elf: ELFFile) -> DynamicSegment | None:
+    return next((segment for segment in elf.iter_segments() if isinstance(segment, DynamicSegment)), None)
 
 
-def _headers(data: Bytes) -> list[tuple[int, ...]]:
-    """Program headers: kind, flags, offset, address, physical address, size in the file, size in memory, alignment."""
-    start, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
-    return [struct.unpack_from("<IIQQQQQQ", data, start + 56 * number) for number in range(count)]
+def _search_path(tag: Any) -> str:
+    return str(tag.rpath if tag.entry.d_tag == RPATH else tag.runpath)
 
 
-def _dynamic(data: Bytes) -> tuple[int, int]:
-    """Where the dynamic section starts and ends in the file; twice the same where there is none."""
-    found = [(header[2], header[2] + header[5]) for header in _headers(data) if header[0] == PT_DYNAMIC]
-    return found[0] if found else (0, 0)
+def replace_search_path(path: Path, tag: str, replacement: str) -> None:
+    """Overwrite a search path with `replacement`, which must not be longer; an empty one removes the entry.
 
-
-def _versions(data: Bytes, position: int, count: int, text: Callable[[int], str]) -> dict[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = {}
-    for _ in range(count):
-        _, entries, file, first, following = struct.unpack_from("<HHIII", data, position)
-        at, names = position + first, set()
-        for _ in range(entries):
-            _, _, _, name, step = struct.unpack_from("<IHHII", data, at)
-            names.add(text(name))
-            at += step
-        found[text(file)] = frozenset(names)
-        position += following
-    return found
-
-
-def replace_search_path(path: Path, tag: int, replacement: str) -> None:
-    """Write `replacement`, which must not be longer, over a search path; with an empty one the path is taken out.
-
-    An empty text would not do: a file that has a search path of the newer kind, even an empty one, is not looked up
-    along those of the program that loads it.
+    Empty text is not enough: the loader ignores the search path of the program for a file that has a DT_RUNPATH, even an
+    empty one (ld.so(8)).
     """
-    old, offset = read(path).paths[tag]
-    fresh = replacement.encode()
-    if len(fresh) > len(old.encode()):
-        raise ElfError(f"{path}: its search path {old} leaves no room for {replacement}")
+    with path.open("rb") as stream:
+        elf = _opened(path, stream)
+        dynamic = _dynamic_segment(elf)
+        entry = next((one for one in dynamic.iter_tags() if one.entry.d_tag == tag), None) if dynamic else None
+        if dynamic is None or entry is None:
+            raise ElfError(f"{path}: it has no {tag}")
+        old, fresh = _search_path(entry).encode(), replacement.encode()
+        if len(fresh) > len(old):
+            raise ElfError(f"{path}: its search path {old.decode()} leaves no room for {replacement}")
+        _, strings = dynamic.get_table_offset("DT_STRTAB")
+        text = strings + entry.entry.d_val
+        start, size, each = dynamic["p_offset"], dynamic["p_filesz"], elf.structs.Elf_Dyn.sizeof()
+        index = [one.entry.d_tag for one in dynamic.iter_tags()].index(tag)
     data = bytearray(path.read_bytes())
-    data[offset : offset + len(old.encode())] = fresh.ljust(len(old.encode()), b"\0")
+    data[text : text + len(old)] = fresh.ljust(len(old), b"\0")
     if not fresh:
-        start, end = _dynamic(bytes(data))
-        rest = [data[at : at + 16] for at in range(start, end, 16)]
-        kept = [entry for entry in rest if struct.unpack_from("<q", entry)[0] != tag]
-        data[start:end] = b"".join(kept).ljust(end - start, b"\0")
+        table = data[start : start + size]
+        del table[index * each : (index + 1) * each]
+        data[start : start + size] = table.ljust(size, b"\0")
     path.write_bytes(bytes(data))

@@ -86,11 +86,11 @@ def search_places(path: Path, file: elf.ElfFile, program_libraries: Path) -> lis
 
     The path of the program counts for every file without one of the newer kind (ld.so(8), DT_RPATH and DT_RUNPATH).
     """
-    own = [text.split(":") for text, _ in file.paths.values()]
+    own = [text.split(":") for text in file.paths.values()]
     places = [Path(str(path.parent) + part.removeprefix("$ORIGIN")) for parts in own for part in parts]
     if path.parent.name.endswith(".libs"):
         places.append(path.parent)  # what loads it has loaded its neighbours by this search path
-    if elf.DT_RUNPATH not in file.paths:
+    if elf.RUNPATH not in file.paths:
         places.append(program_libraries)
     return places
 

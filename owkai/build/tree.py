@@ -216,7 +216,7 @@ def _is_program(path: Path) -> bool:
 
 def _mend_search_paths(path: Path) -> None:
     """A search path may only lead to places beside the file; one of the building machine is emptied."""
-    for tag, (text, _) in elf.read(path).paths.items():
+    for tag, text in elf.read(path).paths.items():
         kept = [part for part in text.split(":") if part.startswith("$ORIGIN")]
         if ":".join(kept) != text:
             elf.replace_search_path(path, tag, ":".join(kept))
