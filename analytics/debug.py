@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from analytics.cache import Snapshot
-from analytics.question import Question
 from analytics.responses import NAME_CHARACTERS, TEXT_CHARACTERS, DebugAction, cut
+from analytics.state.cache import Snapshot
+from analytics.view_context import Question
 
 LATEST = 5
 

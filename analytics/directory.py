@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from analytics.cache import Cache, Snapshot
 from analytics.calendar import aware_utc
-from analytics.flights import Flights
+from analytics.single_flight import Flights
+from analytics.state.cache import Cache, Snapshot
 
 KEPT_ENTRIES = 20_000
 LOOKUP_TIMEOUT_SECONDS = 5.0
@@ -103,7 +103,7 @@ class Kept(Generic[Key, Found]):
 class Directory:
     """Users and API keys by what a credential names. All methods belong to one event loop.
 
-    They raise `analytics.cache.CacheNotReadyError` before the first copy is done.
+    They raise `analytics.state.cache.CacheNotReadyError` before the first copy is done.
     """
 
     def __init__(self, cache: Cache, workers: Executor) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from analytics.cache import Snapshot
-from analytics.question import HOUR, Question
 from analytics.realtime import rounded, whole_seconds
 from analytics.responses import (
     ApplicationMetrics,
@@ -26,8 +24,10 @@ from analytics.responses import (
     TelemetryFreshness,
     Throughput,
 )
-from analytics.status import Connections, Statements
+from analytics.state.cache import Snapshot
+from analytics.state.sync_status import Connections, Statements
 from analytics.telemetry import Standing, TelemetryReport, TelemetrySample, require
+from analytics.view_context import HOUR, Question
 
 SLOW_AFTER = timedelta(minutes=5)
 DEGRADED_SHARE = 0.05  # of the hour's actions that wait longer than SLOW_AFTER, or of its slow statements

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from analytics.cache import Snapshot
-from analytics.question import HOUR, Question
 from analytics.responses import (
     LiveDataQuality,
     LiveMetrics,
@@ -22,7 +20,9 @@ from analytics.responses import (
     SystemHealth,
     SystemHealthWithoutTelemetry,
 )
+from analytics.state.cache import Snapshot
 from analytics.telemetry import Standing, TelemetryReport, require
+from analytics.view_context import HOUR, Question
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-from analytics.question import DataStatus
+from analytics.view_context import DataStatus
 
 NAME_CHARACTERS = 256  # longest agent, tool or control name shown, the mark included
 TEXT_CHARACTERS = 2048  # longest sentence shown: recommendation, summary

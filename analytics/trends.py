@@ -6,9 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from analytics.cache import Snapshot
 from analytics.calendar import aware_utc, counts_by_day, days_until, naive_utc
-from analytics.question import HOUR, Question
 from analytics.responses import (
     TEXT_CHARACTERS,
     AgentCount,
@@ -19,6 +17,8 @@ from analytics.responses import (
     TrendsMeta,
     cut,
 )
+from analytics.state.cache import Snapshot
+from analytics.view_context import HOUR, Question
 
 DEFAULT_DAYS = 7
 DEFAULT_ZONE = "UTC"

@@ -19,21 +19,21 @@ from typing import Any
 
 import duckdb
 
-from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.debug import debug
-from analytics.document import Document
-from analytics.executive_report import executive_report
+from analytics.executive.formats import executive_report
+from analytics.executive.rendered_document import Document
 from analytics.fair_workers import FairWorkers, Requester, Shares, default_shares
-from analytics.flights import Flights
 from analytics.performance import performance
 from analytics.predictive.predictions import predictions
 from analytics.predictive.schedule import Forecasting
-from analytics.question import Question
 from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
-from analytics.status import StatusBoard
+from analytics.single_flight import Flights
+from analytics.state.cache import Cache, CacheNotReadyError, Snapshot
+from analytics.state.sync_status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.trends import trends
+from analytics.view_context import Question
 from config.settings import Server, Settings
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from config.document import Document, DocumentError, read_document
 from config.problems import UNPLACED, Problem, SettingsError, from_validation, nearest, type_name, unknown_key
 from config.rules import advice, contradictions, missing_for_serving
 from config.secrets import HOW_TO_MAKE_A_SECRET, exposure, has_password, read_secret, weakness
+from config.setting_keys import ENVIRONMENT_PREFIX, Branch, Kind, Leaf, branches, leaves
 from config.settings import Settings
-from config.tree import ENVIRONMENT_PREFIX, Branch, Kind, Leaf, branches, leaves
 
 __all__ = ["DEFAULT_FILES", "Loaded", "SettingsError", "default_file", "load_settings"]
 

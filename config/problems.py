@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from config.secrets import masked
-from config.tree import Kind, Leaf
+from config.setting_keys import Kind, Leaf
 
 Path = tuple[str, ...]
 

@@ -10,7 +10,7 @@ from typing import Any
 from config.load import Loaded
 from config.problems import plain
 from config.secrets import HIDDEN, masked
-from config.tree import Branch, Kind, Leaf, branches, leaves
+from config.setting_keys import Branch, Kind, Leaf, branches, leaves
 
 SAMPLE_PATH = "config/owkai.toml"
 REFERENCE_PATH = "docs/settings.md"

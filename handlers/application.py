@@ -11,20 +11,22 @@ from tornado.web import Application
 
 from config.settings import Server, Settings
 from config.watched_files import SECONDS_BETWEEN_LOOKS, WatchedFiles
-from handlers import acknowledging, page, signin
+from handlers import acknowledgements as acknowledging
+from handlers.auth import signin
 from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
-from handlers.broadcaster import Broadcaster
-from handlers.gate import MAX_BODY_BYTES, BoundedServer, Gate
+from handlers.connections.connection_limits import MAX_BODY_BYTES, BoundedServer, Gate
+from handlers.connections.overlong_headers import overlong_answer
+from handlers.connections.tls import HSTS, CertificateError, Identity, identity_files, load_identity
+from handlers.contract.reference import contract_files, contract_routes
+from handlers.dashboard import page
+from handlers.live.broadcaster import Broadcaster
+from handlers.live.websocket import LiveHandler
 from handlers.ops import Health, Metrics, Readiness
-from handlers.overlong import overlong_answer
 from handlers.parameters import DAYS, DEBUG_LIMIT, DECIMAL, FORMAT, LIMIT, REPORT_DAYS, TABLE, ZONE, Parameter
-from handlers.reference import contract_files, contract_routes
-from handlers.requestlog import bridle_framework_loggers
+from handlers.request_log import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
 from handlers.services import Services, make_services
-from handlers.tls import HSTS, CertificateError, Identity, identity_files, load_identity
-from handlers.websocket import LiveHandler
 
 __all__ = ["ApiServer", "Services", "api_routes", "make_application", "make_services"]
 

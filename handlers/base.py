@@ -12,15 +12,18 @@ from typing import Any, NoReturn
 
 from tornado.web import HTTPError, RequestHandler
 
-from analytics.cache import CacheDamagedError, CacheNotReadyError
 from analytics.fair_workers import BacklogFullError
+from analytics.state.cache import CacheDamagedError, CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers import cors
-from handlers.address import client_address, is_loopback, limiter_bucket, parse_address
 from handlers.allowance import COMPUTATIONS, Exceeded
-from handlers.credentials import Presented, find_credentials
-from handlers.principal import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
+from handlers.audit.writer import stamp
+from handlers.auth.authenticator import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
+from handlers.auth.credentials import Presented, find_credentials
+from handlers.auth.sessions import digest as digest_of
+from handlers.connections.address import client_address, is_loopback, limiter_bucket, parse_address
+from handlers.connections.tls import HSTS, arrived_safely, came_over_tls
 from handlers.problem import (
     ADMIN_REQUIRED,
     ANALYST_REQUIRED,
@@ -33,12 +36,9 @@ from handlers.problem import (
     unauthenticated,
 )
 from handlers.redaction import client_request_id, shown, shown_path
-from handlers.requestlog import log_request
+from handlers.request_log import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
-from handlers.sessions import digest as digest_of
-from handlers.tls import HSTS, arrived_safely, came_over_tls
-from handlers.trail.writer import stamp
 
 log = logging.getLogger(__name__)
 
@@ -250,7 +250,7 @@ class ApiHandler(RequestHandler):
         return caller
 
     def _prefix_limited(self, prefixes: list[str], bucket: str, now: float) -> bool:
-        """Too many failures with this key's prefix, and this address has part in failing: see `handlers.limiter`."""
+        """Too many failures with this key's prefix, and this address has part in failing: see `handlers.auth.failure_limits`."""
         services = self.services
         return services.limiter.failures(bucket, now) > 0 and any(
             services.prefix_limiter.exhausted(prefix, now) for prefix in prefixes

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from analytics.predictive.schedule import ForecastStatus
-from analytics.status import Phase, Verification, format_lsn
+from analytics.state.sync_status import Phase, Verification, format_lsn
 from analytics.telemetry import report
+from handlers.audit.audit_log import AuditLog
 from handlers.base import ApiHandler
-from handlers.broadcaster import Broadcaster
-from handlers.measures import CONTENT_TYPE, family, single
+from handlers.live.broadcaster import Broadcaster
+from handlers.metrics import CONTENT_TYPE, family, single
 from handlers.parameters import read_options
 from handlers.services import Services
-from handlers.trail.journal import AuditLog
 
 
 class Health(ApiHandler):

@@ -9,27 +9,27 @@ from datetime import datetime, timedelta
 from functools import cache as cached
 from zoneinfo import available_timezones
 
-from analytics.cache import Cache
 from analytics.directory import Directory
-from analytics.predictive.ledger import open_ledger
+from analytics.predictive.forecast_record import open_ledger
 from analytics.predictive.schedule import Forecasting
-from analytics.status import StatusBoard
+from analytics.state.cache import Cache
+from analytics.state.sync_status import StatusBoard
 from analytics.telemetry import TelemetryBoard
 from analytics.views import Publisher
 from config.rules import advice
 from config.settings import Settings
-from handlers.address import Network, parse_networks
 from handlers.allowance import Allowances
-from handlers.keystore import KeyStore
-from handlers.limiter import FailureLimiter
-from handlers.measures import Measures
+from handlers.audit.audit_log import AuditLog, open_journal
+from handlers.auth.authenticator import Authenticator, Proof, read_proof, write_proof
+from handlers.auth.failure_limits import FailureLimiter
+from handlers.auth.key_store import KeyStore
+from handlers.auth.revocations import Revocations
+from handlers.auth.session_file import SessionFile
+from handlers.auth.sessions import Sessions
+from handlers.auth.tokens import TokenVerifier
+from handlers.connections.address import Network, parse_networks
+from handlers.metrics import Measures
 from handlers.origins import Origins
-from handlers.principal import Authenticator, Proof, read_proof, write_proof
-from handlers.revocations import Revocations
-from handlers.session_file import SessionFile
-from handlers.sessions import Sessions
-from handlers.tokens import TokenVerifier
-from handlers.trail.journal import AuditLog, open_journal
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
 

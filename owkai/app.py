@@ -12,20 +12,22 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from analytics.background import keep_running
-from analytics.cache import Cache, CacheBusyError
-from analytics.status import StatusBoard, SyncStatus, format_lsn, utc_now
+from analytics.state.background import keep_running
+from analytics.state.cache import Cache, CacheBusyError
+from analytics.state.sync_status import StatusBoard, SyncStatus, format_lsn, utc_now
 from analytics.telemetry import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
 from handlers.application import ApiServer, Services, make_services
-from handlers.keystore import KeyStoreError
-from handlers.revocations import RevokedFileError
-from handlers.tls import CertificateError
-from handlers.tokenkeys import KeyFileError
-from handlers.trail.journal import AuditLog
-from handlers.trail.place import AuditFileError
-from owkai import auditing, logs, verification
+from handlers.audit.audit_log import AuditLog
+from handlers.audit.files import AuditFileError
+from handlers.auth.key_store import KeyStoreError
+from handlers.auth.revocations import RevokedFileError
+from handlers.auth.token_keys import KeyFileError
+from handlers.connections.tls import CertificateError
+from owkai import logs
+from owkai.commands import audit as auditing
+from owkai.commands import verify as verification
 from owkai.control import SOCKET, ControlError, ControlServer
 from owkai.exits import Exit
 from owkai.lifecycle import Lifecycle, Stage, affordable_connections, harden, raise_descriptor_limit
@@ -33,10 +35,10 @@ from owkai.progress import show_copies
 from owkai.reloading import Reloading
 from owkai.standstill import Standstill
 from owkai.supervisor import supervisor
-from sync.lightcheck import LightCheck
+from sync.comparison.scheduled_check import LightCheck
+from sync.comparison.verify import Verifier
 from sync.loop import SyncLoop
 from sync.telemetry.collector import Collector
-from sync.verify import Verifier
 
 log = logging.getLogger(__name__)
 

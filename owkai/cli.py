@@ -18,7 +18,7 @@ from owkai.exits import Exit
 
 if TYPE_CHECKING:
     from config.load import Loaded
-    from handlers.keystore import KeyStore, LocalKey
+    from handlers.auth.key_store import KeyStore, LocalKey
 
 DISTRIBUTION = "owkai-analytics"
 DEMO_PORT = 8480
@@ -105,14 +105,14 @@ def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: 
     Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
     """
     if as_sql:
-        from owkai.sourcesetup import recipe
+        from owkai.commands.source_setup import recipe
 
         click.echo(recipe(load(file, assignments).settings, admin, lambda line: click.echo(line, err=True)))
         return
     if admin is not None:
         fail(Exit.SETTINGS, "--admin belongs to --sql")
     loaded = load(file, assignments, serving=True)
-    from owkai.checks import inspect, report
+    from owkai.commands.check import inspect, report
 
     findings = inspect(loaded)
     click.echo(report(findings))
@@ -137,8 +137,8 @@ def verify(
     settings = load(file, assignments).settings
     if not settings.source.dsn.get_secret_value():
         fail(Exit.SETTINGS, "source.dsn is missing: there is no source to compare with")
-    from owkai.verification import verify as compare
-    from sync.verify import Scope
+    from owkai.commands.verify import verify as compare
+    from sync.comparison.verify import Scope
 
     outcome = compare(settings, Scope(table, days), repair, lambda line: click.echo(line, err=True))
     if as_json:
@@ -286,8 +286,8 @@ def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[P
     not whole. Changes nothing; the server may run.
     """
     settings = load(file, assignments).settings
-    from handlers.trail.place import AuditFileError
-    from owkai.auditing import verdict_lines, verify
+    from handlers.audit.files import AuditFileError
+    from owkai.commands.audit import verdict_lines, verify
 
     try:
         verdict = verify(settings, files)
@@ -320,8 +320,8 @@ def audit_report(
 ) -> None:
     """Count accesses by user, endpoint, outcome and day. Reads the trail, or copies named as FILES, and changes nothing."""
     settings = load(file, assignments).settings
-    from handlers.trail import report as reports
-    from owkai.auditing import parse_moment, report
+    from handlers.audit import report as reports
+    from owkai.commands.audit import parse_moment, report
 
     try:
         start = parse_moment(since, end=False) if since else None
@@ -362,12 +362,12 @@ def token(
     secret = auth.jwt_secret.get_secret_value()
     if not secret:
         fail(Exit.SETTINGS, "auth.jwt_secret is missing: there is nothing to sign with; see `owkai config reference`")
-    from owkai.tokens import session_token
+    from owkai.commands.token import session_token
 
     now = datetime.now(UTC)
     claims = {"user_id": user, "organization_id": org, "email": email, "role": role}
     click.echo(session_token(auth, claims, now, timedelta(minutes=minutes)))
-    from owkai.credentialchecks import UncheckedError, token_problem
+    from owkai.commands.credential_checks import UncheckedError, token_problem
 
     try:
         problem = token_problem(settings, org, user, email, role)
@@ -397,8 +397,8 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
     import psycopg
 
     from config.secrets import masked
-    from sync.reach import diagnose
-    from sync.source import SourceError, drop_replication
+    from sync.source.connection_failure import diagnose
+    from sync.source.connections import SourceError, drop_replication
 
     try:
         lines = drop_replication(settings)
@@ -427,7 +427,7 @@ def demo(port: int, state: Path | None) -> None:
 @click.option("--asyncapi", is_flag=True, help="The AsyncAPI document of the live connection instead.")
 def openapi(asyncapi: bool) -> None:
     """Print the OpenAPI document of the API, as the server serves it. Needs no settings and no running server."""
-    from handlers.reference import ASYNCAPI, OPENAPI, document
+    from handlers.contract.reference import ASYNCAPI, OPENAPI, document
 
     click.echo(document(ASYNCAPI if asyncapi else OPENAPI), nl=False)
 
@@ -439,7 +439,7 @@ def openapi(asyncapi: bool) -> None:
 )
 def version(as_json: bool, checked: bool) -> None:
     """Print the version and what this build was made of."""
-    from owkai.buildfacts import altered_files, gathered, lines
+    from owkai.commands.build_facts import altered_files, gathered, lines
 
     facts = gathered(installed_version(DISTRIBUTION))
     if as_json:
@@ -488,7 +488,7 @@ def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, 
 def key_store(loaded: Loaded) -> KeyStore:
     """The key file of the server; only the account that owns it may change it, as the server must read it."""
     from config.accounts import belongs_to
-    from handlers.keystore import KeyStore
+    from handlers.auth.key_store import KeyStore
     from owkai.lifecycle import harden
 
     harden()
@@ -500,7 +500,7 @@ def key_store(loaded: Loaded) -> KeyStore:
 
 def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
     """End the process where the source does not know the organization or role; say so where it cannot be asked."""
-    from owkai.credentialchecks import UncheckedError, key_problem
+    from owkai.commands.credential_checks import UncheckedError, key_problem
 
     try:
         problem = key_problem(loaded.settings, organization_id, role)
@@ -513,7 +513,7 @@ def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
 
 def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
     """Record in the audit trail what was done with a local key; why that was not possible, or None."""
-    from owkai.auditing import NotRecordedError, record_operator
+    from owkai.commands.audit import NotRecordedError, record_operator
 
     try:
         record_operator(

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from analytics.status import CopyProgress, StatusBoard
+from analytics.state.sync_status import CopyProgress, StatusBoard
 
 LOOK_SECONDS = 0.1
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from config.load import Loaded, SettingsError
 from config.secrets import secret_texts
+from config.setting_keys import leaves
 from config.settings import Settings
-from config.tree import leaves
 from handlers.application import ApiServer
-from handlers.revocations import RevokedFileError
+from handlers.auth.revocations import RevokedFileError
+from handlers.auth.token_keys import KeyFileError
+from handlers.connections.tls import CertificateError
 from handlers.services import Services
-from handlers.tls import CertificateError
-from handlers.tokenkeys import KeyFileError
 from owkai import logs
 
 log = logging.getLogger(__name__)

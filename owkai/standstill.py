@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from analytics.status import StatusBoard
+from analytics.state.sync_status import StatusBoard
 
 log = logging.getLogger(__name__)
 

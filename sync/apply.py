@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from analytics.cache import Cache, Store
-from analytics.status import StatusBoard
-from sync import wire
-from sync.batch import Batch
+from analytics.state.cache import Cache, Store
+from analytics.state.sync_status import StatusBoard
 from sync.faults import SlotGoneError
-from sync.pgoutput import Relation, Target, Truncate, UnidentifiedRowError, decode_changes
-from sync.schema import Mapping
+from sync.source.schema import Mapping
+from sync.stream.batch import Batch
+from sync.stream.pgoutput import Relation, Target, Truncate, UnidentifiedRowError, decode_changes
+from sync.values import wire
 
 log = logging.getLogger(__name__)
 

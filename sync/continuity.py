@@ -6,8 +6,8 @@ shape, by the same database. Anything else is a new copy beside the live cache, 
 
 from __future__ import annotations
 
-from analytics.store import Origin, Position
-from sync.replication import Slot
+from analytics.state.store import Origin, Position
+from sync.stream.replication import Slot
 
 POLLED = "poll"  # the last part of a polled origin
 

@@ -8,12 +8,12 @@ from enum import Enum
 import duckdb
 import psycopg
 
-from analytics.cache import CacheBusyError, CacheDamagedError, CacheNotReadyError
-from sync.copystream import Stopped
-from sync.reach import diagnose
-from sync.schema import ShapeError
-from sync.source import SourceError, server_text
-from sync.wire import WireError
+from analytics.state.cache import CacheBusyError, CacheDamagedError, CacheNotReadyError
+from sync.copy.copy_stream import Stopped
+from sync.source.connection_failure import diagnose
+from sync.source.connections import SourceError, server_text
+from sync.source.schema import ShapeError
+from sync.values.wire import WireError
 
 
 class Action(Enum):

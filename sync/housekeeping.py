@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from analytics.cache import Cache
-from analytics.status import StatusBoard
-from analytics.store import Store
+from analytics.state.cache import Cache
+from analytics.state.store import Store
+from analytics.state.sync_status import StatusBoard
 from config.settings import Settings
-from sync.futurerows import FutureRowsWatch
-from sync.snapshot import retention_horizon
+from sync.copy.initial_copy import retention_horizon
+from sync.source.future_rows import FutureRowsWatch
 
 log = logging.getLogger(__name__)
 

@@ -18,29 +18,29 @@ from typing import TypeVar
 import duckdb
 import psycopg
 
-from analytics.background import BackgroundThread
-from analytics.cache import Cache, CacheDamagedError, Origin, Store
-from analytics.status import Phase, StatusBoard, format_lsn
-from analytics.store import UNREADABLE
+from analytics.state.background import BackgroundThread
+from analytics.state.cache import Cache, CacheDamagedError, Origin, Store
+from analytics.state.store import UNREADABLE
+from analytics.state.sync_status import Phase, StatusBoard, format_lsn
 from config.settings import Settings
 from sync.apply import Applier
-from sync.batch import Batch, BatchLimits
 from sync.continuity import gap, same_database, stream_shape
-from sync.copystream import Stopped
+from sync.copy.copy_stream import Stopped
+from sync.copy.initial_copy import copy_tables, retention_mark
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
-from sync.holds import NOW, Holds
 from sync.housekeeping import Housekeeping
-from sync.opentransactions import SlotWait
-from sync.polling import Poller, copy_for_polling, polled_origin, polling_gap
-from sync.preflight import Survey, ensure_publication, survey
-from sync.publication import Membership, publication_mark, read_publication
-from sync.replication import ChangeStream, create_slot, find_slot
-from sync.sampler import Sampler
-from sync.schema import Mapping, ShapeError
-from sync.slotclaim import claimed_slot
-from sync.snapshot import copy_tables, retention_mark
-from sync.source import SourceError, connect, server_text, wal_position
+from sync.polling.poller import Poller, copy_for_polling, polled_origin, polling_gap
+from sync.position_barrier import NOW, Holds
+from sync.publication.publication import Membership, publication_mark, read_publication
+from sync.source.connections import SourceError, connect, server_text, wal_position
+from sync.source.open_transactions import SlotWait
+from sync.source.preflight import Survey, ensure_publication, survey
+from sync.source.sampler import Sampler
+from sync.source.schema import Mapping, ShapeError
+from sync.stream.batch import Batch, BatchLimits
+from sync.stream.replication import ChangeStream, create_slot, find_slot
+from sync.stream.slot_claim import claimed_slot
 
 log = logging.getLogger(__name__)
 

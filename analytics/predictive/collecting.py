@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime, time, timedelta
 from typing import NamedTuple
 
-from analytics.cache import Snapshot
 from analytics.calendar import midnight, naive_utc
 from analytics.predictive.history import complete_from
-from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS
+from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
-from analytics.question import Question
+from analytics.state.cache import Snapshot
+from analytics.view_context import Question
 
 WINDOW_DAYS = 30
 PLANNED_FEATURES = (

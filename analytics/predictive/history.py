@@ -13,10 +13,10 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 
-from analytics.cache import Snapshot
 from analytics.calendar import aware_utc, midnight, naive_utc
-from analytics.predictive.anomalies import HourlyCounts
-from analytics.predictive.classical import Counts
+from analytics.predictive.anomalies.detection import HourlyCounts
+from analytics.predictive.forecasting.classical import Counts
+from analytics.state.cache import Snapshot
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analytics.predictive.anomalies import Anomaly, find_anomalies
-from analytics.predictive.classical import Counts
-from analytics.predictive.findings import Acknowledgement
+from analytics.predictive.anomalies.detection import Anomaly, find_anomalies
+from analytics.predictive.anomalies.findings import Acknowledgement
+from analytics.predictive.forecast_record import Accuracy
+from analytics.predictive.forecasting.classical import Counts
+from analytics.predictive.forecasting.typical_day import WEEK, Trend, drift_of, factors, trend, usual
 from analytics.predictive.history import DailyCounts, Days, Hours
-from analytics.predictive.ledger import Accuracy
-from analytics.predictive.levels import MINIMUM_DAYS
-from analytics.predictive.usual import WEEK, Trend, drift_of, factors, trend, usual
+from analytics.predictive.history_levels import MINIMUM_DAYS
 
 if TYPE_CHECKING:
-    from analytics.predictive.forecast import SeriesForecast
+    from analytics.predictive.forecasting.daily_forecast import SeriesForecast
 
 AHEAD = 7  # days shown, from tomorrow on
 PEAK_DAYS = 30
@@ -105,7 +105,7 @@ class Outlook:
     """All of it for one organization. `forecasts` is None while there are too few days; `made_at` is aware.
 
     `data_version` is the cache's version of the table of actions that was read, or an earlier one. `began`: the
-    organization's first action, aware. `source` tells its source from others in the record (`analytics.predictive.ledger`).
+    organization's first action, aware. `source` tells its source from others in the record (`analytics.predictive.forecast_record`).
     """
 
     organization_id: int
@@ -127,7 +127,7 @@ class Outlook:
 
 def make_forecasts(days: Days) -> Forecasts | None:
     """Forecasts from daily counts; None for a history of fewer than four days."""
-    from analytics.predictive.forecast import (
+    from analytics.predictive.forecasting.daily_forecast import (
         forecast_many,
     )  # scipy: a sixth of the server's start, and not needed for it
 

@@ -9,13 +9,12 @@ import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from analytics.cache import Snapshot
 from analytics.predictive.advice import recommendations, workload_recommendation
-from analytics.predictive.anomalies import Anomaly
+from analytics.predictive.anomalies.detection import Anomaly
+from analytics.predictive.anomalies.findings import Acknowledgement
 from analytics.predictive.collecting import Collected, collected, collecting
-from analytics.predictive.findings import Acknowledgement
-from analytics.predictive.ledger import Score
-from analytics.predictive.levels import MINIMUM_DAYS, OPTIMAL_DAYS, Quality, prediction_method, quality
+from analytics.predictive.forecast_record import Score
+from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS, Quality, prediction_method, quality
 from analytics.predictive.outlook import AgentForecast, DayForecast, Forecasts, Outlook
 from analytics.predictive.responses import (
     ActiveCollection,
@@ -30,8 +29,9 @@ from analytics.predictive.responses import (
     RiskPredictions,
     WorkloadForecast,
 )
-from analytics.question import Question
 from analytics.responses import TEXT_CHARACTERS, cut
+from analytics.state.cache import Snapshot
+from analytics.view_context import Question
 
 MOST_ANOMALIES = 100
 ACKNOWLEDGED_SHOWN = timedelta(days=7)

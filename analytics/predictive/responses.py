@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
-from analytics.predictive.levels import Method, Quality
-from analytics.predictive.usual import Trend
+from analytics.predictive.forecasting.typical_day import Trend
+from analytics.predictive.history_levels import Method, Quality
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import duckdb
 
-from analytics.background import Jobs, keep_running
-from analytics.cache import Cache, CacheNotReadyError, Snapshot
 from analytics.calendar import midnight, naive_utc
-from analytics.flights import Flights
-from analytics.predictive.findings import Acknowledgement
+from analytics.predictive.anomalies.findings import Acknowledgement
+from analytics.predictive.forecast_record import UNPROVEN, Accuracy, Due, Issued, Ledger
 from analytics.predictive.history import BUSIEST_WINDOW, Days, read_days, read_hours
-from analytics.predictive.ledger import UNPROVEN, Accuracy, Due, Issued, Ledger
 from analytics.predictive.outlook import Forecasts, Outlook, make_anomalies, make_forecasts
+from analytics.single_flight import Flights
+from analytics.state.background import Jobs, keep_running
+from analytics.state.cache import Cache, CacheNotReadyError, Snapshot
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from handlers.contract.examples import completed
 from handlers.contract.openapi import SCHEMES, VERSION, license_name
 from handlers.contract.operational import MetricsFailure
 from handlers.contract.schemas import Schemas
-from handlers.frames import (
+from handlers.live.frames import (
     CREDENTIAL_ENDED,
     GOING_AWAY,
     NOT_TEXT,

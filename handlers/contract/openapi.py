@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from config.settings import Settings
-from handlers import acknowledging, signin
+from handlers import acknowledgements as acknowledging
 from handlers.application import api_routes
+from handlers.auth import signin
 from handlers.contract.examples import completed
 from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
 from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account, Acknowledged
@@ -195,7 +196,7 @@ def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Docu
 
 
 def session_operations(item: Document, parts: Parts) -> None:
-    """The rest of /session: its methods have rules of their own (`handlers.signin`)."""
+    """The rest of /session: its methods have rules of their own (`handlers.auth.signin`)."""
     (route,) = [route for route in api_routes(Settings()) if route.name == signin.PATH]
     operation = OPERATIONS[signin.PATH]
     cookie = {"Set-Cookie": {"$ref": "#/components/headers/Set-Cookie"}}

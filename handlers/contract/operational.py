@@ -1,6 +1,6 @@
 """The bodies that are no analytics, as types: of health and readiness, of failed messages and refused requests.
 
-`handlers.ops`, `handlers.broadcaster` and `handlers.problem` make them.
+`handlers.ops`, `handlers.live.broadcaster` and `handlers.problem` make them.
 """
 
 from __future__ import annotations

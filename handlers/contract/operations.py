@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from analytics.executive_responses import ExecutiveDashboard
+from analytics.executive.responses import ExecutiveDashboard
 from analytics.predictive.responses import CollectingData, Predictions
 from analytics.responses import DebugAction, Performance, RealTimeMetrics, Trends
-from handlers import acknowledging, page, signin
+from handlers import acknowledgements as acknowledging
+from handlers.auth import signin
 from handlers.contract.operational import Account, Acknowledged, Alive, Ready
-from handlers.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH
+from handlers.contract.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH
+from handlers.dashboard import page
 
 API = "/api/analytics"
 JSON = "application/json"

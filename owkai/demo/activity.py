@@ -12,10 +12,10 @@ from typing import Any
 
 import psycopg
 
-from analytics.background import BackgroundThread, Jobs
+from analytics.state.background import BackgroundThread, Jobs
+from owkai.demo.action_lifecycle import level_of, outcome
 from owkai.demo.catalog import ORGANIZATIONS, Agent, Organization, Task
 from owkai.demo.history import actions_a_second
-from owkai.demo.lives import level_of, outcome
 from owkai.demo.people import Person
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ import psycopg
 from numpy.typing import NDArray
 from psycopg import sql
 
+from owkai.demo.action_lifecycle import level_of, outcome
 from owkai.demo.catalog import HOURS, ORGANIZATIONS, WEEKEND, Agent, Organization, Rhythm
-from owkai.demo.lives import level_of, outcome
 from owkai.demo.people import Person, audit_of_people, people_of, staff
 
 DAYS = 90

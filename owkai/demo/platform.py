@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from analytics.tables import TABLES
+from analytics.state.tables import TABLES
 
 
 def platform_sql() -> str:

@@ -25,7 +25,7 @@ from types import FrameType
 import psycopg
 
 import owkai.app
-from analytics.status import utc_now
+from analytics.state.sync_status import utc_now
 from config.load import SettingsError, load_settings
 from owkai.demo.activity import Activity
 from owkai.demo.catalog import ORGANIZATIONS
@@ -35,7 +35,7 @@ from owkai.demo.platform import create_publication, create_sync_role, load_platf
 from owkai.demo.postgres import EmbeddedPostgres, PostgresError, free_port
 from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory, write_private
 from owkai.exits import Exit
-from sync.source import server_text
+from sync.source.connections import server_text
 
 HOST = "127.0.0.1"
 DATABASE = "platform"

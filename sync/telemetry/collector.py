@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
-from analytics.background import BackgroundThread, Jobs
+from analytics.state.background import BackgroundThread, Jobs
 from analytics.telemetry import Part, RequestTotals, TelemetryBoard
 from config.settings import Settings
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from analytics.cache import Cache
 from analytics.predictive.outlook import Outlook
-from analytics.question import Question
 from analytics.responses import encode
-from analytics.status import StatusBoard
+from analytics.state.cache import Cache
+from analytics.state.sync_status import StatusBoard
 from analytics.telemetry import OFF, TelemetryStatus
+from analytics.view_context import Question
 from analytics.views import ViewKey, answer
 from config.settings import Settings
 from tests.analytics.rows import NOW, filled_cache, fresh_board

@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 
-from analytics.cache import Cache, Origin, Store
-from analytics.status import StatusBoard
-from analytics.tables import BY_NAME, Kind
+from analytics.state.cache import Cache, Origin, Store
+from analytics.state.sync_status import StatusBoard
+from analytics.state.tables import BY_NAME, Kind
 from config.settings import Settings
 
 NOW = datetime(2025, 1, 15, 14, 30, 0, 250_000, tzinfo=UTC)

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from analytics import background
-from analytics.background import BackgroundThread, Jobs, keep_running
+from analytics.state import background
+from analytics.state.background import BackgroundThread, Jobs, keep_running
 
 
 @pytest.fixture(autouse=True)

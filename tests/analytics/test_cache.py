@@ -15,15 +15,15 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics.cache import ASIDE, CURRENT, Cache, CacheBusyError, CacheNotReadyError
-from analytics.store import SCHEMA_VERSION
+from analytics.state.cache import ASIDE, CURRENT, Cache, CacheBusyError, CacheNotReadyError
+from analytics.state.store import SCHEMA_VERSION
 from config.settings import Settings
 from tests.analytics.rows import ORIGIN, action, arrow, fill, filled_cache, ids
 
 OPEN_IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
-from analytics.cache import Cache, CacheBusyError
+from analytics.state.cache import Cache, CacheBusyError
 from config.settings import Cache as CacheSettings
 try:
     Cache(CacheSettings(directory=Path(sys.argv[1])))
@@ -457,7 +457,7 @@ def test_reads_of_many_threads_during_commits_are_each_of_one_moment(given: Sett
 OPEN_WITHOUT_ROOM = """
 import resource, signal, sys
 from pathlib import Path
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from config.settings import Settings
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from analytics import directory
-from analytics.cache import Cache, CacheNotReadyError
 from analytics.directory import Directory
+from analytics.state.cache import Cache, CacheNotReadyError
 from config.settings import Settings
 from tests.analytics.rows import fill, filled_cache
 

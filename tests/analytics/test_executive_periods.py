@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analytics.executive import NO_EARLIER_PERIOD, NO_EARLIER_USERS
+from analytics.executive.dashboard import NO_EARLIER_PERIOD, NO_EARLIER_USERS
 from config.settings import Settings
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, settings

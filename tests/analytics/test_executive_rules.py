@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics.executive import (
+from analytics.executive.dashboard import (
     Outcomes,
     Users,
     compliance_status,
@@ -19,8 +19,8 @@ from analytics.executive import (
     security_posture,
     user_growth,
 )
-from analytics.executive_responses import BusinessMetrics, ExecutiveKpis, MeasuredFigures, SystemUtilization
-from analytics.executive_rules import (
+from analytics.executive.responses import BusinessMetrics, ExecutiveKpis, MeasuredFigures, SystemUtilization
+from analytics.executive.rules import (
     ACHIEVEMENTS,
     FOCUS,
     INSIGHTS,

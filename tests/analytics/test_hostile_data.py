@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from analytics.views import Publisher, ViewKey, ViewTimeoutError
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, filled_cache, fresh_board, settings

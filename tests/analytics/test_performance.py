@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.status import Connections, Statements
+from analytics.state.sync_status import Connections, Statements
 from config.settings import Settings
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, fresh_board

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from analytics.pulse import Pulse, changed, take_pulse
+from analytics.activity_counts import Pulse, changed, take_pulse
 from tests.analytics.rows import NOW, action, filled_cache, settings
 
 HOUR_AGO = NOW - timedelta(hours=1)

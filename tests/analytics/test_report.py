@@ -21,16 +21,16 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from analytics.document import Document
-from analytics.executive import period_calendar
-from analytics.executive_formulas import FIGURES
-from analytics.executive_report import executive_report
-from analytics.executive_responses import StrategicInsight
-from analytics.print_page import Page, fitting, printable, width_of, wrapped
-from analytics.question import Question
-from analytics.report import DayActivity, Report
-from analytics.report_csv import DAY_COLUMNS, FORMULA, DecimalMark, cell, csv_bytes, figures_csv
-from analytics.report_pdf import number, report_pdf, scale_top
+from analytics.executive.dashboard import period_calendar
+from analytics.executive.formats import executive_report
+from analytics.executive.formulas import FIGURES
+from analytics.executive.print_page import Page, fitting, printable, width_of, wrapped
+from analytics.executive.rendered_document import Document
+from analytics.executive.report import DayActivity, Report
+from analytics.executive.report_csv import DAY_COLUMNS, FORMULA, DecimalMark, cell, csv_bytes, figures_csv
+from analytics.executive.report_pdf import number, report_pdf, scale_top
+from analytics.executive.responses import StrategicInsight
+from analytics.view_context import Question
 from config.settings import Settings
 from tests.analytics.asking import Asker, asking
 from tests.analytics.rows import NOW, action
@@ -86,7 +86,7 @@ def captured(asker: Asker, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> R
         seen.append(report)
         return b""
 
-    monkeypatch.setattr("analytics.executive_report.figures_csv", spy)
+    monkeypatch.setattr("analytics.executive.formats.figures_csv", spy)
     document(asker, "csv", **changes)
     monkeypatch.undo()
     return seen[0]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from analytics.tables import AGENT_ACTIONS
+from analytics.state.tables import AGENT_ACTIONS
 from config.settings import Settings
 from tests.analytics import recomputation
 from tests.analytics.asking import asking

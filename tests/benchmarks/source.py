@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from analytics.tables import AGENT_ACTIONS
+from analytics.state.tables import AGENT_ACTIONS
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
 from tests.contract.platform_rows import ACTIONS

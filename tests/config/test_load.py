@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.load import DEFAULT_FILES, Loaded, SettingsError, default_file, load_settings
-from config.tree import Kind, leaves
+from config.setting_keys import Kind, leaves
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
 SOURCE = 'dsn = "postgresql://owkai@db.internal/platform"\n'

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from config.load import load_settings
 from config.reference import REFERENCE_PATH, SAMPLE_PATH, in_force, reference, sample
+from config.setting_keys import branches, leaves
 from config.settings import Settings
-from config.tree import branches, leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from handlers.contract.reference import ASYNCAPI, OPENAPI, document
 from handlers.contract.schemas import closed
-from handlers.reference import ASYNCAPI, OPENAPI, document
 
 Headers = Iterable[tuple[str, str]]
 NAME = "urn:contract"

@@ -12,14 +12,14 @@ import pytest
 from tornado.ioloop import IOLoop
 from websockets.asyncio.client import connect
 
-from analytics.cache import Cache
-from analytics.status import CopyProgress, Phase, Verification
+from analytics.state.cache import Cache
+from analytics.state.sync_status import CopyProgress, Phase, Verification
 from analytics.telemetry import Part, TelemetrySample, TelemetryStatus
 from config.settings import Settings
 from handlers.application import api_routes
+from handlers.auth.key_store import KeyStore
 from handlers.contract.operations import sample_path
-from handlers.keystore import KeyStore
-from handlers.reference import PAGE_PATH, STYLE_PATH
+from handlers.contract.reference import PAGE_PATH, STYLE_PATH
 from tests.contract.document import ASYNCAPI, assert_described, asyncapi, faults
 from tests.handlers.fixtures import Serve, make_settings
 from tests.handlers.serving import API, Answer, Served, run

@@ -13,15 +13,15 @@ from openapi_spec_validator import validate
 
 from analytics.responses import DEPLOYED_CLIENT_FIELDS
 from config.settings import Settings
-from handlers import signin
 from handlers.application import api_routes
+from handlers.auth import signin
 from handlers.contract import openapi as generator
 from handlers.contract.__main__ import made
 from handlers.contract.examples import documented, merged
 from handlers.contract.operations import sample_path
 from handlers.contract.page import reference_page
+from handlers.contract.reference import ASYNCAPI, OPENAPI, document
 from handlers.contract.schemas import Schemas
-from handlers.reference import ASYNCAPI, OPENAPI, document
 from handlers.routes import Access, Route
 from tests.contract.document import asyncapi, faults, openapi, resolved, schema_of_example, template
 from tests.contract.structure import EXAMPLES

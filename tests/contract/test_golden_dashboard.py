@@ -10,11 +10,11 @@ from typing import Any
 
 from pypdf import PdfReader
 
-from analytics.document import Document
-from analytics.executive import executive
-from analytics.executive_report import executive_report
-from analytics.question import Question
+from analytics.executive.dashboard import executive
+from analytics.executive.formats import executive_report
+from analytics.executive.rendered_document import Document
 from analytics.responses import encode
+from analytics.view_context import Question
 from tests.contract.structure import example
 from tests.postgres import Database
 from tests.sync.running import RunningSync, running_sync

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from handlers import frames
-from handlers.reference import OPENAPI, document
+from handlers.contract.reference import OPENAPI, document
+from handlers.live import frames
 from tests.contract.document import asyncapi, openapi
 from tests.contract.structure import EXAMPLES
 from tests.handlers.fixtures import Serve

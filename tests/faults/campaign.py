@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psycopg
 
-from analytics.cache import CURRENT, Cache
-from analytics.status import parse_lsn
-from analytics.tables import BY_NAME
-from sync.source import wal_position
+from analytics.state.cache import CURRENT, Cache
+from analytics.state.sync_status import parse_lsn
+from analytics.state.tables import BY_NAME
+from sync.source.connections import wal_position
 from tests.faults.stories import INSERT, insert, own_database
 from tests.faults.writing import WritingLoad
 from tests.owkai.servers import PATIENCE_SECONDS, Server, serving, wait_for

@@ -11,10 +11,10 @@ import duckdb
 import jwt
 import pytest
 
-from analytics.cache import CURRENT, CacheDamagedError
+from analytics.state.cache import CURRENT, CacheDamagedError
 from owkai.exits import Exit
-from sync.moment import VerifyError
-from sync.verify import Scope, Verifier
+from sync.comparison.common_snapshot import VerifyError
+from sync.comparison.verify import Scope, Verifier
 from tests.faults.stories import insert, quick
 from tests.owkai.servers import SECRET, serving, wait_for
 from tests.postgres import Database

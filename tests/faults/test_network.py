@@ -11,9 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import Phase, utc_now
-from sync.copystream import END_SECONDS, drain_results
-from sync.source import connect
+from analytics.state.sync_status import Phase, utc_now
+from sync.copy.copy_stream import END_SECONDS, drain_results
+from sync.source.connections import connect
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, quick
 from tests.postgres import Database

@@ -16,12 +16,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from analytics.cache import CURRENT, Cache
-from analytics.status import Phase, StatusBoard, parse_lsn, utc_now
-from analytics.store import Position, Store
+from analytics.state.cache import CURRENT, Cache
+from analytics.state.store import Position, Store
+from analytics.state.sync_status import Phase, StatusBoard, parse_lsn, utc_now
 from owkai.exits import Exit
 from sync.loop import SyncLoop
-from sync.source import wal_position
+from sync.source.connections import wal_position
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, quick
 from tests.owkai.servers import Server, owkai, serving, wait_for
@@ -61,7 +61,7 @@ def confirmed(database: Database, slot: str) -> int:
 def test_a_commit_that_fails_acknowledges_nothing_and_is_made_again(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("analytics.cache.Store", FailingStore)
+    monkeypatch.setattr("analytics.state.cache.Store", FailingStore)
     insert(database, 20)
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()
@@ -88,7 +88,7 @@ def test_a_commit_that_fails_acknowledges_nothing_and_is_made_again(
 def test_a_fault_between_commit_and_acknowledgement_applies_nothing_twice(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analytics.cache.Store", FailingStore)
+    monkeypatch.setattr("analytics.state.cache.Store", FailingStore)
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()
         for turn in range(5):
@@ -104,7 +104,7 @@ def test_a_fatal_error_for_want_of_room_reopens_the_file_and_goes_on_answering(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A checkpoint that finds the disk full ends the DuckDB instance, but not the file: rows are answered again at once."""
-    monkeypatch.setattr("analytics.cache.Store", FailingStore)
+    monkeypatch.setattr("analytics.state.cache.Store", FailingStore)
     insert(database, 20)
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()

@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import Phase
-from sync.preflight import inspect_source
+from analytics.state.sync_status import Phase
+from sync.source.preflight import inspect_source
 from tests.faults.stories import insert, quick
 from tests.postgres import Database
 from tests.sync.running import RunningSync, assert_equal, running_sync, settings_for, wait_until

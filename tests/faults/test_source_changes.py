@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import Phase, utc_now
-from analytics.tables import BY_NAME
-from sync.preflight import inspect_source
+from analytics.state.sync_status import Phase, utc_now
+from analytics.state.tables import BY_NAME
+from sync.source.preflight import inspect_source
 from tests.faults.stories import insert, quick
 from tests.faults.writing import WritingLoad
 from tests.postgres import Database

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from analytics.cache import Cache
-from analytics.predictive.ledger import Ledger
+from analytics.predictive.forecast_record import Ledger
 from analytics.predictive.schedule import Forecasting
-from handlers.keystore import KeyStore
+from analytics.state.cache import Cache
+from handlers.auth.key_store import KeyStore
 from tests.analytics.predictive.counts import rows
 from tests.analytics.rows import ORIGIN, action, fill
 from tests.handlers.fixtures import Serve, make_settings

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from tests.analytics.rows import action
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, until

@@ -10,9 +10,9 @@ import time
 import pytest
 from tornado.iostream import IOStream
 
-from handlers.frames import Outlet, text_frame
-from handlers.slices import SLICE_SECONDS, Slices
-from handlers.websocket import LiveHandler
+from handlers.live.frames import Outlet, text_frame
+from handlers.live.time_slices import SLICE_SECONDS, Slices
+from handlers.live.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, until
 from tests.handlers.sockets import raw, reading

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.cache import Cache
-from handlers.credentials import Presented
-from handlers.principal import Authentication
-from handlers.standing import Standings
+from analytics.state.cache import Cache
+from handlers.auth.authenticator import Authentication
+from handlers.auth.credentials import Presented
+from handlers.live.credential_watch import Standings
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, until
 from tests.handlers.world import NOW, USER_1, USER_2, LocalKeys, Person

@@ -11,9 +11,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from analytics.status import Phase
+from analytics.state.sync_status import Phase
 from analytics.views import ViewKey
-from handlers.measures import Measures
+from handlers.metrics import Measures
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, until
 from tests.handlers.world import USER_1

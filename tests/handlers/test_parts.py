@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.frames import may_be_sent, text_frame
-from handlers.keystore import KeyStore
+from handlers.audit.audit_log import AuditLog
+from handlers.audit.writer import Shape
+from handlers.auth.key_store import KeyStore
+from handlers.live.frames import may_be_sent, text_frame
 from handlers.redaction import SECRET_RUN, shown, shown_path
-from handlers.trail.journal import AuditLog
-from handlers.trail.writer import Shape
 from tests.handlers.world import NOW
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
-from analytics.cache import Cache
-from analytics.status import CopyProgress, Phase
+from analytics.state.cache import Cache
+from analytics.state.sync_status import CopyProgress, Phase
 from analytics.views import ViewTimeoutError
-from handlers.keystore import KeyStore
+from handlers.auth.key_store import KeyStore
 from handlers.rest import accepts_gzip, matches, tag_of_gzip
 from tests.handlers.fixtures import Serve, make_settings
 from tests.handlers.serving import API, Served

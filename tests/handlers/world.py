@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 
-from handlers.keystore import KeyStore
+from handlers.auth.key_store import KeyStore
 from tests.analytics.rows import Row, action
 
 NOW = datetime(2025, 1, 15, 14, 30, 0, 250_000, tzinfo=UTC)

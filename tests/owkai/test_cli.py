@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from config.accounts import account_name
 from config.load import load_settings
 from config.reference import reference, sample
-from handlers.keystore import KeyStore
-from handlers.tokens import TokenVerifier
+from handlers.auth.key_store import KeyStore
+from handlers.auth.tokens import TokenVerifier
 from owkai.cli import main
 from owkai.exits import Exit
 from tests.owkai.servers import SECRET, environment, owkai

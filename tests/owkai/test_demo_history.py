@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from analytics.tables import TABLES
+from analytics.state.tables import TABLES
 from owkai.demo.catalog import ORGANIZATIONS, Incident
 from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import actions_a_second, generate, load

@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 
-from analytics.status import CopyProgress, StatusBoard, utc_now
+from analytics.state.sync_status import CopyProgress, StatusBoard, utc_now
 from owkai.progress import show_copies
 
 

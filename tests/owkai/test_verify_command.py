@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from owkai.control import SOCKET, ControlServer, NoServerError, ask
 from owkai.exits import Exit
 from tests.owkai.servers import Server, environment, owkai, serving, wait_for

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics import views
-from analytics.cache import Snapshot
-from analytics.question import Question
+from analytics.state.cache import Snapshot
+from analytics.view_context import Question
 from config.settings import Server
 from handlers.allowance import DOCUMENT_COST, Allowances, Exceeded
 from tests.handlers.fixtures import Serve

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from analytics.cache import Cache
 from analytics.directory import ApiKey
-from handlers.keystore import KeyStore, KeyStoreError, new_key_text
-from handlers.principal import matching_key, prefixes, same_digest
+from analytics.state.cache import Cache
+from handlers.auth.authenticator import matching_key, prefixes, same_digest
+from handlers.auth.key_store import KeyStore, KeyStoreError, new_key_text
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
 from tests.handlers.world import (

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from handlers.trail.anchor import read_anchors
-from handlers.trail.chain import Head, digest, read_line, seal
-from handlers.trail.place import AuditFileError, earlier_files
-from handlers.trail.writer import Shape, TrailWriter
+from handlers.audit.anchor import read_anchors
+from handlers.audit.chain import Head, digest, read_line, seal
+from handlers.audit.files import AuditFileError, earlier_files
+from handlers.audit.writer import Shape, TrailWriter
 from tests.handlers.world import NOW
 from tests.owkai.servers import environment, owkai, wait_for
 from tests.security.trails import KEY, check, lines_of, records_of, shape, whole, write
@@ -282,8 +282,8 @@ WRITER = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from handlers.trail.journal import AuditLog
-from handlers.trail.writer import Shape
+from handlers.audit.audit_log import AuditLog
+from handlers.audit.writer import Shape
 log = AuditLog(Shape(Path(sys.argv[1]), anchor=Path(sys.argv[2]), anchor_seconds=0.01, rotate_bytes=200_000))
 number = 0
 while True:

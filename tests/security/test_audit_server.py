@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from handlers.trail.flood import MAX_GROUPS, Gathering
-from handlers.trail.journal import MAX_QUEUED, AuditLog
-from handlers.trail.verify import verify_trail
-from handlers.trail.writer import Shape
+from handlers.audit.audit_log import MAX_QUEUED, AuditLog
+from handlers.audit.coalescing import MAX_GROUPS, Gathering
+from handlers.audit.verify import verify_trail
+from handlers.audit.writer import Shape
 from owkai.cli import main
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, still_alive, until
@@ -386,7 +386,7 @@ def test_aud_09_with_refuse_a_full_queue_takes_no_protected_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = AuditLog(shape(tmp_path))
-    monkeypatch.setattr("handlers.trail.journal.MAX_QUEUED", 0)
+    monkeypatch.setattr("handlers.audit.audit_log.MAX_QUEUED", 0)
     assert not log.accepting
     monkeypatch.undo()
     assert log.accepting

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from tornado.web import RequestHandler
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from handlers.routes import Access, Route, UndeclaredAccessError, check_routes
 from tests.analytics.rows import action, arrow, ids
 from tests.handlers.fixtures import Serve

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analytics.cache import Cache
-from analytics.predictive.ledger import Ledger
+from analytics.predictive.forecast_record import Ledger
+from analytics.state.cache import Cache
 from config.load import load_settings
 from tests.analytics.predictive.counts import outlook_of, rows
 from tests.analytics.rows import ORIGIN, fill, settings

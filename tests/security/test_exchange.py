@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from websockets.asyncio.client import connect as live
 from websockets.exceptions import ConnectionClosed
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from config.settings import Auth
-from handlers.keyring import KeyRing
-from handlers.revocations import Revocations, RevokedFileError, read_revoked, token_identifier
-from handlers.tokenkeys import KeyFileError
+from handlers.auth.keyring import KeyRing
+from handlers.auth.revocations import Revocations, RevokedFileError, read_revoked, token_identifier
+from handlers.auth.token_keys import KeyFileError
 from tests.contract.platform_rows import fill, make_key
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, until

@@ -11,10 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from config.settings import Auth
-from handlers.address import client_address, limiter_bucket, parse_networks
-from handlers.credentials import Presented
-from handlers.limiter import SHARED_ENTRIES, FailureLimiter
-from handlers.tokens import TokenError, TokenVerifier
+from handlers.auth.credentials import Presented
+from handlers.auth.failure_limits import SHARED_ENTRIES, FailureLimiter
+from handlers.auth.tokens import TokenError, TokenVerifier
+from handlers.connections.address import client_address, limiter_bucket, parse_networks
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
 from tests.handlers.world import ADMIN_1, ADMIN_2, INACTIVE, NOW, USER_1, USER_2, sign

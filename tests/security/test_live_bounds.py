@@ -13,8 +13,8 @@ from collections import Counter
 
 import pytest
 
-from handlers.frames import text_frame
-from handlers.websocket import LiveHandler
+from handlers.live.frames import text_frame
+from handlers.live.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, still_alive, until
 from tests.handlers.sockets import (

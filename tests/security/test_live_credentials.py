@@ -12,9 +12,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from analytics.cache import Cache, Snapshot
+from analytics.state.cache import Cache, Snapshot
 from analytics.views import ViewKey
-from handlers.keystore import KeyStore
+from handlers.auth.key_store import KeyStore
 from tests.analytics.rows import ORIGIN, action, fill
 from tests.handlers.fixtures import Serve, make_settings
 from tests.handlers.serving import Served, until

@@ -10,7 +10,7 @@ import zlib
 import psutil
 import pytest
 
-from handlers.frames import FLOOD_FRAMES, may_be_sent
+from handlers.live.frames import FLOOD_FRAMES, may_be_sent
 from tests.handlers.serving import Served, still_alive, until
 from tests.handlers.sockets import frame, live, message, wire
 from tests.handlers.world import ADMIN_1, USER_1

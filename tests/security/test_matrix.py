@@ -12,15 +12,15 @@ from datetime import timedelta
 
 import pytest
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from config.settings import Settings
-from handlers.acknowledging import AcknowledgementHandler
+from handlers.acknowledgements import AcknowledgementHandler
 from handlers.application import api_routes
+from handlers.auth.signin import SessionHandler
 from handlers.contract.operations import sample_path
+from handlers.live.websocket import LiveHandler
 from handlers.rest import HiddenHandler
 from handlers.routes import Access, Route
-from handlers.signin import SessionHandler
-from handlers.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Answer, Lines, Served
 from tests.handlers.world import (

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import handlers
-from handlers.page import ASSET_NAMES, ASSETS, PAGES, read_files
+from handlers.dashboard.page import ASSET_NAMES, ASSETS, PAGES, read_files
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served
 from tests.handlers.world import USER_1
 
-FOLDER = Path(handlers.__file__).parent / "dashboard"
+FOLDER = Path(handlers.__file__).parent / "dashboard" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{live}; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

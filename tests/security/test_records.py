@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
+from handlers.audit.audit_log import AuditLog
+from handlers.audit.files import AuditFileError
+from handlers.audit.writer import Shape
 from handlers.redaction import client_request_id, shown, shown_path
-from handlers.requestlog import FRAMEWORK_LOGGERS, FrameworkTexts, bridle_framework_loggers
-from handlers.trail.journal import AuditLog
-from handlers.trail.place import AuditFileError
-from handlers.trail.writer import Shape
+from handlers.request_log import FRAMEWORK_LOGGERS, FrameworkTexts, bridle_framework_loggers
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
 from tests.handlers.world import ADMIN_1, USER_1, LocalKeys

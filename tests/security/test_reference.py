@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH, document
+from handlers.contract.reference import ASYNCAPI_PATH, OPENAPI_PATH, PAGE_PATH, STYLE_PATH, document
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served
 from tests.handlers.world import ADMIN_1, CANARY, USER_1, USER_2

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from analytics.cache import Cache
 from analytics.directory import ApiKey
-from handlers.keystore import LocalKey
-from handlers.principal import Proof, read_proof, write_proof
-from handlers.session_file import SessionFile
-from handlers.sessions import Sessions, SessionsFullError, digest
-from handlers.tokens import Claims
+from analytics.state.cache import Cache
+from handlers.auth.authenticator import Proof, read_proof, write_proof
+from handlers.auth.key_store import LocalKey
+from handlers.auth.session_file import SessionFile
+from handlers.auth.sessions import Sessions, SessionsFullError, digest
+from handlers.auth.tokens import Claims
 from tests.contract.platform_rows import fill, make_key
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Answer, Served, until

@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from analytics.status import utc_now
+from analytics.state.sync_status import utc_now
 from analytics.views import Publisher, ViewKey
-from sync.source import connection_string
+from sync.source.connections import connection_string
 from tests.contract.platform_rows import fill, make_key
 from tests.owkai.servers import serving, wait_for
 from tests.postgres import Database

@@ -19,17 +19,17 @@ import pytest
 from botocore.exceptions import SSLError
 from websockets.sync.client import connect
 
-from analytics.status import utc_now
+from analytics.state.sync_status import utc_now
 from config.load import SettingsError, load_settings
 from config.settings import Server as ServerSettings
 from config.settings import Settings, Telemetry
-from handlers.address import parse_networks
-from handlers.tls import CIPHERS, CertificateError, arrived_safely, load_identity
-from owkai.checks import inspect_certificate
+from handlers.connections.address import parse_networks
+from handlers.connections.tls import CIPHERS, CertificateError, arrived_safely, load_identity
+from owkai.commands.check import inspect_certificate
 from owkai.exits import Exit
 from sync.faults import judge
-from sync.source import connect as connect_to_source
-from sync.source import connection_string
+from sync.source.connections import connect as connect_to_source
+from sync.source.connections import connection_string
 from sync.telemetry.cloudwatch import make_client
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, until

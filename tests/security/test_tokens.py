@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from analytics.cache import Cache
+from analytics.state.cache import Cache
 from config.settings import Auth
-from handlers.tokenkeys import KeyFileError, read_public_keys
-from handlers.tokens import TokenError, TokenVerifier
+from handlers.auth.token_keys import KeyFileError, read_public_keys
+from handlers.auth.tokens import TokenError, TokenVerifier
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, still_alive
 from tests.handlers.world import (

@@ -8,9 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from handlers.trail.place import earlier_files
-from handlers.trail.verify import Verdict, verify_trail
-from handlers.trail.writer import Shape, TrailWriter
+from handlers.audit.files import earlier_files
+from handlers.audit.verify import Verdict, verify_trail
+from handlers.audit.writer import Shape, TrailWriter
 from tests.handlers.world import NOW
 
 KEY = b"4e1f7c1a9b6d4d0f8f1f0a7f6b2c9d3e"

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from analytics.cache import Cache
-from analytics.status import Phase, StatusBoard, utc_now
-from analytics.tables import BY_NAME, Kind
+from analytics.state.cache import Cache
+from analytics.state.sync_status import Phase, StatusBoard, utc_now
+from analytics.state.tables import BY_NAME, Kind
 from config.settings import Settings
 from sync.loop import SyncLoop
-from sync.source import wal_position
+from sync.source.connections import wal_position
 from tests.postgres import Database
 
 WAIT_SECONDS = 60.0  # only a test that fails waits this long

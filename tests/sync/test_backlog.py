@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analytics.store import Store
+from analytics.state.store import Store
 from sync import loop
-from sync.batch import Batch, BatchLimits
-from sync.holds import NOW
+from sync.position_barrier import NOW
+from sync.stream.batch import Batch, BatchLimits
 from tests.faults.stories import INSERT, own_database, quick
 from tests.postgres import Database
 from tests.sync.running import assert_equal, running_sync, wait_until

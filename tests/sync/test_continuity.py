@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analytics.store import Origin, Position
+from analytics.state.store import Origin, Position
 from sync.continuity import gap, polled_shape, stream_shape
-from sync.replication import Slot
+from sync.stream.replication import Slot
 
 
 def origin(slot: str = "owkai", **changes: object) -> Origin:

@@ -10,10 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import Phase
+from analytics.state.sync_status import Phase
 from sync.faults import SlotBusyError
-from sync.slotclaim import claimed_slot
-from sync.source import SourceError, open_replication, replication_command
+from sync.source.connections import SourceError, open_replication, replication_command
+from sync.stream.slot_claim import claimed_slot
 from tests.postgres import Database
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import utc_now
-from analytics.tables import BY_NAME
-from sync.preflight import inspect_source
-from sync.verify import Scope, Verifier
+from analytics.state.sync_status import utc_now
+from analytics.state.tables import BY_NAME
+from sync.comparison.verify import Scope, Verifier
+from sync.source.preflight import inspect_source
 from tests.faults.stories import insert, quick
 from tests.postgres import Database
 from tests.sync.running import RunningSync, cache_rows, running_sync, settings_for, wait_until

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from analytics.store import Store
-from sync.holds import NOW, PassedError
-from sync.moment import shared_moment
-from sync.source import wal_position
+from analytics.state.store import Store
+from sync.comparison.common_snapshot import shared_moment
+from sync.position_barrier import NOW, PassedError
+from sync.source.connections import wal_position
 from tests.faults.writing import WritingLoad
 from tests.postgres import Database, create_database, drop_database
 from tests.sync.running import running_sync, wait_until

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.status import Phase
+from analytics.state.sync_status import Phase
 from owkai.exits import Exit
-from sync.longtext import LONGEST_TEXT_BYTES, LONGEST_TEXT_CHARACTERS, characters_end
-from sync.verify import Scope, Verifier
+from sync.comparison.verify import Scope, Verifier
+from sync.values.long_text import LONGEST_TEXT_BYTES, LONGEST_TEXT_CHARACTERS, characters_end
 from tests.faults.stories import insert
 from tests.owkai.servers import serving, wait_for
 from tests.postgres import Database

@@ -10,14 +10,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.status import Phase, utc_now
+from analytics.state.sync_status import Phase, utc_now
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
-from sync import moment
-from sync.moment import VerifyError
-from sync.opentransactions import open_transactions
-from sync.source import connect, open_replication
-from sync.verify import Scope, Verifier
+from sync.comparison import common_snapshot as moment
+from sync.comparison.common_snapshot import VerifyError
+from sync.comparison.verify import Scope, Verifier
+from sync.source.connections import connect, open_replication
+from sync.source.open_transactions import open_transactions
 from tests.postgres import Database, create_database, drop_database, prepare_template
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until
 
@@ -49,7 +49,7 @@ def test_a_first_copy_waits_for_open_and_prepared_transactions_and_names_them(
     prepared: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is idle in this database, one is prepared in another; the copy goes on by itself when both have ended."""
-    monkeypatch.setattr("sync.opentransactions.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("sync.source.open_transactions.LOOK_SECONDS", 0.2)
     elsewhere = create_database(prepared.server, "elsewhere")
     try:
         other = elsewhere.connect()

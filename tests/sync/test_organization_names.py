@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sync.organization_names import read_organization_names
+from sync.source.organization_names import read_organization_names
 from tests.postgres import Database
 from tests.sync.running import settings_for
 

@@ -16,16 +16,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics.status import Phase, utc_now
+from analytics.state.sync_status import Phase, utc_now
 from handlers.application import make_services
 from handlers.ops import readiness
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
-from sync.horizon import Horizon, Signs, SourceSnapshot, changed_since, parse_horizon
-from sync.polling import Pace
-from sync.preflight import inspect_source
-from sync.reconciliation import different
-from sync.source import drop_replication
+from sync.polling.horizon import Horizon, Signs, SourceSnapshot, changed_since, parse_horizon
+from sync.polling.poller import Pace
+from sync.polling.reconciliation import different
+from sync.source.connections import drop_replication
+from sync.source.preflight import inspect_source
 from tests.postgres import Database, create_database, prepare_template
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 from tests.sync.test_histories import STEP, run

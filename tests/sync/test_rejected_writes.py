@@ -5,8 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sync.publication import Cause, read_publication
-from sync.schema import Mapping
+from sync.publication.publication import Cause, read_publication
+from sync.source.schema import Mapping
 from tests.postgres import Database
 
 ACTIONS = (

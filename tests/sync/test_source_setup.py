@@ -9,12 +9,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from analytics.status import Phase
+from analytics.state.sync_status import Phase
 from config.settings import Settings
 from owkai.cli import main
-from sync.preflight import inspect_source
-from sync.privileges import least_privilege_sql, look_at
-from sync.source import connect
+from sync.source.connections import connect
+from sync.source.preflight import inspect_source
+from sync.source.privileges import least_privilege_sql, look_at
 from tests.postgres import Database
 from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analytics import status
-from analytics.status import CopyProgress, Phase, StatusBoard, utc_now
+from analytics.state import sync_status as status
+from analytics.state.sync_status import CopyProgress, Phase, StatusBoard, utc_now
 from handlers.application import make_services
 from handlers.ops import readiness
 from owkai.standstill import Standstill
@@ -57,7 +57,7 @@ def test_a_source_that_stays_away_needs_attention_and_one_that_is_idle_does_not(
 
 def test_a_copy_that_goes_on_is_no_standstill_and_one_that_waits_is(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("analytics.status.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("analytics.state.sync_status.time.monotonic", lambda: clock[0])
     board = StatusBoard()
     board.update(phase=Phase.COPYING)
     for rows in range(1, 5):

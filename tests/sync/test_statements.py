@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from owkai.demo.postgres import EmbeddedPostgres
-from sync import statements
-from sync.statements import HOUR, INTERVAL, Interval, StatementSampler, Total, between
+from sync.source import statement_statistics as statements
+from sync.source.statement_statistics import HOUR, INTERVAL, Interval, StatementSampler, Total, between
 from tests.postgres import Database
 
 NOW = datetime(2025, 1, 15, 14, 30, tzinfo=UTC)

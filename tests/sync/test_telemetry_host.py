@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from analytics.background import Jobs
-from analytics.status import utc_now
+from analytics.state.background import Jobs
+from analytics.state.sync_status import utc_now
 from analytics.telemetry import Part, RequestTotals, TelemetryBoard
-from handlers.measures import BUCKETS_SECONDS, Measures
+from handlers.metrics import BUCKETS_SECONDS, Measures
 from sync.telemetry.collector import Collector
 from sync.telemetry.host import Host, cpu_reading, disk_percent, percent_between
 from tests.analytics.rows import settings

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analytics.executive import executive
+from analytics.executive.dashboard import executive
 from analytics.predictive.history import read_days, read_hours
-from analytics.question import Question
-from analytics.status import Phase, utc_now
+from analytics.state.sync_status import Phase, utc_now
+from analytics.view_context import Question
 from config.load import SettingsError, load_settings
-from sync.localtime import EPOCH, LocalTime
-from sync.preflight import inspect_source
-from sync.verify import Scope, Verifier
+from sync.comparison.verify import Scope, Verifier
+from sync.source.preflight import inspect_source
+from sync.values.local_time import EPOCH, LocalTime
 from tests.postgres import Database
 from tests.sync.running import RunningSync, cache_rows, running_sync, settings_for, wait_until
 from tests.sync.test_verify import ODD_TIMES
@@ -213,7 +213,7 @@ def test_a_zone_with_other_rules_on_the_source_is_an_error(
 
     assert problems() == []
     monkeypatch.setattr(
-        "sync.zonecheck.local_time", lambda zone: LocalTime("America/Lima")
+        "sync.source.zone_check.local_time", lambda zone: LocalTime("America/Lima")
     )  # as if our data were older
     (found,) = problems()
     assert "the source's rules of the time zone America/New_York are not those of this machine" in found

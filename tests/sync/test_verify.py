@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from analytics.status import Phase, utc_now
-from analytics.store import Store
-from sync.copystream import Stopped
-from sync.differences import Report
-from sync.lightcheck import LightCheck
-from sync.moment import VerifyError
-from sync.verify import Scope, Verifier, interruptible
+from analytics.state.store import Store
+from analytics.state.sync_status import Phase, utc_now
+from sync.comparison.common_snapshot import VerifyError
+from sync.comparison.differences import Report
+from sync.comparison.scheduled_check import LightCheck
+from sync.comparison.verify import Scope, Verifier, interruptible
+from sync.copy.copy_stream import Stopped
 from tests.faults.writing import WritingLoad
 from tests.postgres import Database
 from tests.sync.running import RunningSync, assert_equal, running_sync, wait_until
@@ -423,7 +423,7 @@ def test_the_light_check_reports_a_difference_on_the_board_and_in_the_log(
             assert seen.lsn is not None
             assert seen.lsn > 0
             assert sync.board.current.phase is Phase.STREAMING
-            with caplog.at_level(logging.ERROR, "sync.verify"):
+            with caplog.at_level(logging.ERROR, "sync.comparison.verify"):
                 tamper(sync, "UPDATE users SET role = 'admin' WHERE id = (SELECT min(id) FROM users)")
                 assert _seen(sync, lambda equal: equal is False).differing_buckets == 1
             assert "table users differs from the source in bucket 0" in caplog.text

@@ -12,11 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics.tables import Kind
-from sync import wire
-from sync.batch import Batch
-from sync.pgoutput import Relation, RelationColumn, Target, decode_changes, parse_commit, parse_relation, parse_truncate
-from sync.replication import ChangeStream
+from analytics.state.tables import Kind
+from sync.stream.batch import Batch
+from sync.stream.pgoutput import (
+    Relation,
+    RelationColumn,
+    Target,
+    decode_changes,
+    parse_commit,
+    parse_relation,
+    parse_truncate,
+)
+from sync.stream.replication import ChangeStream
+from sync.values import wire
 from tests.postgres import Database
 from tests.sync.running import assert_equal, running_sync
 

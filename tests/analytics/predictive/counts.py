@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from analytics.cache import Cache
+from analytics.predictive.forecast_record import UNPROVEN, Accuracy
 from analytics.predictive.history import read_days, read_hours
-from analytics.predictive.ledger import UNPROVEN, Accuracy
 from analytics.predictive.outlook import Outlook, make_anomalies, make_forecasts
+from analytics.state.cache import Cache
 from config.settings import Settings
 from tests.analytics.asking import Asker
 from tests.analytics.rows import NOW, Row, filled_cache, fresh_board

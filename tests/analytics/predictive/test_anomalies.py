@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analytics.predictive.anomalies import Anomaly, HourlyCounts, adjusted_tails, detect_hourly, find_anomalies
-from analytics.predictive.baseline import deviance_residual, lags, trimmed_mean
-from analytics.predictive.incidents import alarms, deviations, eventful, incidents, strengths
+from analytics.predictive.anomalies.detection import (
+    Anomaly,
+    HourlyCounts,
+    adjusted_tails,
+    detect_hourly,
+    find_anomalies,
+)
+from analytics.predictive.anomalies.hourly_baseline import deviance_residual, lags, trimmed_mean
+from analytics.predictive.anomalies.incidents import alarms, deviations, eventful, incidents, strengths
 
 Hours = npt.NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.predictive.backtest import actual_after, backtested, rolling_origins
-from analytics.predictive.classical import (
+from analytics.predictive.forecasting.backtest import actual_after, backtested, rolling_origins
+from analytics.predictive.forecasting.classical import (
     Forecaster,
     Naive,
     SeasonalNaive,

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError as TheirNotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from analytics.predictive.classical import (
+from analytics.predictive.forecasting.classical import (
     Naive,
     SeasonalNaive,
     SeasonalSmoothing,
@@ -21,9 +21,9 @@ from analytics.predictive.classical import (
     Theta,
     WeekdayMean,
 )
-from analytics.predictive.estimator import Estimator, NotFittedError
-from analytics.predictive.intervals import ConformalBand
-from analytics.predictive.structural import StructuralAverage
+from analytics.predictive.forecasting.estimator import Estimator, NotFittedError
+from analytics.predictive.forecasting.intervals import ConformalBand
+from analytics.predictive.forecasting.structural import StructuralAverage
 
 MONDAY = date(2025, 3, 3)
 COUNTS = np.random.default_rng(5).poisson(9, (3, 60)).astype(np.float64)

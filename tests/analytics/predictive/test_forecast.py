@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from analytics.predictive.classical import SeasonalNaive, WeekdayMean
-from analytics.predictive.forecast import SeriesForecast, forecast_many, forecast_series
+from analytics.predictive.forecasting.classical import SeasonalNaive, WeekdayMean
+from analytics.predictive.forecasting.daily_forecast import SeriesForecast, forecast_many, forecast_series
 
 MONDAY = date(2025, 3, 3)
 WEEK_SHAPE = np.array([30.0, 34.0, 33.0, 31.0, 28.0, 8.0, 5.0])
@@ -166,7 +166,7 @@ def test_linear_algebra_has_one_thread_during_a_fit_and_its_own_number_after(mon
         during.append(threads())
         return []
 
-    monkeypatch.setattr("analytics.predictive.forecast.forecast_groups", noted)
+    monkeypatch.setattr("analytics.predictive.forecasting.daily_forecast.forecast_groups", noted)
     forecast_many([(np.ones(9), MONDAY)])
     assert before
     assert during == [[1] * len(before)]

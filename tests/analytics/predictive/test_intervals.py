@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analytics.predictive.intervals import ConformalBand, weighted_quantile
+from analytics.predictive.forecasting.intervals import ConformalBand, weighted_quantile
 
 
 def test_without_held_out_days_the_models_band_stands() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from analytics.predictive import ledger as ledgers
-from analytics.predictive.ledger import ASIDE, FILE, RETRY_SECONDS, Due, Issued, Ledger, Score, open_ledger
+from analytics.predictive import forecast_record as ledgers
+from analytics.predictive.forecast_record import ASIDE, FILE, RETRY_SECONDS, Due, Issued, Ledger, Score, open_ledger
 
 TODAY = date(2025, 1, 15)
 DAY = timedelta(days=1)
@@ -144,7 +144,7 @@ def scored(ledger: Ledger) -> int:
 OPEN_WITHOUT_ROOM = """
 import resource, signal, sys
 from pathlib import Path
-from analytics.predictive.ledger import open_ledger
+from analytics.predictive.forecast_record import open_ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 print(open_ledger(Path(sys.argv[1])).accuracy("s", 1).high_risk.forecasts_scored)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analytics.predictive.classical import Naive, SeasonalNaive, WeekdayMean
-from analytics.predictive.forecast import SeriesForecast, days_read, forecast_many, forecast_series
-from analytics.predictive.structural import RECENT_DAYS
+from analytics.predictive.forecasting.classical import Naive, SeasonalNaive, WeekdayMean
+from analytics.predictive.forecasting.daily_forecast import SeriesForecast, days_read, forecast_many, forecast_series
+from analytics.predictive.forecasting.structural import RECENT_DAYS
 
 Counts = npt.NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from analytics.background import Jobs
-from analytics.cache import Cache
 from analytics.predictive import schedule
-from analytics.predictive.ledger import FILE, Ledger
+from analytics.predictive.forecast_record import FILE, Ledger
 from analytics.predictive.schedule import Forecasting
+from analytics.state.background import Jobs
+from analytics.state.cache import Cache
 from analytics.views import Publisher, ViewKey
 from config.settings import Settings
 from tests.analytics.predictive.counts import rows

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from analytics.predictive.forecasting.typical_day import drift_of, robust_mean, trend, usual
 from analytics.predictive.history import DailyCounts, Days
 from analytics.predictive.outlook import Forecasts, make_forecasts
-from analytics.predictive.usual import drift_of, robust_mean, trend, usual
 
 Counts = npt.NDArray[np.float64]
 

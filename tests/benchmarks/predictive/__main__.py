@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analytics.predictive.anomalies import detect_hourly
-from analytics.predictive.classical import Forecaster, Naive, SeasonalNaive, WeekdayMean
-from analytics.predictive.forecast import forecast_series
+from analytics.predictive.anomalies.detection import detect_hourly
+from analytics.predictive.forecasting.classical import Forecaster, Naive, SeasonalNaive, WeekdayMean
+from analytics.predictive.forecasting.daily_forecast import forecast_series
 from tests.benchmarks import represented
 from tests.benchmarks.predictive.calibration import LEVELS, Calibration
 

@@ -19,8 +19,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
-from analytics.predictive.anomalies import HourlyCounts, find_anomalies
-from analytics.predictive.forecast import forecast_many
+from analytics.predictive.anomalies.detection import HourlyCounts, find_anomalies
+from analytics.predictive.forecasting.daily_forecast import forecast_many
 from tests.benchmarks import represented
 
 SERIES = (1, 100, 1000)

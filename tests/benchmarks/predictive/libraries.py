@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from analytics.predictive.forecast import forecast_series
+from analytics.predictive.forecasting.daily_forecast import forecast_series
 from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import BASELINES, WEEK, Window, read_column, windows
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from analytics.predictive.estimator import Estimator
-from analytics.predictive.forecast import forecast_many
-from analytics.predictive.structural import RECENT_DAYS, StructuralAverage
+from analytics.predictive.forecasting.daily_forecast import forecast_many
+from analytics.predictive.forecasting.estimator import Estimator
+from analytics.predictive.forecasting.structural import RECENT_DAYS, StructuralAverage
 from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import read_column
 

@@ -15,13 +15,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from analytics.status import Phase, format_lsn
-from sync import wire
-from sync.batch import Batch, BatchLimits
-from sync.pgoutput import decode_changes
-from sync.preflight import survey
-from sync.replication import ChangeStream
-from sync.source import wal_position
+from analytics.state.sync_status import Phase, format_lsn
+from sync.source.connections import wal_position
+from sync.source.preflight import survey
+from sync.stream.batch import Batch, BatchLimits
+from sync.stream.pgoutput import decode_changes
+from sync.stream.replication import ChangeStream
+from sync.values import wire
 from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
 from tests.postgres import Database

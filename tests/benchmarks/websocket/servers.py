@@ -26,11 +26,11 @@ import psutil
 from tornado.ioloop import IOLoop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from analytics.cache import Cache
-from analytics.status import utc_now
+from analytics.state.cache import Cache
+from analytics.state.sync_status import utc_now
 from config.settings import Settings
 from handlers.application import ApiServer, make_services
-from handlers.frames import text_frame
+from handlers.live.frames import text_frame
 from owkai.lifecycle import raise_descriptor_limit
 from tests.analytics.rows import ORIGIN, fill
 from tests.handlers.fixtures import make_board

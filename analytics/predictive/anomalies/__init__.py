@@ -1,0 +1,1 @@
+"""Anomalies: which hours, agents and risk mixes were out of the ordinary."""

@@ -1,0 +1,1 @@
+"""Forecasts of daily counts: estimators, backtests and calibrated bands."""

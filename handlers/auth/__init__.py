@@ -1,0 +1,1 @@
+"""Authentication: credentials, tokens, API keys, sessions, revocations and limits on failed attempts."""

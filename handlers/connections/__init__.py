@@ -1,0 +1,1 @@
+"""Connections before any request: sockets, TLS, addresses and limits."""

@@ -1,0 +1,105 @@
+"""The dashboard page: the files of `handlers/dashboard/`, read once, served from memory under an exact list of names.
+
+Nothing in them is secret and nothing depends on who asks: numbers come by the API, for whoever has a credential. No path
+is ever joined with a name from a request.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from handlers.base import ApiHandler
+from handlers.parameters import read_options
+from handlers.rest import accepts_gzip, matches, tag_of_gzip
+
+ASSETS = "/assets/"
+HTML = "text/html; charset=utf-8"
+SCRIPT = "text/javascript; charset=utf-8"
+STYLE = "text/css; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+SVG = "image/svg+xml"
+TYPES = {".html": HTML, ".js": SCRIPT, ".css": STYLE, ".txt": TEXT, ".svg": SVG}
+PAGES = {"/": "index.html", "/sign-in": "sign-in.html"}
+VENDORED = ("vendor/uplot/uPlot.iife.min.js", "vendor/uplot/uPlot.min.css", "vendor/uplot/LICENSE.txt")
+ASSET_NAMES = (
+    "account.js", "actions.js", "api.js", "app.js", "backoff.js", "base.css", "connection.js", "dashboard.css",
+    "days.js", "elements.js", "executive.js", "feed.js", "freshness.js", "health.js", "icon.svg", "live.js",
+    "navigation.js", "outlook.js", "panel.js", "print.css", "ranking.js", "risk.js", "sign-in.css", "sign-in.js",
+    "theme.js", "tiles.js", "words.js", "zone.js",
+    *VENDORED,
+)  # fmt: skip
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+
+
+@dataclass(frozen=True)
+class PageFile:
+    """One file as it is sent. `etag` is strong: a digest of the bytes."""
+
+    content_type: str
+    body: bytes
+    gzipped: bytes
+    etag: str
+
+
+PageFiles = Mapping[str, PageFile]
+
+
+def read_files() -> PageFiles:
+    """Every file by its path below the server's root. Raises OSError when the package is incomplete."""
+    root = files("handlers").joinpath("dashboard", "static")
+    named = {**PAGES, **{ASSETS + name: name for name in ASSET_NAMES}}
+    return {path: page_file(name, root.joinpath(name).read_bytes()) for path, name in named.items()}
+
+
+def page_file(name: str, body: bytes) -> PageFile:
+    kind = TYPES["." + name.rpartition(".")[2]]
+    return PageFile(kind, body, gzip.compress(body, 9, mtime=0), f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+def pattern(paths: Iterable[str]) -> str:
+    """A route's pattern that matches these paths and no other."""
+    return f"(?:{'|'.join(re.escape(path) for path in sorted(paths))})"
+
+
+class PageHandler(ApiHandler):
+    """A file of the page. Always revalidated, so that a new version of the server is a new page at the next load."""
+
+    def initialize(self, files: PageFiles, **common: object) -> None:  # type: ignore[override]
+        super().initialize(**common)  # type: ignore[arg-type]
+        self._files = files
+
+    def get(self) -> None:
+        read_options(self.request.query_arguments, (), self.services.zones)
+        file = self._files[self.request.path]
+        headers = self._headers
+        headers["Content-Security-Policy"] = page_policy(self.services.origins.live_sources(self.request.host))
+        headers["Cache-Control"] = "no-cache"
+        headers["Vary"] = "Accept-Encoding"
+        body, tag = file.body, file.etag
+        if accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
+            body, tag = file.gzipped, tag_of_gzip(tag)
+            headers["Content-Encoding"] = "gzip"
+        headers["Etag"] = tag
+        condition = self.request.headers.get("If-None-Match")
+        if condition is not None and matches(condition, tag):
+            self.set_status(304)
+            self.finish()
+            return
+        headers["Content-Type"] = file.content_type
+        self.finish(body)
+
+    def head(self) -> None:
+        self.get()
+
+
+def page_policy(live_sources: tuple[str, ...]) -> str:
+    """The Content-Security-Policy. Not every browser reads 'self' as its own ws: or wss: address, so that stands beside."""
+    return POLICY.format(connect=" ".join(("'self'", *live_sources)))

@@ -1,0 +1,150 @@
+"""The operator's side of the audit trail: `owkai audit …`, and records of what operators do on the command line."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analytics.state.sync_status import SyncStatus, utc_now
+from config.settings import Settings
+from handlers.audit.audit_log import AuditLog, shape_of
+from handlers.audit.files import AuditFileError, earlier_files
+from handlers.audit.verify import Verdict, verify_trail
+from handlers.audit.writer import Shape, stamp
+from owkai.control import SOCKET, ControlError, NoServerError, ask
+
+if TYPE_CHECKING:
+    from handlers.audit.report import Report
+
+COMMAND = "audit"
+FLUSH_SECONDS = 5.0
+
+
+class NotRecordedError(RuntimeError):
+    """What an operator did could not be recorded; the text says why."""
+
+
+def trail_shape(settings: Settings) -> Shape:
+    """The settings' trail, also where recording is switched off: its files may be there all the same."""
+    return shape_of(settings) or Shape(path=settings.audit_file)
+
+
+def trail_files(shape: Shape) -> list[Path]:
+    """All files of a trail in the order of the chain."""
+    return [*earlier_files(shape.path), *([shape.path] if shape.path.exists() else [])]
+
+
+def verdict_lines(verdict: Verdict) -> list[str]:
+    """A verdict in words, the worst first."""
+    lines = list(verdict.faults)
+    if verdict.fault_count > len(verdict.faults):
+        lines.append(f"… and {verdict.fault_count - len(verdict.faults)} more")
+    lines += [f"note: {note}" for note in verdict.notes]
+    span = f"records {verdict.first} to {verdict.head.seq}" if verdict.records else "no record"
+    sealed = "keyed" if verdict.keyed_records else "not keyed"
+    lines.append(
+        f"{len(verdict.files)} files, {verdict.records} records ({span}, {sealed}): "
+        + ("whole" if verdict.whole else f"NOT whole, {verdict.fault_count} faults")
+    )
+    if verdict.records:
+        lines.append(f"head {verdict.head.seq}:{verdict.head.seal}")
+    return lines
+
+
+def verify(settings: Settings, files: Sequence[Path]) -> Verdict:
+    """Check the trail, or the files given. Raises `AuditFileError` for a key file that is none."""
+    return verify_trail(trail_shape(settings), files)
+
+
+def report(settings: Settings, files: Sequence[Path], since: datetime | None, until: datetime | None) -> Report:
+    """Reduce the trail, or the files given. Raises OSError."""
+    from handlers.audit.report import reduce_files
+
+    return reduce_files(files or trail_files(trail_shape(settings)), since, until)
+
+
+def parse_moment(text: str, *, end: bool) -> datetime:
+    """A date (its beginning, or with `end` the end of that day) or an ISO 8601 moment; without a zone it is UTC."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment + timedelta(days=1) if end and len(text) == len("2025-01-15") else moment
+
+
+def operator() -> dict[str, Any]:
+    """Who sits at the command line: the account, and whom sudo says it was before."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = "unnamed"
+    members: dict[str, Any] = {
+        "principal": f"{name} (uid {os.getuid()})",
+        "address": "command line",
+        "outcome": "success",
+    }
+    if before := os.environ.get("SUDO_USER"):
+        members["sudo_user"] = before[:64]
+    return members
+
+
+def record_operator(settings: Settings, event: str, **members: Any) -> None:
+    """Record what an operator does: through the running server, or, when none runs, into the file itself.
+
+    Raises `NotRecordedError` when neither is possible.
+    """
+    entry = {"event": event, **operator(), **members}
+    if not settings.audit.enabled:
+        return
+    try:
+        answer = ask(settings.cache.directory / SOCKET, {"command": COMMAND, "entry": entry}, lambda _: None)
+    except (NoServerError, FileNotFoundError):
+        _record_alone(settings, entry)
+        return
+    except ControlError as error:
+        raise NotRecordedError(f"the server did not record it: {error}") from error
+    if not answer.get("recorded"):
+        raise NotRecordedError("the server cannot write its audit trail; see /readyz and its log")
+
+
+def _record_alone(settings: Settings, entry: Mapping[str, Any]) -> None:
+    try:
+        journal = AuditLog(shape_of(settings))
+        journal.record({"time": stamp(utc_now()), **entry})
+        written = journal.flush(FLUSH_SECONDS)
+        journal.close()
+    except AuditFileError as error:
+        raise NotRecordedError(str(error)) from error
+    if not written:
+        raise NotRecordedError(f"{settings.audit_file} cannot be written: {journal.failing}")
+
+
+def answer(journal: AuditLog, request: Mapping[str, Any], *_: Callable[..., Any]) -> Mapping[str, Any]:
+    """The server's side of `record_operator`. Runs in a thread; waits until the record is written."""
+    entry = request.get("entry")
+    if not isinstance(entry, dict):
+        return {"recorded": False}
+    journal.record({"time": stamp(utc_now()), **{str(name): value for name, value in entry.items() if name != "time"}})
+    return {"recorded": journal.failing is None and journal.flush(FLUSH_SECONDS)}
+
+
+def process(settings: Settings, port: int) -> dict[str, Any]:
+    """What the record of a start says of the process."""
+    return {
+        "version": installed_version("owkai-analytics"),
+        "pid": os.getpid(),
+        "uid": os.geteuid(),
+        "port": port,
+        "host": settings.server.host,
+        "chain": "mac" if settings.audit.key_file else "hash",
+        "anchored": settings.audit.anchor_file is not None,
+    }
+
+
+def sync_role(status: SyncStatus) -> str:
+    """What sync does, in two words: its phase, and whether it streams or polls."""
+    return f"{status.phase.value} ({status.mode})"

@@ -1,0 +1,38 @@
+"""`owkai check --sql`: the statements that prepare a source, made to fit it where it can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+from pydantic import SecretStr
+
+from config.secrets import masked
+from config.settings import Settings
+from sync.source.connections import SourceError, connect, server_text
+from sync.source.privileges import SeenSource, least_privilege_sql, look_at
+
+
+def recipe(settings: Settings, admin: str | None, say: Callable[[str], None]) -> str:
+    """The statements. `admin` is a connection string to read the source with instead of source.dsn; `say` gets why it could not
+    be read."""
+    return least_privilege_sql(settings, _seen(settings, admin, say))
+
+
+def _seen(settings: Settings, admin: str | None, say: Callable[[str], None]) -> SeenSource | None:
+    reading = settings
+    if admin is not None:
+        source = settings.source.model_copy(update={"dsn": SecretStr(admin), "password": SecretStr("")})
+        reading = settings.model_copy(update={"source": source})
+    if not reading.source.dsn.get_secret_value():
+        return None
+    try:
+        with connect(reading) as connection:
+            return look_at(connection, settings)
+    except (psycopg.Error, SourceError) as error:
+        say(
+            masked(
+                f"the source was not read, so the statements assume the platform's own tables: {server_text(str(error))}"
+            )
+        )
+        return None

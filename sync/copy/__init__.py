@@ -1,0 +1,1 @@
+"""The initial copy: binary COPY from one snapshot into a new generation of the cache."""

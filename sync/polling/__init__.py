@@ -1,0 +1,1 @@
+"""Polling, for sources without logical replication."""

@@ -1,0 +1,103 @@
+"""The guard of the platform's writes: our publication must never make Postgres reject an UPDATE or DELETE.
+
+Looked at every `sync.survey_seconds` for as long as the server runs, whatever sync does meanwhile. Where `source.manage_publication`
+and the role's rights allow it, the publication is changed at once: a table is published with another list, else updates and
+deletes are no longer published at all, which sync then reports as a fault of its own. Elsewhere an error names the statement.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import psycopg
+
+from analytics.state.sync_status import StatusBoard
+from config.settings import Settings
+from sync.publication.generated_columns import streamed, unstreamed
+from sync.publication.publication import (
+    Hazard,
+    Publication,
+    hazard_shortcoming,
+    read_publication,
+    run_together,
+    stop_publishing_changes,
+)
+from sync.source.connections import one_snapshot, server_text
+from sync.source.schema import Mapping, read_mapping
+
+log = logging.getLogger(__name__)
+
+
+class WriteGuard:
+    """Used by one thread. Raises `psycopg.Error` when the source cannot be looked at."""
+
+    def __init__(self, settings: Settings, board: StatusBoard) -> None:
+        self._settings, self._board = settings, board
+        self._reported = self._refused = ""
+
+    def look(self, connection: psycopg.Connection) -> None:
+        """End what can be ended; the board and the log say what is left."""
+        publication, mapping = self._read(connection)
+        if publication is not None and publication.rejected_writes and self._may_adjust:
+            self._end(connection, publication, mapping)
+            publication, mapping = self._read(connection)
+        self._report(publication, mapping)
+
+    def _read(self, connection: psycopg.Connection) -> tuple[Publication | None, Mapping]:
+        with one_snapshot(connection):
+            mapping, _ = read_mapping(connection, self._settings)
+            publication = read_publication(connection, self._settings.source.publication, mapping)
+        return publication, streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+
+    @property
+    def _may_adjust(self) -> bool:
+        return self._settings.source.manage_publication and self._settings.sync.mode != "poll"
+
+    def _end(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
+        ended: set[tuple[str, ...]] = set()
+        for hazard in publication.rejected_writes:
+            shortcoming = hazard_shortcoming(publication, hazard, mapping)
+            if shortcoming.statements in ended:
+                continue
+            ended.add(shortcoming.statements)
+            if not shortcoming.automatic or not self._run(connection, hazard, shortcoming.statements):
+                self._run(connection, hazard, (stop_publishing_changes(publication),))
+                return
+
+    def _run(self, connection: psycopg.Connection, hazard: Hazard, statements: tuple[str, ...]) -> bool:
+        try:
+            run_together(connection, statements)
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            refused = server_text(str(error))
+            if refused != self._refused:
+                self._refused = refused
+                log.warning("publication %s could not be adjusted: %s", self._settings.source.publication, refused)
+            return False
+        log.warning(
+            "publication %s %s; adjusted by: %s",
+            self._settings.source.publication,
+            hazard.message,
+            "; ".join(statements),
+        )
+        return True
+
+    def _report(self, publication: Publication | None, mapping: Mapping) -> None:
+        rejected = () if publication is None else publication.rejected_writes
+        if publication is None or not rejected:
+            if self._reported:
+                log.info("publication %s no longer makes Postgres reject writes", self._settings.source.publication)
+                self._reported = ""
+                self._board.update(rejected_writes=0)
+            return
+        found = [hazard_shortcoming(publication, hazard, mapping) for hazard in rejected]
+        messages = "; ".join(dict.fromkeys(shortcoming.message for shortcoming in found))
+        statements = "; ".join(
+            dict.fromkeys(statement for shortcoming in found for statement in shortcoming.statements)
+        )
+        reported = f"{messages}\n{statements}"
+        if reported != self._reported:
+            self._reported = reported
+            log.error("publication %s %s; run: %s", self._settings.source.publication, messages, statements)
+        self._board.update(rejected_writes=len(rejected))

@@ -1,0 +1,1 @@
+"""Everything asked of the source itself: connections, preflight checks, privileges, schema and samples."""

@@ -1,0 +1,1 @@
+"""Logical replication: slots, the pgoutput protocol and the change stream."""

@@ -1,0 +1,1 @@
+"""Values of Postgres as the cache keeps them: wire formats, times and long texts."""
