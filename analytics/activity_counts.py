@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from analytics.calendar import naive_utc
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 
 
 class Pulse(NamedTuple):

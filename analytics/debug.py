@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analytics.responses import NAME_CHARACTERS, TEXT_CHARACTERS, DebugAction, cut
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 LATEST = 5

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from analytics.calendar import aware_utc
 from analytics.single_flight import Flights
-from analytics.state.cache import Cache, Snapshot
+from analytics.state.cache import Cache
+from analytics.state.store import Snapshot
 
 KEPT_ENTRIES = 20_000
 LOOKUP_TIMEOUT_SECONDS = 5.0

@@ -24,9 +24,10 @@ from analytics.responses import (
     TelemetryFreshness,
     Throughput,
 )
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.state.sync_status import Connections, Statements
-from analytics.telemetry import Standing, TelemetryReport, TelemetrySample, require
+from analytics.state.telemetry_board import TelemetrySample
+from analytics.telemetry import Standing, TelemetryReport, require
 from analytics.view_context import HOUR, Question
 
 SLOW_AFTER = timedelta(minutes=5)

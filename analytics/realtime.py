@@ -20,7 +20,7 @@ from analytics.responses import (
     SystemHealth,
     SystemHealthWithoutTelemetry,
 )
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.telemetry import Standing, TelemetryReport, require
 from analytics.view_context import HOUR, Question
 

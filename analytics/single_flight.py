@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
 from analytics.fair_workers import BacklogFullError, FairWorkers, Requester, Turn
-from analytics.state.cache import CacheNotReadyError
+from analytics.state.store import CacheNotReadyError
 
 Key = TypeVar("Key", bound=Hashable)
 Answer = TypeVar("Answer")

@@ -17,7 +17,7 @@ from analytics.responses import (
     TrendsMeta,
     cut,
 )
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import HOUR, Question
 
 DEFAULT_DAYS = 7

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from analytics.calendar import naive_utc
 from analytics.state.sync_status import SyncStatus
-from analytics.telemetry import OFF, TelemetryReport, TelemetryStatus, report
+from analytics.state.telemetry_board import OFF, TelemetryStatus
+from analytics.telemetry import TelemetryReport, report
 from config.settings import Settings
 
 if TYPE_CHECKING:

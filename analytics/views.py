@@ -29,9 +29,10 @@ from analytics.predictive.schedule import Forecasting
 from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
 from analytics.single_flight import Flights
-from analytics.state.cache import Cache, CacheNotReadyError, Snapshot
+from analytics.state.cache import Cache
+from analytics.state.store import CacheNotReadyError, Snapshot
 from analytics.state.sync_status import StatusBoard
-from analytics.telemetry import TelemetryBoard
+from analytics.state.telemetry_board import TelemetryBoard
 from analytics.trends import trends
 from analytics.view_context import Question
 from config.settings import Server, Settings

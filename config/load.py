@@ -22,8 +22,6 @@ from config.secrets import HOW_TO_MAKE_A_SECRET, exposure, has_password, read_se
 from config.setting_keys import ENVIRONMENT_PREFIX, Branch, Kind, Leaf, branches, leaves
 from config.settings import Settings
 
-__all__ = ["DEFAULT_FILES", "Loaded", "SettingsError", "default_file", "load_settings"]
-
 DEFAULT_FILES = (Path("owkai.toml"), Path("/etc/owkai/owkai.toml"))
 # Names of the family that are no settings: the settings file itself, and where the one file unpacks.
 OTHER_VARIABLES = frozenset({"OWKAI_CONFIG", "OWKAI_RUNTIME_DIR"})

@@ -26,9 +26,7 @@ from handlers.parameters import DAYS, DEBUG_LIMIT, DECIMAL, FORMAT, LIMIT, REPOR
 from handlers.request_log import bridle_framework_loggers
 from handlers.rest import HiddenHandler, ViewHandler
 from handlers.routes import Access, Route, url_specs
-from handlers.services import Services, make_services
-
-__all__ = ["ApiServer", "Services", "api_routes", "make_application", "make_services"]
+from handlers.services import Services
 
 log = logging.getLogger(__name__)
 

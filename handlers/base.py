@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from tornado.web import HTTPError, RequestHandler
 
 from analytics.fair_workers import BacklogFullError
-from analytics.state.cache import CacheDamagedError, CacheNotReadyError
+from analytics.state.store import CacheDamagedError, CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers import cors

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from analytics.predictive.schedule import ForecastStatus
-from analytics.state.sync_status import Phase, Verification, format_lsn
+from analytics.state.lsn import format_lsn
+from analytics.state.sync_status import Phase, Verification
 from analytics.telemetry import report
 from handlers.audit.audit_log import AuditLog
 from handlers.base import ApiHandler

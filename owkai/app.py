@@ -14,17 +14,20 @@ from functools import partial
 
 from analytics.state.background import keep_running
 from analytics.state.cache import Cache, CacheBusyError
-from analytics.state.sync_status import StatusBoard, SyncStatus, format_lsn, utc_now
-from analytics.telemetry import TelemetryBoard
+from analytics.state.clock import utc_now
+from analytics.state.lsn import format_lsn
+from analytics.state.sync_status import StatusBoard, SyncStatus
+from analytics.state.telemetry_board import TelemetryBoard
 from config.load import Loaded
 from config.secrets import secret_texts
-from handlers.application import ApiServer, Services, make_services
+from handlers.application import ApiServer
 from handlers.audit.audit_log import AuditLog
 from handlers.audit.files import AuditFileError
 from handlers.auth.key_store import KeyStoreError
 from handlers.auth.revocations import RevokedFileError
 from handlers.auth.token_keys import KeyFileError
 from handlers.connections.tls import CertificateError
+from handlers.services import Services
 from owkai import logs
 from owkai.commands import audit as auditing
 from owkai.commands import verify as verification
@@ -35,6 +38,7 @@ from owkai.progress import show_copies
 from owkai.reloading import Reloading
 from owkai.standstill import Standstill
 from owkai.supervisor import supervisor
+from owkai.wiring import make_services
 from sync.comparison.scheduled_check import LightCheck
 from sync.comparison.verify import Verifier
 from sync.loop import SyncLoop

@@ -465,7 +465,8 @@ def load(
     serving: bool = False,
 ) -> Loaded:
     """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
-    from config.load import SettingsError, default_file, load_settings
+    from config.load import default_file, load_settings
+    from config.problems import SettingsError
 
     overrides = given(assignments, shortcuts or {})
     try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from config.load import Loaded, SettingsError
+from config.load import Loaded
+from config.problems import SettingsError
 from config.secrets import secret_texts
 from config.setting_keys import leaves
 from config.settings import Settings

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from functools import partial
 
-from analytics.state.cache import Cache, Store
+from analytics.state.cache import Cache
+from analytics.state.store import Store
 from analytics.state.sync_status import StatusBoard
 from sync.faults import SlotGoneError
 from sync.source.schema import Mapping

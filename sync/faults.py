@@ -8,7 +8,8 @@ from enum import Enum
 import duckdb
 import psycopg
 
-from analytics.state.cache import CacheBusyError, CacheDamagedError, CacheNotReadyError
+from analytics.state.cache import CacheBusyError
+from analytics.state.store import CacheDamagedError, CacheNotReadyError
 from sync.copy.copy_stream import Stopped
 from sync.source.connection_failure import diagnose
 from sync.source.connections import SourceError, server_text

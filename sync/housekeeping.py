@@ -11,7 +11,7 @@ from analytics.state.cache import Cache
 from analytics.state.store import Store
 from analytics.state.sync_status import StatusBoard
 from config.settings import Settings
-from sync.copy.initial_copy import retention_horizon
+from sync.retention import retention_horizon
 from sync.source.future_rows import FutureRowsWatch
 
 log = logging.getLogger(__name__)

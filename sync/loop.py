@@ -19,20 +19,21 @@ import duckdb
 import psycopg
 
 from analytics.state.background import BackgroundThread
-from analytics.state.cache import Cache, CacheDamagedError, Origin, Store
-from analytics.state.store import UNREADABLE
-from analytics.state.sync_status import Phase, StatusBoard, format_lsn
+from analytics.state.cache import Cache
+from analytics.state.lsn import format_lsn
+from analytics.state.store import UNREADABLE, CacheDamagedError, Origin, Store
+from analytics.state.sync_status import Phase, StatusBoard
 from config.settings import Settings
 from sync.apply import Applier
 from sync.continuity import gap, same_database, stream_shape
-from sync.copy.copy_stream import Stopped
-from sync.copy.initial_copy import copy_tables, retention_mark
+from sync.copy.initial_copy import copy_tables
 from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
 from sync.freshness import Freshness
 from sync.housekeeping import Housekeeping
 from sync.polling.poller import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.position_barrier import NOW, Holds
 from sync.publication.publication import Membership, publication_mark, read_publication
+from sync.retention import retention_mark
 from sync.source.connections import SourceError, connect, server_text, wal_position
 from sync.source.open_transactions import SlotWait
 from sync.source.preflight import Survey, ensure_publication, survey
@@ -445,6 +446,3 @@ def _slot_error(error: SourceError) -> Exception:
     ):
         return SlotGoneError(text)
     return error
-
-
-__all__ = ["Stopped", "SyncLoop"]

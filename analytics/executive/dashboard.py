@@ -32,7 +32,7 @@ from analytics.executive.responses import (
 from analytics.executive.rules import Figures, achievements, focus, insights
 from analytics.executive.unknown_values import DECIDED_STATUSES, unruled_caveats
 from analytics.proportions import direction, rounded_share
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 DEFAULT_DAYS = 30

@@ -12,7 +12,7 @@ from analytics.executive.rendered_document import Document
 from analytics.executive.report import DayActivity, Report
 from analytics.executive.report_csv import DecimalMark, days_csv, figures_csv
 from analytics.executive.responses import ExecutiveDashboard
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 ReportFormat = Literal["json", "csv", "pdf"]

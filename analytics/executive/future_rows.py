@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from analytics.responses import cut
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 from config.enumerations import WHITE_SPACE
 from config.settings import Settings

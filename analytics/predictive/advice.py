@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
-from analytics.predictive.anomalies.detection import Anomaly
+from analytics.predictive.anomalies.findings import Anomaly
 from analytics.predictive.history_levels import OPTIMAL_DAYS
 from analytics.predictive.outlook import AgentForecast, Forecasts, Outlook
 from analytics.responses import cut

@@ -9,7 +9,7 @@ from analytics.calendar import midnight, naive_utc
 from analytics.predictive.history import complete_from
 from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 WINDOW_DAYS = 30

@@ -16,7 +16,7 @@ import numpy as np
 from analytics.calendar import aware_utc, midnight, naive_utc
 from analytics.predictive.anomalies.detection import HourlyCounts
 from analytics.predictive.forecasting.classical import Counts
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)

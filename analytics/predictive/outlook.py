@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analytics.predictive.anomalies.detection import Anomaly, find_anomalies
-from analytics.predictive.anomalies.findings import Acknowledgement
+from analytics.predictive.anomalies.detection import find_anomalies
+from analytics.predictive.anomalies.findings import Acknowledgement, Anomaly
 from analytics.predictive.forecast_record import Accuracy
 from analytics.predictive.forecasting.classical import Counts
 from analytics.predictive.forecasting.typical_day import WEEK, Trend, drift_of, factors, trend, usual

@@ -10,8 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from analytics.predictive.advice import recommendations, workload_recommendation
-from analytics.predictive.anomalies.detection import Anomaly
-from analytics.predictive.anomalies.findings import Acknowledgement
+from analytics.predictive.anomalies.findings import Acknowledgement, Anomaly
 from analytics.predictive.collecting import Collected, collected, collecting
 from analytics.predictive.forecast_record import Score
 from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS, Quality, prediction_method, quality
@@ -30,7 +29,7 @@ from analytics.predictive.responses import (
     WorkloadForecast,
 )
 from analytics.responses import TEXT_CHARACTERS, cut
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from analytics.view_context import Question
 
 MOST_ANOMALIES = 100

@@ -25,7 +25,8 @@ from analytics.predictive.history import BUSIEST_WINDOW, Days, read_days, read_h
 from analytics.predictive.outlook import Forecasts, Outlook, make_anomalies, make_forecasts
 from analytics.single_flight import Flights
 from analytics.state.background import Jobs, keep_running
-from analytics.state.cache import Cache, CacheNotReadyError, Snapshot
+from analytics.state.cache import Cache
+from analytics.state.store import CacheNotReadyError, Snapshot
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

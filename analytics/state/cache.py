@@ -21,10 +21,8 @@ import duckdb
 
 from analytics.state.store import (
     SCHEMA_VERSION,
-    CacheDamagedError,
     CacheNotReadyError,
     Origin,
-    Position,
     Snapshot,
     Store,
     wal_of,
@@ -38,17 +36,6 @@ log = logging.getLogger(__name__)
 CURRENT = "CURRENT"
 ASIDE = "unusable.duckdb"  # the newest file that could not be opened, for whoever wants to know why
 GENERATION = re.compile(r"cache-\d{6,}\.duckdb")
-
-__all__ = [
-    "Cache",
-    "CacheBusyError",
-    "CacheDamagedError",
-    "CacheNotReadyError",
-    "Origin",
-    "Position",
-    "Snapshot",
-    "Store",
-]
 
 
 class CacheBusyError(RuntimeError):

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -197,18 +197,3 @@ class StatusBoard:
 
 def _progress(status: SyncStatus) -> tuple[object, ...]:
     return status.applied_lsn, status.fresh_at, status.progress and status.progress.rows_copied
-
-
-def format_lsn(lsn: int | None) -> str | None:
-    """A WAL position as Postgres writes it, e.g. 0/16B3748."""
-    return None if lsn is None else f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
-
-
-def parse_lsn(text: str) -> int:
-    high, low = text.split("/")
-    return int(high, 16) << 32 | int(low, 16)
-
-
-def utc_now() -> datetime:
-    """The one clock of the server; passed down as a value or a callable, never called inside a computation."""
-    return datetime.now(UTC)

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from analytics.state.background import BackgroundThread, Jobs
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from config.secrets import read_secret
 from config.settings import Settings
 from handlers.audit.coalescing import Gathering

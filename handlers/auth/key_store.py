@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from config.watched_files import WatchedFiles
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from tornado.ioloop import PeriodicCallback
 
-from analytics.state.cache import CacheNotReadyError
+from analytics.state.store import CacheNotReadyError
 from analytics.views import ViewKey
 from handlers.auth.authenticator import Authentication
 from handlers.live.change_detection import Changes

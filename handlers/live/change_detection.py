@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from analytics.activity_counts import Pulse, changed, take_pulse
-from analytics.state.cache import CacheNotReadyError
+from analytics.state.store import CacheNotReadyError
 from handlers.services import Services
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
 from analytics.directory import ApiKey
-from analytics.state.cache import CacheNotReadyError
+from analytics.state.store import CacheNotReadyError
 from handlers.auth.authenticator import Authentication
 from handlers.auth.tokens import Claims
 from handlers.live.time_slices import SLICE_SECONDS

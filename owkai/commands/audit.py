@@ -10,7 +10,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analytics.state.sync_status import SyncStatus, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import SyncStatus
 from config.settings import Settings
 from handlers.audit.audit_log import AuditLog, shape_of
 from handlers.audit.files import AuditFileError, earlier_files

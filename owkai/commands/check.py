@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from config.accounts import account_name, belongs_to
 from config.load import Loaded
 from config.secrets import masked

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import psycopg
 
-from analytics.state.cache import Cache, CacheBusyError, CacheNotReadyError
-from analytics.state.sync_status import Phase, StatusBoard, format_lsn, utc_now
+from analytics.state.cache import Cache, CacheBusyError
+from analytics.state.clock import utc_now
+from analytics.state.lsn import format_lsn
+from analytics.state.store import CacheNotReadyError
+from analytics.state.sync_status import Phase, StatusBoard
 from config.secrets import masked
 from config.settings import Settings
 from owkai.control import SOCKET, ControlError, NoServerError, Say, Stopping, ask

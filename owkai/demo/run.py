@@ -25,8 +25,9 @@ from types import FrameType
 import psycopg
 
 import owkai.app
-from analytics.state.sync_status import utc_now
-from config.load import SettingsError, load_settings
+from analytics.state.clock import utc_now
+from config.load import load_settings
+from config.problems import SettingsError
 from owkai.demo.activity import Activity
 from owkai.demo.catalog import ORGANIZATIONS
 from owkai.demo.credentials import DemoKey, issue_keys

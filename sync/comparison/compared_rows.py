@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from analytics.state.cache import Snapshot
+from analytics.state.store import Snapshot
 from config.settings import Settings
 from sync.comparison.checksums import (
     Bucket,
@@ -21,7 +21,8 @@ from sync.comparison.checksums import (
     row_hash_postgres,
     since_postgres,
 )
-from sync.copy.initial_copy import kept_rows, retention_horizon, selected
+from sync.copy.initial_copy import selected
+from sync.retention import kept_rows, retention_horizon
 from sync.source.schema import SourceTable
 
 ROWS_PER_READ = 5_000

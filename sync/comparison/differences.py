@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal
 
-from analytics.state.sync_status import format_lsn
+from analytics.state.lsn import format_lsn
 from sync.comparison.checksums import IDS_PER_BUCKET, TIMED, Bucket
 
 KEYS_SHOWN = 100

@@ -19,8 +19,10 @@ import duckdb
 import numpy as np
 import psycopg
 
-from analytics.state.cache import Cache, CacheNotReadyError, Snapshot, Store
-from analytics.state.sync_status import Phase, StatusBoard, Verification, format_lsn
+from analytics.state.cache import Cache
+from analytics.state.lsn import format_lsn
+from analytics.state.store import CacheNotReadyError, Snapshot, Store
+from analytics.state.sync_status import Phase, StatusBoard, Verification
 from config.settings import Settings
 from sync.comparison.common_snapshot import Positions, VerifyError, shared_moment
 from sync.comparison.compared_rows import ROWS_PER_READ, CacheSide, SourceSide, rows_by_key

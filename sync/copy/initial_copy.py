@@ -11,24 +11,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 import psycopg
 from psycopg import sql
 
-from analytics.state.cache import Store
+from analytics.state.store import Store
 from analytics.state.sync_status import CopyProgress, StatusBoard
 from analytics.state.tables import Kind
-from config.enumerations import WHITE_SPACE
 from config.settings import Settings
-from sync.copy.copy_stream import Stopped, Stopping, copy_rows
+from sync.copy.copy_stream import Stopping, copy_rows
+from sync.retention import kept_rows
 from sync.source.connections import connect
 from sync.source.schema import LONG_TYPES, Mapping, SourceColumn, SourceTable
 from sync.values import wire
 from sync.values.long_text import LONGEST_TEXT_BYTES
-from sync.values.times import moment
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ ROWS_PER_CHUNK = 10_000
 BYTES_PER_CHUNK = 16 << 20
 CHUNKS_IN_FLIGHT = 2
 LOG_SECONDS = 5
-TIMED_TABLES = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
 
 
 def copy_tables(
@@ -119,40 +117,6 @@ def selected(column: SourceColumn) -> sql.Composable:
     )
 
 
-def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Composable:
-    """The WHERE clause of retention: recent rows, rows without a time, and whatever still waits for a human."""
-    times = [_as_utc(table, name) for name in TIMED_TABLES.get(table.table.name, ())]
-    present = [time for time in times if time is not None]
-    if not present:
-        return sql.SQL("")
-    horizon = retention_horizon(settings, now)
-    recent = sql.SQL("(coalesce({}) < {}) IS NOT TRUE").format(sql.SQL(", ").join(present), horizon)
-    status = table.source_name("status")
-    if status is None:
-        return sql.SQL(" WHERE {}").format(recent)
-    pending = sql.SQL("lower(btrim(({})::text, {})) = ANY ({})").format(
-        sql.Identifier(status), WHITE_SPACE, list(settings.meaning.pending_statuses)
-    )
-    return sql.SQL(" WHERE {} OR {}").format(recent, pending)
-
-
-def retention_mark(settings: Settings) -> str:
-    """Changes with the rule of what is kept: rows that an earlier rule left behind come only by a new copy."""
-    return f"{settings.cache.keep_days}:{','.join(sorted(settings.meaning.pending_statuses))}"
-
-
-def retention_horizon(settings: Settings, now: datetime) -> datetime:
-    """Rows of days before this are not kept."""
-    return (now - timedelta(days=settings.cache.keep_days)).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
-    found = next((mine for mine in table.columns if mine.column.name == column), None)
-    if found is None or found.column.kind is not Kind.TIME:
-        return None
-    return moment(found)
-
-
 def _probe(settings: Settings) -> None:
     """Whether the source still answers: a copy may be quiet while it skips old rows, or because its line is half open."""
     with connect(settings) as connection:
@@ -229,6 +193,3 @@ class _Reporter:
             log.info(
                 "copying %s: %d of about %d rows (%.1f %%)", table.qualified, copied, self._estimated, progress.percent
             )
-
-
-__all__ = ["Stopped", "copy_command", "copy_tables", "decode_rows", "kept_rows", "retention_horizon"]

@@ -20,8 +20,10 @@ import numpy as np
 import psycopg
 from psycopg import sql
 
-from analytics.state.cache import Cache, Origin, Store
-from analytics.state.sync_status import Phase, StatusBoard, format_lsn
+from analytics.state.cache import Cache
+from analytics.state.lsn import format_lsn
+from analytics.state.store import Origin, Store
+from analytics.state.sync_status import Phase, StatusBoard
 from config.settings import Settings
 from sync.continuity import polled_shape, same_database, what_changed
 from sync.copy.copy_stream import Stopping

@@ -30,7 +30,8 @@ from sync.comparison.checksums import (
 )
 from sync.comparison.differences import BucketDifference, differing_buckets
 from sync.copy.copy_stream import Stopping, await_result, copy_rows, drain_results
-from sync.copy.initial_copy import ROWS_PER_CHUNK, chunked, decode_rows, kept_rows, retention_horizon, selected
+from sync.copy.initial_copy import ROWS_PER_CHUNK, chunked, decode_rows, selected
+from sync.retention import kept_rows, retention_horizon
 from sync.source.schema import SourceTable
 from sync.values import wire
 

@@ -12,7 +12,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from config.settings import Settings
 from sync.polling.pollable import TRANSACTION_ID, without_transaction_ids
 from sync.publication.generated_columns import Unstreamed, streamed, unstreamed

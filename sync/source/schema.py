@@ -357,6 +357,3 @@ def _absent(table: Table, qualified: str, column: Column, renamed: dict[str, str
 def _like_text(typtype: str, category: str) -> bool:
     """Enums and text-like extension types: their binary form is their text."""
     return typtype == "e" or category == "S"
-
-
-__all__ = ["Mapping", "Problem", "ShapeError", "SourceColumn", "SourceTable", "read_mapping"]

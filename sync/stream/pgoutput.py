@@ -292,18 +292,3 @@ def _fill_unchanged(
 def _text(payload: bytes, at: int) -> tuple[str, int]:
     end = payload.index(0, at)
     return payload[at:end].decode(), end + 1
-
-
-__all__ = [
-    "HEADER",
-    "Changes",
-    "Relation",
-    "RelationColumn",
-    "Target",
-    "Truncate",
-    "decode_changes",
-    "parse_begin",
-    "parse_commit",
-    "parse_relation",
-    "parse_truncate",
-]

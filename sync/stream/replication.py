@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from analytics.state.sync_status import format_lsn, parse_lsn
+from analytics.state.lsn import format_lsn, parse_lsn
 from config.settings import Settings
 from sync.copy.copy_stream import END_SECONDS, POLL_SECONDS, Stopping, await_result, drain_results, readable
-from sync.source.connections import BINARY_SERVER, SourceError, open_replication
+from sync.source.connections import BINARY_SERVER, open_replication
 from sync.stream.batch import Batch, BatchLimits
 from sync.stream.pgoutput import (
     HEADER,
@@ -319,6 +319,3 @@ class ChangeStream:
                 batch.barrier = parse_truncate(payload)
         elif tag not in b"OYM":  # origin, type, logical message: nothing of ours
             raise WireError(f"unknown change message {chr(tag)!r}")
-
-
-__all__ = ["ChangeStream", "ExportedSlot", "Slot", "SourceError", "create_slot", "find_slot"]

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from analytics.telemetry import Part, TelemetrySample
+from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import Telemetry
 from sync.telemetry.bounded import bound_answers
 from sync.telemetry.faults import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectError, in_words

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from analytics.state.background import BackgroundThread, Jobs
-from analytics.telemetry import Part, RequestTotals, TelemetryBoard
+from analytics.state.telemetry_board import Part, RequestTotals, TelemetryBoard
 from config.settings import Settings
 
 log = logging.getLogger(__name__)

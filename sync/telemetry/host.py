@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from analytics.telemetry import Part, RequestTotals, TelemetrySample, requests_between
+from analytics.state.telemetry_board import Part, RequestTotals, TelemetrySample, requests_between
 
 HOUR_SECONDS = 3600.0
 SOURCE = "host"

@@ -12,7 +12,7 @@ from analytics.predictive.outlook import Outlook
 from analytics.responses import encode
 from analytics.state.cache import Cache
 from analytics.state.sync_status import StatusBoard
-from analytics.telemetry import OFF, TelemetryStatus
+from analytics.state.telemetry_board import OFF, TelemetryStatus
 from analytics.view_context import Question
 from analytics.views import ViewKey, answer
 from config.settings import Settings

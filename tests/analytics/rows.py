@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from analytics.state.cache import Cache, Origin, Store
+from analytics.state.cache import Cache
+from analytics.state.store import Origin, Store
 from analytics.state.sync_status import StatusBoard
 from analytics.state.tables import BY_NAME, Kind
 from config.settings import Settings

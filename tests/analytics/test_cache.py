@@ -15,8 +15,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics.state.cache import ASIDE, CURRENT, Cache, CacheBusyError, CacheNotReadyError
-from analytics.state.store import SCHEMA_VERSION
+from analytics.state.cache import ASIDE, CURRENT, Cache, CacheBusyError
+from analytics.state.store import SCHEMA_VERSION, CacheNotReadyError
 from config.settings import Settings
 from tests.analytics.rows import ORIGIN, action, arrow, fill, filled_cache, ids
 

@@ -12,7 +12,8 @@ import pytest
 
 from analytics import directory
 from analytics.directory import Directory
-from analytics.state.cache import Cache, CacheNotReadyError
+from analytics.state.cache import Cache
+from analytics.state.store import CacheNotReadyError
 from config.settings import Settings
 from tests.analytics.rows import fill, filled_cache
 

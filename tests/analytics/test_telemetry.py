@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 
 from analytics.responses import DEPLOYED_CLIENT_FIELDS
-from analytics.telemetry import (
+from analytics.state.telemetry_board import (
     OFF,
     Part,
     RequestTotals,
     TelemetryBoard,
     TelemetrySample,
     TelemetryStatus,
-    TelemetryUnavailableError,
     quantile,
-    report,
     requests_between,
-    standing,
 )
+from analytics.telemetry import TelemetryUnavailableError, report, standing
 from config.settings import Settings, Telemetry
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, settings

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from analytics.state.cache import Cache, CacheNotReadyError, Snapshot
+from analytics.state.cache import Cache
+from analytics.state.store import CacheNotReadyError, Snapshot
 from analytics.views import Publisher, ViewKey, ViewTimeoutError, publish
 from config.settings import Settings
 from tests.analytics.rows import NOW, ORIGIN, action, arrow, fill, fresh_board, settings

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config.load import DEFAULT_FILES, Loaded, SettingsError, default_file, load_settings
+from config.load import DEFAULT_FILES, Loaded, default_file, load_settings
+from config.problems import SettingsError
 from config.setting_keys import Kind, leaves
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"

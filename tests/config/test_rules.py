@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from config.load import SettingsError, load_settings
+from config.load import load_settings
+from config.problems import SettingsError
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
 

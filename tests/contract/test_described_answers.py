@@ -14,13 +14,13 @@ from websockets.asyncio.client import connect
 
 from analytics.state.cache import Cache
 from analytics.state.sync_status import CopyProgress, Phase, Verification
-from analytics.telemetry import Part, TelemetrySample, TelemetryStatus
+from analytics.state.telemetry_board import Part, TelemetrySample, TelemetryStatus
 from config.settings import Settings
 from handlers.application import api_routes
 from handlers.auth.key_store import KeyStore
 from handlers.contract.operations import sample_path
-from handlers.contract.reference import PAGE_PATH, STYLE_PATH
-from tests.contract.document import ASYNCAPI, assert_described, asyncapi, faults
+from handlers.contract.reference import ASYNCAPI, PAGE_PATH, STYLE_PATH
+from tests.contract.document import assert_described, asyncapi, faults
 from tests.handlers.fixtures import Serve, make_settings
 from tests.handlers.serving import API, Answer, Served, run
 from tests.handlers.world import ADMIN_1, NOW, STAFF, USER_1, LocalKeys, make_local_keys

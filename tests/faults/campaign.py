@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 
 from analytics.state.cache import CURRENT, Cache
-from analytics.state.sync_status import parse_lsn
+from analytics.state.lsn import parse_lsn
 from analytics.state.tables import BY_NAME
 from sync.source.connections import wal_position
 from tests.faults.stories import INSERT, insert, own_database

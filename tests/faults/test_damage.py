@@ -11,7 +11,8 @@ import duckdb
 import jwt
 import pytest
 
-from analytics.state.cache import CURRENT, CacheDamagedError
+from analytics.state.cache import CURRENT
+from analytics.state.store import CacheDamagedError
 from owkai.exits import Exit
 from sync.comparison.common_snapshot import VerifyError
 from sync.comparison.verify import Scope, Verifier

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from sync.copy.copy_stream import END_SECONDS, drain_results
 from sync.source.connections import connect
 from tests.faults.proxy import Proxy

@@ -17,8 +17,10 @@ import duckdb
 import pytest
 
 from analytics.state.cache import CURRENT, Cache
+from analytics.state.clock import utc_now
+from analytics.state.lsn import parse_lsn
 from analytics.state.store import Position, Store
-from analytics.state.sync_status import Phase, StatusBoard, parse_lsn, utc_now
+from analytics.state.sync_status import Phase, StatusBoard
 from owkai.exits import Exit
 from sync.loop import SyncLoop
 from sync.source.connections import wal_position

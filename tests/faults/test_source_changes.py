@@ -7,7 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from analytics.state.tables import BY_NAME
 from sync.source.preflight import inspect_source
 from tests.faults.stories import insert, quick

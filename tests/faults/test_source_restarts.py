@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, own_database, quick
 from tests.faults.writing import WritingLoad

@@ -15,8 +15,9 @@ from tornado.web import Application
 from analytics.state.cache import Cache
 from analytics.state.sync_status import Phase, StatusBoard
 from config.settings import Settings
-from handlers.application import ApiServer, make_application, make_services
+from handlers.application import ApiServer, make_application
 from handlers.auth.key_store import KeyStore
+from owkai.wiring import make_services
 from tests.analytics.rows import ORIGIN, fill
 from tests.handlers.serving import Served, run
 from tests.handlers.world import CANARY, NOW, SECRET, Clock, LocalKeys, every_credential, make_local_keys, tables

@@ -6,7 +6,8 @@ import asyncio
 import io
 import os
 
-from analytics.state.sync_status import CopyProgress, StatusBoard, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import CopyProgress, StatusBoard
 from owkai.progress import show_copies
 
 

@@ -21,7 +21,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS
 from schemathesis.specs.openapi import checks as rules
 
-from handlers.services import zone_names
+from owkai.wiring import zone_names
 from tests.contract.document import assert_described, openapi
 from tests.contract.platform_rows import fill, make_key
 from tests.owkai.servers import Server, serving, wait_for

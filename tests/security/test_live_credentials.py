@@ -12,7 +12,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from analytics.state.cache import Cache, Snapshot
+from analytics.state.cache import Cache
+from analytics.state.store import Snapshot
 from analytics.views import ViewKey
 from handlers.auth.key_store import KeyStore
 from tests.analytics.rows import ORIGIN, action, fill

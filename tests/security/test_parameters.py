@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from handlers.services import zone_names
+from owkai.wiring import zone_names
 from tests.handlers.serving import Served, still_alive
 from tests.handlers.world import ADMIN_1, USER_1
 

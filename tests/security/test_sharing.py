@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from config.load import SettingsError, load_settings
+from config.load import load_settings
+from config.problems import SettingsError
 from config.settings import Settings
 from handlers.application import api_routes
 from handlers.cors import is_shared

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from analytics.views import Publisher, ViewKey
 from sync.source.connections import connection_string
 from tests.contract.platform_rows import fill, make_key

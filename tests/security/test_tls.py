@@ -19,8 +19,9 @@ import pytest
 from botocore.exceptions import SSLError
 from websockets.sync.client import connect
 
-from analytics.state.sync_status import utc_now
-from config.load import SettingsError, load_settings
+from analytics.state.clock import utc_now
+from config.load import load_settings
+from config.problems import SettingsError
 from config.settings import Server as ServerSettings
 from config.settings import Settings, Telemetry
 from handlers.connections.address import parse_networks

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from analytics.state.cache import Cache
-from analytics.state.sync_status import Phase, StatusBoard, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase, StatusBoard
 from analytics.state.tables import BY_NAME, Kind
 from config.settings import Settings
 from sync.loop import SyncLoop

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from analytics.state.tables import BY_NAME
 from sync.comparison.verify import Scope, Verifier
 from sync.source.preflight import inspect_source

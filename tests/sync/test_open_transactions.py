@@ -10,7 +10,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
 from sync.comparison import common_snapshot as moment

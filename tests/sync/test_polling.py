@@ -16,11 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics.state.sync_status import Phase, utc_now
-from handlers.application import make_services
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from handlers.ops import readiness
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
+from owkai.wiring import make_services
 from sync.polling.horizon import Horizon, Signs, SourceSnapshot, changed_since, parse_horizon
 from sync.polling.poller import Pace
 from sync.polling.reconciliation import different

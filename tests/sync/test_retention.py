@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from analytics.state.sync_status import utc_now
-from sync.copy.initial_copy import retention_horizon
+from analytics.state.clock import utc_now
+from sync.retention import retention_horizon
 from tests.postgres import Database
 from tests.sync.running import assert_equal, cache_rows, running_sync, wait_until
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from analytics.state import sync_status as status
-from analytics.state.sync_status import CopyProgress, Phase, StatusBoard, utc_now
-from handlers.application import make_services
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import CopyProgress, Phase, StatusBoard
 from handlers.ops import readiness
 from owkai.standstill import Standstill
+from owkai.wiring import make_services
 from tests.faults.proxy import Proxy
 from tests.postgres import Database
 from tests.sync.running import running_sync, wait_until

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from analytics.telemetry import Part, TelemetrySample
+from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import Telemetry
 from sync.telemetry.cloudwatch import CloudWatch, series
 from sync.telemetry.faults import CollectError

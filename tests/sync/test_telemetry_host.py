@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from analytics.state.background import Jobs
-from analytics.state.sync_status import utc_now
-from analytics.telemetry import Part, RequestTotals, TelemetryBoard
+from analytics.state.clock import utc_now
+from analytics.state.telemetry_board import Part, RequestTotals, TelemetryBoard
 from handlers.metrics import BUCKETS_SECONDS, Measures
 from sync.telemetry.collector import Collector
 from sync.telemetry.host import Host, cpu_reading, disk_percent, percent_between

@@ -11,9 +11,11 @@ import pytest
 
 from analytics.executive.dashboard import executive
 from analytics.predictive.history import read_days, read_hours
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import Phase
 from analytics.view_context import Question
-from config.load import SettingsError, load_settings
+from config.load import load_settings
+from config.problems import SettingsError
 from sync.comparison.verify import Scope, Verifier
 from sync.source.preflight import inspect_source
 from sync.values.local_time import EPOCH, LocalTime

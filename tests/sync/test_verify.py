@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from analytics.state.clock import utc_now
 from analytics.state.store import Store
-from analytics.state.sync_status import Phase, utc_now
+from analytics.state.sync_status import Phase
 from sync.comparison.common_snapshot import VerifyError
 from sync.comparison.differences import Report
 from sync.comparison.scheduled_check import LightCheck

@@ -28,10 +28,8 @@ from analytics.predictive.anomalies.findings import (
     subject,
 )
 from analytics.predictive.anomalies.hourly_baseline import DAY, Hours
-from analytics.predictive.anomalies.incidents import checked, detect_hourly
+from analytics.predictive.anomalies.incidents import checked
 from analytics.predictive.anomalies.risk_mix import risk_shifts
-
-__all__ = ["Anomaly", "HourlyCounts", "detect_hourly", "find_anomalies"]
 
 FALSE_DISCOVERY_RATE = 0.1
 LEARNING_HOURS = 7 * DAY

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from analytics.predictive.advice import MOST, recommendations, workload_recommendation
-from analytics.predictive.anomalies.detection import Anomaly
+from analytics.predictive.anomalies.findings import Anomaly
 from analytics.predictive.forecast_record import UNPROVEN, Accuracy, Score
 from analytics.predictive.outlook import AgentForecast, DayForecast, Forecasts, Outlook
 from tests.analytics.rows import NOW

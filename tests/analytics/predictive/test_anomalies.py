@@ -10,15 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analytics.predictive.anomalies.detection import (
-    Anomaly,
-    HourlyCounts,
-    adjusted_tails,
-    detect_hourly,
-    find_anomalies,
-)
+from analytics.predictive.anomalies.detection import HourlyCounts, find_anomalies
+from analytics.predictive.anomalies.findings import Anomaly, adjusted_tails
 from analytics.predictive.anomalies.hourly_baseline import deviance_residual, lags, trimmed_mean
-from analytics.predictive.anomalies.incidents import alarms, deviations, eventful, incidents, strengths
+from analytics.predictive.anomalies.incidents import alarms, detect_hourly, deviations, eventful, incidents, strengths
 
 Hours = npt.NDArray[np.float64]
 

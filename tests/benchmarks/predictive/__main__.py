@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analytics.predictive.anomalies.detection import detect_hourly
+from analytics.predictive.anomalies.incidents import detect_hourly
 from analytics.predictive.forecasting.classical import Forecaster, Naive, SeasonalNaive, WeekdayMean
 from analytics.predictive.forecasting.daily_forecast import forecast_series
 from tests.benchmarks import represented

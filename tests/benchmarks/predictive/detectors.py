@@ -26,8 +26,7 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 
-from analytics.predictive.anomalies.detection import detect_hourly
-from analytics.predictive.anomalies.incidents import deviations
+from analytics.predictive.anomalies.incidents import detect_hourly, deviations
 from tests.benchmarks import represented
 from tests.benchmarks.predictive.__main__ import read_column
 from tests.benchmarks.predictive.libraries import published

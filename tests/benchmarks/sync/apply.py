@@ -15,7 +15,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from analytics.state.sync_status import Phase, format_lsn
+from analytics.state.lsn import format_lsn
+from analytics.state.sync_status import Phase
 from sync.source.connections import wal_position
 from sync.source.preflight import survey
 from sync.stream.batch import Batch, BatchLimits

@@ -17,7 +17,8 @@ from pathlib import Path
 import duckdb
 
 from analytics.state.cache import Cache
-from analytics.state.sync_status import StatusBoard, utc_now
+from analytics.state.clock import utc_now
+from analytics.state.sync_status import StatusBoard
 from sync.loop import SyncLoop
 from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source, psql_binary_copy_seconds

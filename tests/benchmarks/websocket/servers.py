@@ -27,11 +27,12 @@ from tornado.ioloop import IOLoop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from analytics.state.cache import Cache
-from analytics.state.sync_status import utc_now
+from analytics.state.clock import utc_now
 from config.settings import Settings
-from handlers.application import ApiServer, make_services
+from handlers.application import ApiServer
 from handlers.live.frames import text_frame
 from owkai.lifecycle import raise_descriptor_limit
+from owkai.wiring import make_services
 from tests.analytics.rows import ORIGIN, fill
 from tests.handlers.fixtures import make_board
 from tests.handlers.world import SECRET, Person, tables
