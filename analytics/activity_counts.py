@@ -14,7 +14,7 @@ from analytics.calendar import naive_utc
 from analytics.state.store import Snapshot
 
 
-class Pulse(NamedTuple):
+class ActivityCounts(NamedTuple):
     """Counts of one organization; what `realtime.metrics_update` says is made of them."""
 
     actions: int
@@ -23,17 +23,17 @@ class Pulse(NamedTuple):
     people: int
 
 
-STILL = Pulse(0, 0, 0, 0)
+STILL = ActivityCounts(0, 0, 0, 0)
 
 
-def take_pulse(snapshot: Snapshot, since: datetime, *, count_false_positives: bool) -> dict[int, Pulse]:
+def take_pulse(snapshot: Snapshot, since: datetime, *, count_false_positives: bool) -> dict[int, ActivityCounts]:
     """The counts from `since` (aware) on, by organization; one without any has no entry."""
     rows = snapshot.rows(
         "activity_by_organization", since=naive_utc(since), count_false_positives=count_false_positives
     )
-    return {organization_id: Pulse(*counts) for organization_id, *counts in rows}
+    return {organization_id: ActivityCounts(*counts) for organization_id, *counts in rows}
 
 
-def changed(before: Mapping[int, Pulse], after: Mapping[int, Pulse]) -> set[int]:
+def changed(before: Mapping[int, ActivityCounts], after: Mapping[int, ActivityCounts]) -> set[int]:
     """The organizations whose counts differ."""
     return {each for each in before.keys() | after.keys() if before.get(each, STILL) != after.get(each, STILL)}

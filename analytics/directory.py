@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from analytics.calendar import aware_utc
-from analytics.single_flight import Flights
+from analytics.single_flight import SingleFlight
 from analytics.state.cache import Cache
 from analytics.state.store import Snapshot
 
@@ -58,7 +58,7 @@ class Kept(Generic[Key, Found]):
         self._look = look
         self._workers = workers
         self._entries: OrderedDict[Key, tuple[int, Found]] = OrderedDict()
-        self._flights: Flights[Key, tuple[int, Found]] = Flights(workers, self._version)
+        self._flights: SingleFlight[Key, tuple[int, Found]] = SingleFlight(workers, self._version)
 
     async def find(self, key: Key) -> Found:
         """Without a worker when the answer is known and the table has not moved. Raises `CacheNotReadyError`."""

@@ -27,8 +27,8 @@ from analytics.responses import (
 from analytics.state.store import Snapshot
 from analytics.state.sync_status import Connections, Statements
 from analytics.state.telemetry_board import TelemetrySample
-from analytics.telemetry import Standing, TelemetryReport, require
-from analytics.view_context import HOUR, Question
+from analytics.telemetry import TelemetryCondition, TelemetryReport, require
+from analytics.view_context import HOUR, ViewContext
 
 SLOW_AFTER = timedelta(minutes=5)
 DEGRADED_SHARE = 0.05  # of the hour's actions that wait longer than SLOW_AFTER, or of its slow statements
@@ -54,7 +54,7 @@ class Waiting(NamedTuple):
     waiting: int
 
 
-def performance(snapshot: Snapshot, question: Question) -> Performance:
+def performance(snapshot: Snapshot, question: ViewContext) -> Performance:
     """Every documented key, and null for what is not known.
 
     Raises `TelemetryUnavailableError` where a telemetry source is configured and has nothing recent enough.
@@ -83,7 +83,7 @@ def performance(snapshot: Snapshot, question: Question) -> Performance:
     )
 
 
-def system_metrics(part: Standing | None) -> SystemMetrics:
+def system_metrics(part: TelemetryCondition | None) -> SystemMetrics:
     """The machine; a value that is not known is null, "unavailable" and of source "none"."""
     sample = part.sample if part is not None else None
     source = NONE if part is None else part.source
@@ -105,7 +105,7 @@ def system_metrics(part: Standing | None) -> SystemMetrics:
     )
 
 
-def application_metrics(part: Standing | None) -> ApplicationMetrics:
+def application_metrics(part: TelemetryCondition | None) -> ApplicationMetrics:
     """The requests of the application, likewise."""
     sample: TelemetrySample | None = part.sample if part is not None else None
     source = NONE if part is None else part.source
@@ -144,7 +144,7 @@ def rest(percent: float | None) -> float | None:
     return None if percent is None else round(max(0.0, 100 - percent), 1)
 
 
-def message(part: Standing | None, not_collected: str) -> str | None:
+def message(part: TelemetryCondition | None, not_collected: str) -> str | None:
     if part is None or part.source == NONE:
         return not_collected
     if part.state == "stale":
@@ -152,7 +152,7 @@ def message(part: Standing | None, not_collected: str) -> str | None:
     return part.reason
 
 
-def used_source(part: Standing) -> str:
+def used_source(part: TelemetryCondition) -> str:
     return NONE if part.sample is None else part.source
 
 
@@ -181,7 +181,7 @@ def connection_use(sample: Connections | None) -> ConnectionUse:
     )
 
 
-def query_performance(snapshot: Snapshot, question: Question) -> QueryPerformance:
+def query_performance(snapshot: Snapshot, question: ViewContext) -> QueryPerformance:
     """Of the source's own statistics where sync could read them, else an estimate from the actions."""
     statements = question.sync.statements
     return estimated(snapshot, question) if statements is None else measured(statements)
@@ -203,7 +203,7 @@ def measured(statements: Statements) -> QueryPerformance:
     )
 
 
-def estimated(snapshot: Snapshot, question: Question) -> QueryPerformance:
+def estimated(snapshot: Snapshot, question: ViewContext) -> QueryPerformance:
     """An estimate from the actions themselves: those of the last hour, and those pending longer than five minutes.
 
     "degraded" when more than 5 % of the hour's actions wait that long. Pending is the platform's automatic `pending` or

@@ -21,15 +21,15 @@ from analytics.responses import (
     SystemHealthWithoutTelemetry,
 )
 from analytics.state.store import Snapshot
-from analytics.telemetry import Standing, TelemetryReport, require
-from analytics.view_context import HOUR, Question
+from analytics.telemetry import TelemetryCondition, TelemetryReport, require
+from analytics.view_context import HOUR, ViewContext
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 ROUND_TRIP_AGE = timedelta(seconds=30)  # measured every second; an older one comes from a line that has died since
 
 
-class Activity(NamedTuple):
+class RecentActivity(NamedTuple):
     """The row of sql/recent_activity.sql; every field counts actions or agents of one organization."""
 
     actions_hour: int
@@ -38,7 +38,7 @@ class Activity(NamedTuple):
     actions_day: int
 
 
-def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
+def realtime(snapshot: Snapshot, question: ViewContext) -> RealTimeMetrics:
     """The last hour and day before now. Sessions are people with an audit event or a login in the last hour.
 
     Under `telemetry.strict` raises `TelemetryUnavailableError` where a telemetry source has nothing recent enough.
@@ -87,7 +87,7 @@ def realtime(snapshot: Snapshot, question: Question) -> RealTimeMetrics:
     )
 
 
-def metrics_update(snapshot: Snapshot, question: Question, *, connections: int = 0) -> MetricsUpdate:
+def metrics_update(snapshot: Snapshot, question: ViewContext, *, connections: int = 0) -> MetricsUpdate:
     """One message for every socket of the organization; `connections` is how many of them are open."""
     activity = recent_activity(snapshot, question)
     machine = live_system_metrics(question.telemetry_report)
@@ -113,7 +113,7 @@ def metrics_update(snapshot: Snapshot, question: Question, *, connections: int =
     )
 
 
-def network_latency(question: Question) -> float | None:
+def network_latency(question: ViewContext) -> float | None:
     """Milliseconds. With host telemetry the round trip to the source, as sync's sampler last measured it; else the sample's own."""
     telemetry, round_trip = question.telemetry_report, question.sync.round_trip
     if telemetry is None or telemetry.source != "host":
@@ -142,7 +142,7 @@ def system_health(telemetry: TelemetryReport, latency: float | None) -> SystemHe
     )
 
 
-def performance_metrics(part: Standing) -> PerformanceMetrics:
+def performance_metrics(part: TelemetryCondition) -> PerformanceMetrics:
     """The application's newest values and their true age."""
     sample = part.sample
     return PerformanceMetrics(
@@ -177,14 +177,14 @@ def rounded(value: float | None, digits: int = 1) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def whole_seconds(part: Standing) -> int | None:
+def whole_seconds(part: TelemetryCondition) -> int | None:
     """The age of the last good sample, rounded down."""
     return None if part.age_seconds is None else int(part.age_seconds)
 
 
-def recent_activity(snapshot: Snapshot, question: Question) -> Activity:
+def recent_activity(snapshot: Snapshot, question: ViewContext) -> RecentActivity:
     return snapshot.row(
-        Activity,
+        RecentActivity,
         "recent_activity",
         org=question.organization_id,
         hour_start=question.end - HOUR,
@@ -194,7 +194,7 @@ def recent_activity(snapshot: Snapshot, question: Question) -> Activity:
     )
 
 
-def active_people(snapshot: Snapshot, question: Question) -> int:
+def active_people(snapshot: Snapshot, question: ViewContext) -> int:
     window = {"start": question.end - HOUR, "end": question.end}
     ((people,),) = snapshot.rows("active_people", org=question.organization_id, **window)
     return int(people)
@@ -205,7 +205,7 @@ def age_minutes(newest: datetime | None, now: datetime) -> int | None:
     return None if newest is None else max(0, (now - newest) // MINUTE)
 
 
-def overview_message(question: Question, recent: bool, age: int | None) -> str:
+def overview_message(question: ViewContext, recent: bool, age: int | None) -> str:
     """Live, or why it is not: behind the source, or how long ago the last action was."""
     if question.stale:
         behind = question.sync.lag_seconds(question.now)

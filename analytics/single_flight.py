@@ -17,7 +17,7 @@ Answer = TypeVar("Answer")
 NOBODY = Requester(0)  # where workers are not shared between organizations
 
 
-class Flight(Generic[Answer]):
+class Computation(Generic[Answer]):
     """One computation. `version` is the state of the data when it began; None while it waits for a worker.
 
     `requesters` are those on whose account it waits, `callers` the number of coroutines that wait for it.
@@ -32,7 +32,7 @@ class Flight(Generic[Answer]):
         self.task: asyncio.Task[Answer]
 
 
-class Flights(Generic[Key, Answer]):
+class SingleFlight(Generic[Key, Answer]):
     """Per key at most one computation runs and one waits. All methods belong to one event loop.
 
     A caller never gets an answer that began before the data it could have seen: a running computation is shared only
@@ -44,7 +44,7 @@ class Flights(Generic[Key, Answer]):
     def __init__(self, workers: Executor | FairWorkers, version: Callable[[], int]) -> None:
         self._workers = workers
         self._version = version
-        self._flights: dict[Key, Flight[Answer]] = {}
+        self._flights: dict[Key, Computation[Answer]] = {}
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -76,7 +76,7 @@ class Flights(Generic[Key, Answer]):
             if not flight.callers:
                 self._abandon(key, flight)
 
-    def _abandon(self, key: Key, flight: Flight[Answer]) -> None:
+    def _abandon(self, key: Key, flight: Computation[Answer]) -> None:
         """Nobody waits any more: a computation that has not begun is given up."""
         if flight.future is not None and flight.future.cancel() and self._flights.get(key) is flight:
             del self._flights[key]
@@ -84,12 +84,12 @@ class Flights(Generic[Key, Answer]):
     def _launch(
         self,
         key: Key,
-        before: Flight[Answer] | None,
+        before: Computation[Answer] | None,
         compute: Callable[[int], Answer],
         landed: Callable[[Key, Answer], None],
         requester: Requester,
-    ) -> Flight[Answer]:
-        flight: Flight[Answer] = Flight()
+    ) -> Computation[Answer]:
+        flight: Computation[Answer] = Computation()
         flight.requesters.append(requester)
 
         def begin() -> Answer:
@@ -112,7 +112,7 @@ class Flights(Generic[Key, Answer]):
         self._flights[key] = flight
         return flight
 
-    async def _in_worker(self, flight: Flight[Answer], begin: Callable[[], Answer]) -> Answer:
+    async def _in_worker(self, flight: Computation[Answer], begin: Callable[[], Answer]) -> Answer:
         try:
             future = flight.future = self._submit(flight, begin)
         except BacklogFullError:
@@ -128,7 +128,7 @@ class Flights(Generic[Key, Answer]):
                 raise CacheNotReadyError("the server is stopping") from error
             raise
 
-    def _submit(self, flight: Flight[Answer], begin: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(self, flight: Computation[Answer], begin: Callable[[], Answer]) -> Future[Answer]:
         if not isinstance(self._workers, FairWorkers):
             return self._workers.submit(begin)
         first, *others = flight.requesters

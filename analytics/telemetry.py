@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from analytics.state.telemetry_board import Part, Source, TelemetrySample, TelemetryStatus
-from config.settings import Telemetry
+from config.settings import TelemetrySettings
 
 State = Literal["live", "stale", "unavailable"]
 
@@ -22,7 +22,7 @@ TOO_OLD = "The newest sample is older than telemetry.max_age_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TelemetryCondition:
     """What may be said of one part at one moment.
 
     `sample` is None unless `state` is live or stale. `age_seconds` is that of the last good sample, also when it is too old
@@ -36,7 +36,7 @@ class Standing:
     reason: str | None
 
 
-def standing(part: Part, settings: Telemetry, now: datetime) -> Standing:
+def standing(part: Part, settings: TelemetrySettings, now: datetime) -> TelemetryCondition:
     """Live, stale or unavailable: by the age of what was measured, and by whether the collector still delivers.
 
     Live: the newest attempt succeeded and is recent. Stale: it did not, and the last good sample is not older than
@@ -44,16 +44,16 @@ def standing(part: Part, settings: Telemetry, now: datetime) -> Standing:
     """
     sample = part.sample
     if sample is None:
-        return Standing("unavailable", part.source, None, None, part.failure or NOT_YET)
+        return TelemetryCondition("unavailable", part.source, None, None, part.failure or NOT_YET)
     age = max(0.0, (now - sample.measured_at).total_seconds())
     if age > settings.max_age_seconds:
-        return Standing("unavailable", part.source, None, age, part.failure or TOO_OLD)
+        return TelemetryCondition("unavailable", part.source, None, age, part.failure or TOO_OLD)
     if part.failure is not None:
-        return Standing("stale", part.source, sample, age, part.failure)
+        return TelemetryCondition("stale", part.source, sample, age, part.failure)
     silent = (now - sample.collected_at).total_seconds()
     if silent > LATE_PERIODS * settings.period_seconds:
-        return Standing("stale", part.source, sample, age, f"Nothing has been collected for {int(silent)} s")
-    return Standing("live", part.source, sample, age, None)
+        return TelemetryCondition("stale", part.source, sample, age, f"Nothing has been collected for {int(silent)} s")
+    return TelemetryCondition("live", part.source, sample, age, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class TelemetryReport:
     """Both parts at one moment; only where telemetry is on."""
 
     source: Source
-    system: Standing
-    application: Standing
+    system: TelemetryCondition
+    application: TelemetryCondition
 
     @property
     def cloudwatch(self) -> bool:
@@ -81,7 +81,7 @@ class TelemetryReport:
         return self.system.sample is not None or self.application.sample is not None
 
 
-def report(status: TelemetryStatus, settings: Telemetry, now: datetime) -> TelemetryReport | None:
+def report(status: TelemetryStatus, settings: TelemetrySettings, now: datetime) -> TelemetryReport | None:
     """What an answer of `now` may say; None where telemetry is off."""
     if status.source == "none":
         return None
@@ -98,7 +98,7 @@ class TelemetryUnavailableError(RuntimeError):
         self.retry_seconds = retry_seconds
 
 
-def require(found: TelemetryReport | None, settings: Telemetry) -> None:
+def require(found: TelemetryReport | None, settings: TelemetrySettings) -> None:
     """Raise `TelemetryUnavailableError` when the system part is unavailable, or under `telemetry.strict` any collected part.
 
     Before the first attempt nothing has failed, so nothing is raised.

@@ -18,7 +18,7 @@ from analytics.responses import (
     cut,
 )
 from analytics.state.store import Snapshot
-from analytics.view_context import HOUR, Question
+from analytics.view_context import HOUR, ViewContext
 
 DEFAULT_DAYS = 7
 DEFAULT_ZONE = "UTC"
@@ -41,7 +41,7 @@ class LatestAction(NamedTuple):
 
 def trends(
     snapshot: Snapshot,
-    question: Question,
+    question: ViewContext,
     *,
     days: int = DEFAULT_DAYS,
     tz: str = DEFAULT_ZONE,

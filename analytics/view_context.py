@@ -21,7 +21,7 @@ DataStatus = Literal["live", "no_recent_activity", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ViewContext:
     """One organization's question at `now` (aware); `sync` and `telemetry` are where the data stood then.
 
     `outlook` is the organization's own; None before the first has been made.

@@ -21,21 +21,21 @@ import duckdb
 
 from analytics.debug import debug
 from analytics.executive.formats import executive_report
-from analytics.executive.rendered_document import Document
+from analytics.executive.rendered_document import RenderedDocument
 from analytics.fair_workers import FairWorkers, Requester, Shares, default_shares
 from analytics.performance import performance
 from analytics.predictive.predictions import predictions
 from analytics.predictive.schedule import Forecasting
 from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
-from analytics.single_flight import Flights
+from analytics.single_flight import SingleFlight
 from analytics.state.cache import Cache
 from analytics.state.store import CacheNotReadyError, Snapshot
 from analytics.state.sync_status import StatusBoard
 from analytics.state.telemetry_board import TelemetryBoard
 from analytics.trends import trends
-from analytics.view_context import Question
-from config.settings import Server, Settings
+from analytics.view_context import ViewContext
+from config.settings import ServerSettings, Settings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ LOOKUP_THREADS = 2
 FORECAST_VIEW = "predictive"  # an outlook is looked for first
 ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
 
-# name → (snapshot, question, **options) → response of `analytics.responses`, or a `Document`
+# name → (snapshot, question, **options) → response of `analytics.responses`, or a `RenderedDocument`
 VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "trends": trends,
@@ -136,9 +136,9 @@ class Publisher:
         self._limit_bytes = settings.cache.views_megabytes * 1024 * 1024
         patience_seconds = settings.server.query_timeout_seconds
         self._workers = FairWorkers(settings.server.workers, "views", shares(settings.server), patience_seconds)
-        self._flights: Flights[ViewKey, Published] = Flights(self._workers, lambda: cache.version)
+        self._flights: SingleFlight[ViewKey, Published] = SingleFlight(self._workers, lambda: cache.version)
         self._press = FairWorkers(1, "documents", default_shares(1), most_waiting=MOST_WAITING_DOCUMENTS)
-        self._documents: Flights[ViewKey, Published] = Flights(self._press, lambda: cache.version)
+        self._documents: SingleFlight[ViewKey, Published] = SingleFlight(self._press, lambda: cache.version)
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookups")
         self._closed = False
 
@@ -210,7 +210,7 @@ class Publisher:
             with self._cache.read(self._settings.server.query_timeout_seconds) as snapshot:
                 # Taken after the snapshot: what it holds was committed before now and belongs into the windows.
                 now = self._clock()
-                question = Question(
+                question = ViewContext(
                     key.organization_id,
                     now,
                     self._board.current,
@@ -219,7 +219,9 @@ class Publisher:
                     self._forecasting.outlook(key.organization_id) if self._forecasting is not None else None,
                 )
                 response = answer(key, snapshot, question)
-                document = response if isinstance(response, Document) else Document(JSON, encode(response))
+                document = (
+                    response if isinstance(response, RenderedDocument) else RenderedDocument(JSON, encode(response))
+                )
         except duckdb.InterruptException as error:
             log.warning("view %s took longer than %s s", key.name, self._settings.server.query_timeout_seconds)
             raise ViewTimeoutError(
@@ -255,7 +257,7 @@ class Publisher:
             self._held_bytes -= gone.held_bytes
 
 
-def shares(server: Server) -> Shares:
+def shares(server: ServerSettings) -> Shares:
     """How many computations may be under way at once, as the settings say or as the workers allow."""
     derived = default_shares(server.workers)
     return Shares(
@@ -264,7 +266,7 @@ def shares(server: Server) -> Shares:
     )
 
 
-def answer(key: ViewKey, snapshot: Snapshot, question: Question) -> Any:
+def answer(key: ViewKey, snapshot: Snapshot, question: ViewContext) -> Any:
     """The response of a view; `question.organization_id` is the key's."""
     return VIEWS[key.name](snapshot, question, **dict(key.options))
 

@@ -31,7 +31,7 @@ class DocumentError(ValueError):
 
 
 @dataclass(frozen=True)
-class Document:
+class SettingsDocument:
     """`values` as tomllib gives them; `lines` maps the path of a key or section to its line, counted from 1."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -45,14 +45,14 @@ class Document:
         return None
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path) -> SettingsDocument:
     """Read a settings file. Raises `DocumentError`, and `OSError` where the file cannot be read."""
     with path.open("rb") as handle:
         raw = handle.read(MAXIMUM_BYTES + 1)
     return parse_document(raw)
 
 
-def parse_document(raw: bytes) -> Document:
+def parse_document(raw: bytes) -> SettingsDocument:
     """Parse the bytes of a settings file: UTF-8 without byte order mark, LF or CRLF, at most 1 MB."""
     if len(raw) > MAXIMUM_BYTES:
         raise DocumentError(f"is larger than {MAXIMUM_BYTES} bytes, which no settings file is")
@@ -70,7 +70,7 @@ def parse_document(raw: bytes) -> Document:
         raise DocumentError("is nested too deeply") from error
     except ValueError as error:
         raise _explain(error, text) from error
-    return Document(values, key_lines(text))
+    return SettingsDocument(values, key_lines(text))
 
 
 def key_lines(text: str) -> dict[tuple[str, ...], int]:

@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
-from config.document import Document, DocumentError, read_document
-from config.problems import UNPLACED, Problem, SettingsError, from_validation, nearest, type_name, unknown_key
+from config.document import DocumentError, SettingsDocument, read_document
+from config.problems import UNPLACED, SettingsError, SettingsProblem, from_validation, nearest, type_name, unknown_key
 from config.rules import advice, contradictions, missing_for_serving
 from config.secrets import HOW_TO_MAKE_A_SECRET, exposure, has_password, read_secret, weakness
-from config.setting_keys import ENVIRONMENT_PREFIX, Branch, Kind, Leaf, branches, leaves
+from config.setting_keys import ENVIRONMENT_PREFIX, Branch, Leaf, SettingKind, branches, leaves
 from config.settings import Settings
 
 DEFAULT_FILES = (Path("owkai.toml"), Path("/etc/owkai/owkai.toml"))
@@ -65,7 +65,7 @@ class _Gathering:
                 return self.origins[path[:length]]
         return str(self.file or "")
 
-    def report(self, problem: Problem) -> None:
+    def report(self, problem: SettingsProblem) -> None:
         line = problem.text(self.place(problem.path))
         if line not in self.lines:
             self.lines.append(line)
@@ -142,7 +142,7 @@ def _lay_file(gathered: _Gathering, file: Path, home: Path) -> None:
 
 def _lay_table(
     gathered: _Gathering,
-    document: Document,
+    document: SettingsDocument,
     table: Mapping[str, Any],
     branch: Branch,
     by_path: Mapping[Key, Branch],
@@ -156,7 +156,7 @@ def _lay_table(
         line = document.line(path)
         place = f"{file}:{line}" if line else str(file)
         if path in by_leaf:
-            if by_leaf[path].kind is Kind.PATH and value == "":
+            if by_leaf[path].kind is SettingKind.PATH and value == "":
                 continue  # as in the environment: no path
             gathered.put(by_leaf[path], value, place, home)
         elif path not in by_path:
@@ -164,7 +164,9 @@ def _lay_table(
         elif isinstance(value, dict):
             _lay_table(gathered, document, value, by_path[path], by_path, by_leaf, everywhere, file, home)
         else:
-            problem = Problem(path, f"must be a section, not {type_name(value)}", f"write it as [{'.'.join(path)}]")
+            problem = SettingsProblem(
+                path, f"must be a section, not {type_name(value)}", f"write it as [{'.'.join(path)}]"
+            )
             gathered.lines.append(problem.text(place))
 
 
@@ -179,7 +181,7 @@ def _check_exposure(gathered: _Gathering, file: Path, mistaken: set[Key]) -> Non
             continue
         reason = exposure(file)
         if reason:
-            gathered.report(Problem(leaf.path, f"is a secret, but {reason}", f"run `chmod 600 {file}`"))
+            gathered.report(SettingsProblem(leaf.path, f"is a secret, but {reason}", f"run `chmod 600 {file}`"))
         return
 
 
@@ -208,11 +210,11 @@ def _lay_overrides(gathered: _Gathering, overrides: Mapping[str, str], here: Pat
         if leaf is None:
             close = nearest(key, known)
             hint = f'did you mean "{close}"?' if close else "`owkai config reference` lists every key"
-            gathered.lines.append(Problem((), "is not a setting", hint).text(origin))
+            gathered.lines.append(SettingsProblem((), "is not a setting", hint).text(origin))
         elif leaf.secret and (leaf.key != "source.dsn" or has_password(text)):
             remedy = f"give it as {leaf.variable} in the environment or in a file of mode 0600"
             what = "a secret on the command line is seen by everyone who lists processes"
-            gathered.lines.append(Problem((), what, remedy).text(origin))
+            gathered.lines.append(SettingsProblem((), what, remedy).text(origin))
         else:
             _lay_text(gathered, leaf, text, origin, here)
 
@@ -227,17 +229,17 @@ def _lay_text(gathered: _Gathering, leaf: Leaf, text: str, origin: str, folder: 
 
 def parse_text(leaf: Leaf, text: str) -> Any:
     """The value a text stands for; what does not parse stays a text, for validation to name."""
-    if leaf.kind is Kind.BOOLEAN:
+    if leaf.kind is SettingKind.BOOLEAN:
         word = text.lower()
         return True if word in TRUE else False if word in FALSE else text
-    if leaf.kind in (Kind.INTEGER, Kind.NUMBER):
+    if leaf.kind in (SettingKind.INTEGER, SettingKind.NUMBER):
         try:
-            return int(text) if leaf.kind is Kind.INTEGER else float(text)
+            return int(text) if leaf.kind is SettingKind.INTEGER else float(text)
         except ValueError:
             return text
-    if leaf.kind is Kind.LIST:
+    if leaf.kind is SettingKind.LIST:
         return _json_or(text, "[") or [entry.strip() for entry in text.split(",") if entry.strip()]
-    if leaf.kind is Kind.MAP:
+    if leaf.kind is SettingKind.MAP:
         pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
         return _json_or(text, "{") or {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
     return text
@@ -267,7 +269,7 @@ def _validate(gathered: _Gathering) -> tuple[Settings, set[Key]]:
         location = tuple(str(part) for part in detail["loc"])
         path = next(location[:length] for length in range(len(location), 0, -1) if location[:length] in by_path)
         leaf = by_path[path]
-        if path not in mistaken or leaf.kind is Kind.MAP:
+        if path not in mistaken or leaf.kind is SettingKind.MAP:
             gathered.report(from_validation(detail, leaf))
         mistaken.add(path)
     for path in mistaken:
@@ -284,12 +286,12 @@ def _settings_of(tree: Mapping[str, Any]) -> Settings:
 def _with_absolute_paths(settings: Settings, gathered: _Gathering, home: Path) -> Settings:
     for leaf in leaves():
         value = leaf.value(settings)
-        if leaf.kind is Kind.PATH and value is not None:
+        if leaf.kind is SettingKind.PATH and value is not None:
             try:
                 expanded = value.expanduser()
                 absolute = (gathered.folders.get(leaf.path, home) / expanded).resolve()
             except (RuntimeError, OSError, ValueError) as error:
-                gathered.report(Problem(leaf.path, f"is no usable path: {error}"))
+                gathered.report(SettingsProblem(leaf.path, f"is no usable path: {error}"))
                 continue
             settings = replaced(settings, leaf, absolute)
     return settings
@@ -304,20 +306,20 @@ def _with_secrets(settings: Settings, gathered: _Gathering) -> Settings:
         if file is None:
             continue
         if leaf.value(settings).get_secret_value():
-            gathered.report(Problem(file_leaf.path, f"is given beside {key}", "keep one of the two"))
+            gathered.report(SettingsProblem(file_leaf.path, f"is given beside {key}", "keep one of the two"))
             continue
         try:
             settings = replaced(settings, leaf, SecretStr(read_secret(file)))
         except ValueError as error:
             remedy = f"run `chmod 600 {file}`" if "mode" in str(error) else "name a file that holds the secret alone"
-            gathered.report(Problem(file_leaf.path, str(error), remedy))
+            gathered.report(SettingsProblem(file_leaf.path, str(error), remedy))
         else:
             gathered.origins.setdefault(leaf.path, gathered.place(file_leaf.path))
     secret = settings.auth.jwt_secret.get_secret_value()
     reason = weakness(secret) if secret else None
     if reason:
         named = ("auth", "jwt_secret_file" if settings.auth.jwt_secret_file else "jwt_secret")
-        gathered.report(Problem(named, f"{reason}, so that tokens could be forged", HOW_TO_MAKE_A_SECRET))
+        gathered.report(SettingsProblem(named, f"{reason}, so that tokens could be forged", HOW_TO_MAKE_A_SECRET))
     return settings
 
 

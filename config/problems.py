@@ -10,13 +10,13 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from config.secrets import masked
-from config.setting_keys import Kind, Leaf
+from config.setting_keys import Leaf, SettingKind
 
 Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Problem:
+class SettingsProblem:
     """One fault of one key. `path` may lead to a section; an empty one means the whole file."""
 
     path: Path
@@ -46,7 +46,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def unknown_key(path: Path, siblings: Iterable[str], everywhere: Mapping[str, str]) -> Problem:
+def unknown_key(path: Path, siblings: Iterable[str], everywhere: Mapping[str, str]) -> SettingsProblem:
     """An unknown key: offers the nearest name of its section, else the section where a key of that name lives."""
     name = path[-1]
     close = nearest(name, siblings)
@@ -56,17 +56,17 @@ def unknown_key(path: Path, siblings: Iterable[str], everywhere: Mapping[str, st
         remedy = f'did you mean "{everywhere[name]}"?'
     else:
         remedy = "remove it; `owkai config reference` lists every key"
-    return Problem(path, "is not a setting", remedy)
+    return SettingsProblem(path, "is not a setting", remedy)
 
 
-def from_validation(error: ErrorDetails, leaf: Leaf) -> Problem:
+def from_validation(error: ErrorDetails, leaf: Leaf) -> SettingsProblem:
     """One of pydantic's errors in our words; the value is shown unless the setting is a secret."""
     kind, context = error["type"], error.get("ctx", {})
     what = _what(kind, context, leaf)
     shown = "" if leaf.secret else f", not {_show(error['input'])}"
     inner = [str(part) for part in error["loc"][len(leaf.path) :] if _names_an_entry(part, leaf)]
-    path = (*leaf.path, *inner) if leaf.kind is Kind.MAP else leaf.path
-    return Problem(path, f"{what}{shown}", _remedy(leaf))
+    path = (*leaf.path, *inner) if leaf.kind is SettingKind.MAP else leaf.path
+    return SettingsProblem(path, f"{what}{shown}", _remedy(leaf))
 
 
 def _what(kind: str, context: Mapping[str, Any], leaf: Leaf) -> str:
@@ -86,15 +86,15 @@ def _what(kind: str, context: Mapping[str, Any], leaf: Leaf) -> str:
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(str(context.get("pattern")), f"must match {context.get('pattern')}")
     words_by_kind = {
-        Kind.BOOLEAN: "must be true or false",
-        Kind.INTEGER: "must be a whole number",
-        Kind.NUMBER: "must be a number",
-        Kind.TEXT: "must be a text in quotes",
-        Kind.CHOICE: "must be " + _either(leaf.choices),
-        Kind.LIST: 'must be a list of texts, e.g. ["a", "b"]',
-        Kind.MAP: "must be a table of texts (ours = theirs)",
-        Kind.PATH: "must be a path, as a text in quotes",
-        Kind.SECRET: "must be a text in quotes",
+        SettingKind.BOOLEAN: "must be true or false",
+        SettingKind.INTEGER: "must be a whole number",
+        SettingKind.NUMBER: "must be a number",
+        SettingKind.TEXT: "must be a text in quotes",
+        SettingKind.CHOICE: "must be " + _either(leaf.choices),
+        SettingKind.LIST: 'must be a list of texts, e.g. ["a", "b"]',
+        SettingKind.MAP: "must be a table of texts (ours = theirs)",
+        SettingKind.PATH: "must be a path, as a text in quotes",
+        SettingKind.SECRET: "must be a text in quotes",
     }
     return words_by_kind[leaf.kind]
 
@@ -156,4 +156,4 @@ def type_name(value: Any) -> str:
 
 
 def _names_an_entry(part: int | str, leaf: Leaf) -> bool:
-    return leaf.kind is Kind.MAP and isinstance(part, str) and part != "[key]"
+    return leaf.kind is SettingKind.MAP and isinstance(part, str) and part != "[key]"

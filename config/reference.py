@@ -10,7 +10,7 @@ from typing import Any
 from config.load import Loaded
 from config.problems import plain
 from config.secrets import HIDDEN, masked
-from config.setting_keys import Branch, Kind, Leaf, branches, leaves
+from config.setting_keys import Branch, Leaf, SettingKind, branches, leaves
 
 SAMPLE_PATH = "config/owkai.toml"
 REFERENCE_PATH = "docs/settings.md"
@@ -89,13 +89,13 @@ def _shown(leaf: Leaf, value: Any) -> str:
         return f'"{HIDDEN}"' if text else '""'
     if value is None:
         return ""
-    if leaf.kind is Kind.LIST:
+    if leaf.kind is SettingKind.LIST:
         return "[" + ", ".join(_quoted(entry) for entry in value) + "]"
-    if leaf.kind is Kind.MAP:
+    if leaf.kind is SettingKind.MAP:
         if not value:
             return "{}"
         return "{ " + ", ".join(f"{_quoted(ours)} = {_quoted(theirs)}" for ours, theirs in value.items()) + " }"
-    if leaf.kind in (Kind.TEXT, Kind.CHOICE, Kind.PATH):
+    if leaf.kind in (SettingKind.TEXT, SettingKind.CHOICE, SettingKind.PATH):
         return _quoted(str(value))
     return plain(value)
 

@@ -17,7 +17,7 @@ from config.settings import Section, Settings
 ENVIRONMENT_PREFIX = "OWKAI_"
 
 
-class Kind(Enum):
+class SettingKind(Enum):
     """How a value is written, in words for the operator."""
 
     BOOLEAN = "true or false"
@@ -37,7 +37,7 @@ class Leaf:
 
     path: tuple[str, ...]
     attributes: tuple[str, ...]
-    kind: Kind
+    kind: SettingKind
     default: Any
     description: str
     choices: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Leaf:
 
     @property
     def secret(self) -> bool:
-        return self.kind is Kind.SECRET
+        return self.kind is SettingKind.SECRET
 
     def value(self, settings: Settings) -> Any:
         found: Any = settings
@@ -107,30 +107,30 @@ def leaves(
             default=field.get_default(call_default_factory=True),
             description=field.description or "",
             choices=choices,
-            may_be_empty=kind in (Kind.TEXT, Kind.SECRET, Kind.LIST) or "" in choices,
+            may_be_empty=kind in (SettingKind.TEXT, SettingKind.SECRET, SettingKind.LIST) or "" in choices,
         )
     for inner, name, attribute in inner_sections:
         yield from leaves(inner, (*path, name), (*attributes, attribute))
 
 
-def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
+def _kind(annotation: Any) -> tuple[SettingKind, tuple[str, ...]]:
     origin = get_origin(annotation)
     if origin is Literal:
-        return Kind.CHOICE, tuple(str(choice) for choice in get_args(annotation))
+        return SettingKind.CHOICE, tuple(str(choice) for choice in get_args(annotation))
     if origin in (Union, types.UnionType):
         kinds = [_kind(member)[0] for member in get_args(annotation) if member is not type(None)]
-        return (Kind.PATH if Kind.PATH in kinds else Kind.TEXT), ()
+        return (SettingKind.PATH if SettingKind.PATH in kinds else SettingKind.TEXT), ()
     if origin is not None and hasattr(annotation, "__metadata__"):
         return _kind(annotation.__origin__)
     plain = origin or annotation
     by_type = {
-        bool: Kind.BOOLEAN,
-        int: Kind.INTEGER,
-        float: Kind.NUMBER,
-        str: Kind.TEXT,
-        tuple: Kind.LIST,
-        dict: Kind.MAP,
-        Path: Kind.PATH,
-        SecretStr: Kind.SECRET,
+        bool: SettingKind.BOOLEAN,
+        int: SettingKind.INTEGER,
+        float: SettingKind.NUMBER,
+        str: SettingKind.TEXT,
+        tuple: SettingKind.LIST,
+        dict: SettingKind.MAP,
+        Path: SettingKind.PATH,
+        SecretStr: SettingKind.SECRET,
     }
     return by_type[plain], ()

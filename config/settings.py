@@ -78,7 +78,7 @@ class SourceZones(Section):
     api_keys: TimeZone = Field("UTC", description="Zone of api_keys' columns without one.")
 
 
-class Source(Section):
+class SourceSettings(Section):
     """The operator's Postgres."""
 
     dsn: SecretStr = Field(
@@ -103,7 +103,7 @@ class Source(Section):
     zones: SourceZones = Field(default_factory=SourceZones, description="Zones of times without one.")
 
 
-class Sync(Section):
+class SyncSettings(Section):
     """How changes come from the source into the cache."""
 
     mode: Literal["auto", "stream", "poll"] = Field(
@@ -131,7 +131,7 @@ class Sync(Section):
     backoff_max_seconds: Positive = Field(30, description="Longest pause between attempts to reach the source.")
 
 
-class Cache(Section):
+class CacheSettings(Section):
     """The DuckDB cache."""
 
     directory: Path = Field(
@@ -160,7 +160,7 @@ class Cache(Section):
     )
 
 
-class Server(Section):
+class ServerSettings(Section):
     """The HTTP server."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -227,7 +227,7 @@ class Server(Section):
     query_timeout_seconds: Positive = Field(10, description="Bound on computing one answer; beyond it 503.")
 
 
-class Auth(Section):
+class AuthSettings(Section):
     """Who is let in."""
 
     cookie_names: tuple[str, ...] = Field(
@@ -285,7 +285,7 @@ class Auth(Section):
     max_sessions_per_user: int = Field(20, ge=1, description="Sign-ins of one user; a further one ends the oldest.")
 
 
-class WebSocket(Section):
+class WebSocketSettings(Section):
     """Live updates."""
 
     interval_seconds: float = Field(10, ge=0.05, le=3600, description="Time between two metrics_update messages.")
@@ -307,7 +307,7 @@ class WebSocket(Section):
     )
 
 
-class Meaning(Section):
+class MeaningSettings(Section):
     """What counts as what in the numbers. Statuses are compared ignoring case and surrounding white space."""
 
     pending_statuses: tuple[Enumerated, ...] = Field(
@@ -336,7 +336,7 @@ class Meaning(Section):
     )
 
 
-class Predictive(Section):
+class PredictiveSettings(Section):
     """Forecasts and anomalies."""
 
     refresh_seconds: Positive = Field(
@@ -346,7 +346,7 @@ class Predictive(Section):
     )
 
 
-class Telemetry(Section):
+class TelemetrySettings(Section):
     """Where machine and application metrics come from."""
 
     source: Literal["none", "host", "cloudwatch"] = Field(
@@ -399,14 +399,14 @@ class Telemetry(Section):
     )
 
 
-class Log(Section):
+class LogSettings(Section):
     """The log, on standard error."""
 
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else json.")
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is written.")
 
 
-class Audit(Section):
+class AuditSettings(Section):
     """The record of every access."""
 
     enabled: bool = Field(True, description="Write one JSON line per access.")
@@ -438,17 +438,19 @@ class Audit(Section):
 class Settings(Section):
     """The whole tree."""
 
-    source: Source = Field(default_factory=Source, description="The operator's Postgres.")
-    sync: Sync = Field(default_factory=Sync, description="Bringing changes in.")
-    cache: Cache = Field(default_factory=Cache, description="The DuckDB cache.")
-    server: Server = Field(default_factory=Server, description="The HTTP server.")
-    auth: Auth = Field(default_factory=Auth, description="Who is let in.")
-    websocket: WebSocket = Field(default_factory=WebSocket, description="Live updates.")
-    meaning: Meaning = Field(default_factory=Meaning, description="What counts as what.")
-    predictive: Predictive = Field(default_factory=Predictive, description="Forecasts and anomalies.")
-    telemetry: Telemetry = Field(default_factory=Telemetry, description="Machine and application metrics.")
-    log: Log = Field(default_factory=Log, description="The log.")
-    audit: Audit = Field(default_factory=Audit, description="The record of every access.")
+    source: SourceSettings = Field(default_factory=SourceSettings, description="The operator's Postgres.")
+    sync: SyncSettings = Field(default_factory=SyncSettings, description="Bringing changes in.")
+    cache: CacheSettings = Field(default_factory=CacheSettings, description="The DuckDB cache.")
+    server: ServerSettings = Field(default_factory=ServerSettings, description="The HTTP server.")
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="Who is let in.")
+    websocket: WebSocketSettings = Field(default_factory=WebSocketSettings, description="Live updates.")
+    meaning: MeaningSettings = Field(default_factory=MeaningSettings, description="What counts as what.")
+    predictive: PredictiveSettings = Field(default_factory=PredictiveSettings, description="Forecasts and anomalies.")
+    telemetry: TelemetrySettings = Field(
+        default_factory=TelemetrySettings, description="Machine and application metrics."
+    )
+    log: LogSettings = Field(default_factory=LogSettings, description="The log.")
+    audit: AuditSettings = Field(default_factory=AuditSettings, description="The record of every access.")
     mock_data: bool = Field(
         False, description="The source is the demo generator; every answer says so. Set by `owkai demo`."
     )

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from config.settings import Server
+from config.settings import ServerSettings
 
 REQUESTS = "requests"
 COMPUTATIONS = "computations"
@@ -63,7 +63,7 @@ class Caller:
 class Allowances:
     """The allowances of all callers. `policy` is the value of RateLimit-Policy; empty when nothing is limited."""
 
-    def __init__(self, server: Server, max_callers: int = MAX_CALLERS) -> None:
+    def __init__(self, server: ServerSettings, max_callers: int = MAX_CALLERS) -> None:
         self._requests = Limit(REQUESTS, server.requests_per_second, server.requests_burst)
         self._computations = Limit(COMPUTATIONS, server.computations_per_second, server.computations_burst)
         self._callers: OrderedDict[Hashable, Caller] = OrderedDict()

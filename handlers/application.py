@@ -9,14 +9,14 @@ from tornado.ioloop import PeriodicCallback
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
-from config.settings import Server, Settings
+from config.settings import ServerSettings, Settings
 from config.watched_files import SECONDS_BETWEEN_LOOKS, WatchedFiles
 from handlers import acknowledgements as acknowledging
 from handlers.auth import signin
 from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
-from handlers.connections.connection_limits import MAX_BODY_BYTES, BoundedServer, Gate
+from handlers.connections.connection_limits import MAX_BODY_BYTES, BoundedServer, RequestGuard
 from handlers.connections.overlong_headers import overlong_answer
-from handlers.connections.tls import HSTS, CertificateError, Identity, identity_files, load_identity
+from handlers.connections.tls import HSTS, CertificateError, ServerCertificate, identity_files, load_identity
 from handlers.contract.reference import contract_files, contract_routes
 from handlers.dashboard import page
 from handlers.live.broadcaster import Broadcaster
@@ -127,7 +127,7 @@ class ApiServer:
             log.warning("%s", warning)
         headers = {} if self.identity is None else {"Strict-Transport-Security": HSTS}
         self.http = BoundedServer(
-            Gate(application, headers),
+            RequestGuard(application, headers),
             ssl_options=None if self.identity is None else self.identity.context,
             max_header_size=MAX_HEADER_BYTES,
             max_body_size=MAX_BODY_BYTES,
@@ -152,7 +152,7 @@ class ApiServer:
         self._services.origins.bound(port)
         return port
 
-    def reload_identity(self, settings: Server) -> bool:
+    def reload_identity(self, settings: ServerSettings) -> bool:
         """Serve new connections with the certificate as it is on disk; whether there is one. Open ones live on.
 
         Raises `CertificateError`, and the certificate in force stays, where the new one cannot be used.
@@ -163,7 +163,7 @@ class ApiServer:
             log.warning("%s", warning)
         return True
 
-    def _load_identity(self, settings: Server) -> Identity:
+    def _load_identity(self, settings: ServerSettings) -> ServerCertificate:
         before, self._tls = self._tls, settings
         try:
             with self._certificate_files.reading():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from config.settings import Server
+from config.settings import ServerSettings
 
 API = "/api/"
 EXPOSED = "Content-Disposition, ETag, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
@@ -23,7 +23,7 @@ def is_shared(pattern: str, methods: Sequence[str]) -> bool:
     return pattern.startswith(API) and set(methods) == set(READING)
 
 
-def granted(origins: Sequence[str], server: Server) -> MappingProxyType[str, str]:
+def granted(origins: Sequence[str], server: ServerSettings) -> MappingProxyType[str, str]:
     """The headers for the Origin lines of a request; empty when there is not exactly one, listed one."""
     if len(origins) != 1 or origins[0] not in server.cors_origins:
         return NOTHING

@@ -14,7 +14,7 @@ API = "/api/"  # routes of clients; the operator's own are not part of what clie
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Measures:
+class ServerMetrics:
     """Requests by route, method and status class, and their durations by route. Belongs to the event loop."""
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from handlers.auth.revocations import Revocations
 from handlers.auth.sessions import Sessions
 from handlers.auth.tokens import TokenVerifier
 from handlers.connections.address import Network
-from handlers.metrics import Measures
+from handlers.metrics import ServerMetrics
 from handlers.origins import Origins
 
 
@@ -52,7 +52,7 @@ class Services:
     zones: frozenset[str]
     trusted_proxies: tuple[Network, ...]
     settings_warnings: int  # what `owkai check` and the log of the start say in words
-    metrics: Measures = field(default_factory=Measures)
+    metrics: ServerMetrics = field(default_factory=ServerMetrics)
     draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:

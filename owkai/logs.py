@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from config.secrets import HIDDEN, masked
-from config.settings import Log
+from config.settings import LogSettings
 
 MAXIMUM_MESSAGE = 4096
 MAXIMUM_TRACE = 32_768
@@ -119,7 +119,7 @@ def trace_of(record: logging.LogRecord) -> str:
     return "".join(traceback.format_exception(*record.exc_info)).rstrip() if record.exc_info else ""
 
 
-def set_up(settings: Log, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
+def set_up(settings: LogSettings, secrets: Iterable[str] = (), stream: TextIO | None = None) -> None:
     """Send every record of the process to `stream` (standard error) in the chosen form. Replaces earlier handlers."""
     target = stream or sys.stderr
     as_json = settings.format == "json" or (settings.format == "auto" and not target.isatty())

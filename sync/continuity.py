@@ -6,7 +6,7 @@ shape, by the same database. Anything else is a new copy beside the live cache, 
 
 from __future__ import annotations
 
-from analytics.state.store import Origin, Position
+from analytics.state.store import CacheOrigin, Position
 from sync.stream.replication import Slot
 
 POLLED = "poll"  # the last part of a polled origin
@@ -23,7 +23,7 @@ def polled_shape(fingerprint: str) -> str:
 
 
 def gap(
-    position: Position | None, before: Origin | None, origin: Origin, slot: Slot | None, source_end: int
+    position: Position | None, before: CacheOrigin | None, origin: CacheOrigin, slot: Slot | None, source_end: int
 ) -> str | None:
     """Why the cache cannot be continued; None when it can.
 
@@ -47,7 +47,7 @@ def gap(
     return None
 
 
-def what_changed(before: Origin, origin: Origin) -> str:
+def what_changed(before: CacheOrigin, origin: CacheOrigin) -> str:
     """Which parts of what a cache was copied from are others now, for people. `stream_origin` made both, or polling did."""
     was, now = before.mapping.split("/"), origin.mapping.split("/")
     if (POLLED in was) != (POLLED in now):
@@ -69,6 +69,6 @@ def what_changed(before: Origin, origin: Origin) -> str:
     return f"{' and '.join(changed)} {'has' if len(changed) == 1 else 'have'} changed"
 
 
-def same_database(one: Origin, other: Origin) -> bool:
+def same_database(one: CacheOrigin, other: CacheOrigin) -> bool:
     """Whether two generations tell of the same database of the same cluster."""
     return (one.system_identifier, one.database) == (other.system_identifier, other.database)

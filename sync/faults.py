@@ -32,7 +32,7 @@ class Action(Enum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FaultVerdict:
     action: Action
     message: str
     remedy: str = ""
@@ -64,42 +64,44 @@ SHAPE = (
 )
 
 
-def judge(error: BaseException) -> Verdict:
+def judge(error: BaseException) -> FaultVerdict:
     """The policy. Unknown errors are retried: the cache is at its last committed position in any case."""
     match error:
         case Stopped():
-            return Verdict(Action.STOP, "stopping")
+            return FaultVerdict(Action.STOP, "stopping")
         case CacheDamagedError():
-            return Verdict(Action.COPY, str(error), COPIED)
+            return FaultVerdict(Action.COPY, str(error), COPIED)
         case SlotGoneError() | CacheNotReadyError():
-            return Verdict(Action.COPY, str(error))
+            return FaultVerdict(Action.COPY, str(error))
         case SourceChangedError():
-            return Verdict(Action.RETRY, str(error), "none needed: the source is examined anew")
+            return FaultVerdict(Action.RETRY, str(error), "none needed: the source is examined anew")
         case SlotBusyError() | CacheBusyError():
-            return Verdict(Action.RETRY, str(error), "stop the other server, or give this one its own source.slot")
+            return FaultVerdict(Action.RETRY, str(error), "stop the other server, or give this one its own source.slot")
         case ShapeError():
-            return Verdict(Action.PAUSE, str(error), SHAPE)
+            return FaultVerdict(Action.PAUSE, str(error), SHAPE)
         case SourceError():
-            return Verdict(Action.PAUSE, str(error), error.remedy or "see `owkai check`")
+            return FaultVerdict(Action.PAUSE, str(error), error.remedy or "see `owkai check`")
         case psycopg.OperationalError():
             found = diagnose(error)
-            return Verdict(Action.RETRY, found.message, found.remedy)
+            return FaultVerdict(Action.RETRY, found.message, found.remedy)
         case psycopg.errors.InsufficientPrivilege():
-            return Verdict(Action.PAUSE, f"a right is missing on the source: {server_text(str(error))}", PRIVILEGES)
+            return FaultVerdict(
+                Action.PAUSE, f"a right is missing on the source: {server_text(str(error))}", PRIVILEGES
+            )
         case psycopg.Error():
-            return Verdict(Action.RETRY, server_text(str(error)), "see `owkai check`")
+            return FaultVerdict(Action.RETRY, server_text(str(error)), "see `owkai check`")
         case WireError():
-            return Verdict(Action.RETRY, f"the source sent what the protocol does not allow: {error}", NETWORK)
+            return FaultVerdict(Action.RETRY, f"the source sent what the protocol does not allow: {error}", NETWORK)
         case duckdb.FatalException() if _no_room(error):
-            return Verdict(Action.REOPEN, f"the cache cannot be written: {server_text(str(error))}", DISK)
+            return FaultVerdict(Action.REOPEN, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case duckdb.FatalException() | duckdb.InternalException():
-            return Verdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}", COPIED)
+            return FaultVerdict(Action.COPY, f"the cache failed and is rebuilt: {server_text(str(error))}", COPIED)
         case duckdb.IOException() | duckdb.OutOfMemoryException() | OSError():
-            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
+            return FaultVerdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case duckdb.Error() if _no_room(error):
-            return Verdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
+            return FaultVerdict(Action.RETRY, f"the cache cannot be written: {server_text(str(error))}", DISK)
         case _:
-            return Verdict(Action.RETRY, f"{type(error).__name__}: {server_text(str(error))}", "see the log")
+            return FaultVerdict(Action.RETRY, f"{type(error).__name__}: {server_text(str(error))}", "see the log")
 
 
 def _no_room(error: duckdb.Error) -> bool:

@@ -21,17 +21,17 @@ import psycopg
 from analytics.state.background import BackgroundThread
 from analytics.state.cache import Cache
 from analytics.state.lsn import format_lsn
-from analytics.state.store import UNREADABLE, CacheDamagedError, Origin, Store
+from analytics.state.store import UNREADABLE, CacheDamagedError, CacheOrigin, Store
 from analytics.state.sync_status import Phase, StatusBoard
 from config.settings import Settings
 from sync.apply import Applier
 from sync.continuity import gap, same_database, stream_shape
 from sync.copy.initial_copy import copy_tables
-from sync.faults import DISK, Action, SlotBusyError, SlotGoneError, SourceChangedError, Verdict, judge
+from sync.faults import DISK, Action, FaultVerdict, SlotBusyError, SlotGoneError, SourceChangedError, judge
 from sync.freshness import Freshness
 from sync.housekeeping import Housekeeping
 from sync.polling.poller import Poller, copy_for_polling, polled_origin, polling_gap
-from sync.position_barrier import NOW, Holds
+from sync.position_barrier import NOW, PositionBarrier
 from sync.publication.publication import Membership, publication_mark, read_publication
 from sync.retention import retention_mark
 from sync.source.connections import SourceError, connect, server_text, wal_position
@@ -73,7 +73,7 @@ class SyncLoop:
         self._membership = Membership()
         self._told: tuple[str, Phase] | None = None  # the fault that the log has named
         self._warned: set[str] = set()
-        self._holds = Holds()
+        self._holds = PositionBarrier()
         self.failed: str | None = None
 
     def start(self) -> None:
@@ -147,7 +147,7 @@ class SyncLoop:
             membership = self._membership_in(connection, found)
             mark = publication_mark(self._settings, connection, found.mapping)
         shape = stream_shape(found.mapping.fingerprint, mark, retention_mark(self._settings), identity.timeline)
-        origin = Origin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
+        origin = CacheOrigin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         with claimed_slot(self._settings):
             store = self._continue(found, origin)
             if store is None:
@@ -159,14 +159,14 @@ class SyncLoop:
         publication = read_publication(connection, self._settings.source.publication, found.mapping)
         return Membership.of(publication, found.mapping)
 
-    def _continue(self, found: Survey, origin: Origin) -> Store | None:
+    def _continue(self, found: Survey, origin: CacheOrigin) -> Store | None:
         """The live generation, when the slot leads on from exactly where it stands; None when a copy is needed."""
         store = self._cache.live
         if store is None:
             return None
         return store if self._continuable(store, origin, self._copy_needed or self._gap(store, origin)) else None
 
-    def _continuable(self, store: Store, origin: Origin, reason: str | None) -> bool:
+    def _continuable(self, store: Store, origin: CacheOrigin, reason: str | None) -> bool:
         """Whether there is no reason for a new copy; says the reason, and takes down what is another database's."""
         if reason is None:
             return True
@@ -177,13 +177,13 @@ class SyncLoop:
             self._cache.forget()  # another database's rows must not be shown as this one's
         return False
 
-    def _gap(self, store: Store, origin: Origin) -> str | None:
+    def _gap(self, store: Store, origin: CacheOrigin) -> str | None:
         with connect(self._settings) as connection:
             slot = find_slot(connection, self._settings.source.slot)
             end = wal_position(connection)
         return gap(store.position(), store.origin(), origin, slot, end)
 
-    def _copy(self, found: Survey, origin: Origin) -> Store:
+    def _copy(self, found: Survey, origin: CacheOrigin) -> Store:
         """A new generation, copied at a new slot's snapshot and published. The live one answers meanwhile."""
         self._board.update(phase=Phase.COPYING, mode="stream", progress=None)
         self._freshness.reset()
@@ -381,7 +381,7 @@ class SyncLoop:
         if slot.active_pid is not None:
             raise SlotBusyError(f"replication slot {slot.name} is in use (server process {slot.active_pid})")
 
-    def _recover(self, verdict: Verdict, error: BaseException) -> None:
+    def _recover(self, verdict: FaultVerdict, error: BaseException) -> None:
         """Put the policy's verdict on the board and wait as it says."""
         if verdict.action is Action.COPY:
             self._copy_needed = verdict.message

@@ -23,7 +23,7 @@ class PassedError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Hold:
+class BarrierRequest:
     """One request: `action` wants the store when it holds exactly what committed before `lsn`."""
 
     lsn: int
@@ -31,12 +31,12 @@ class Hold:
     future: Future[Any]
 
 
-class Holds:
+class PositionBarrier:
     """Requests of any thread, run by the sync thread. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Hold] = []
+        self._waiting: list[BarrierRequest] = []
         self._closed = False
 
     def request(self, lsn: int, action: Callable[[Store], T]) -> Future[T]:
@@ -46,7 +46,7 @@ class Holds:
             if self._closed:
                 future.cancel()
                 return future
-            self._waiting.append(Hold(lsn, action, future))
+            self._waiting.append(BarrierRequest(lsn, action, future))
             self._waiting.sort(key=lambda hold: hold.lsn)
         return future
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from analytics.state.tables import Kind
+from analytics.state.tables import ColumnKind
 from config.enumerations import WHITE_SPACE
 from config.settings import Settings
 from sync.source.schema import SourceTable
@@ -44,6 +44,6 @@ def retention_horizon(settings: Settings, now: datetime) -> datetime:
 
 def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
     found = next((mine for mine in table.columns if mine.column.name == column), None)
-    if found is None or found.column.kind is not Kind.TIME:
+    if found is None or found.column.kind is not ColumnKind.TIME:
         return None
     return moment(found)

@@ -33,7 +33,7 @@ from analytics.executive.rules import Figures, achievements, focus, insights
 from analytics.executive.unknown_values import DECIDED_STATUSES, unruled_caveats
 from analytics.proportions import direction, rounded_share
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 
 DEFAULT_DAYS = 30
 WEEK = timedelta(days=7)
@@ -102,13 +102,13 @@ class Since:
 
 
 def executive(
-    snapshot: Snapshot, question: Question, *, days: int = DEFAULT_DAYS, tz: str = "UTC"
+    snapshot: Snapshot, question: ViewContext, *, days: int = DEFAULT_DAYS, tz: str = "UTC"
 ) -> ExecutiveDashboard:
     """The response alone; see `assess`."""
     return assess(snapshot, question, days=days, tz=tz)[0]
 
 
-def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tuple[ExecutiveDashboard, Figures]:
+def assess(snapshot: Snapshot, question: ViewContext, *, days: int, tz: str) -> tuple[ExecutiveDashboard, Figures]:
     """The last `days` days, [now − days, now), against as many before. `tz` says where the days of the busiest day begin.
 
     An empty denominator gives the neutral value: success 0, security and compliance 100, automation and growth 0; the figures
@@ -191,7 +191,7 @@ def assess(snapshot: Snapshot, question: Question, *, days: int, tz: str) -> tup
     return dashboard, figures
 
 
-def period_outcomes(snapshot: Snapshot, question: Question, start: datetime, end: datetime) -> Outcomes:
+def period_outcomes(snapshot: Snapshot, question: ViewContext, start: datetime, end: datetime) -> Outcomes:
     meaning = question.settings.meaning
     return snapshot.row(
         Outcomes,
@@ -271,7 +271,7 @@ def user_growth(users: Users) -> UserGrowth:
     )
 
 
-def first_day(snapshot: Snapshot, question: Question, start: datetime, before: Outcomes, zone: ZoneInfo) -> Since:
+def first_day(snapshot: Snapshot, question: ViewContext, start: datetime, before: Outcomes, zone: ZoneInfo) -> Since:
     """Where averages begin: at `start`, or with the first day of the organization's actions when that lies after it."""
     if before.total:
         return Since(start, inside=False)
@@ -281,7 +281,7 @@ def first_day(snapshot: Snapshot, question: Question, start: datetime, before: O
     return Since(max(start, naive_utc(day_start(local_date(first, zone), zone))), inside=True)
 
 
-def users_of(snapshot: Snapshot, question: Question, start: datetime, zone: ZoneInfo) -> tuple[Users, Since]:
+def users_of(snapshot: Snapshot, question: ViewContext, start: datetime, zone: ZoneInfo) -> tuple[Users, Since]:
     """The users, and from when on growth counts: `start`, or the end of the first day of users when there were none then."""
 
     def counted(growth_start: datetime) -> Users:
@@ -306,13 +306,13 @@ def aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def peak_day(snapshot: Snapshot, question: Question, start: datetime, days: int, zone: ZoneInfo) -> int:
+def peak_day(snapshot: Snapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo) -> int:
     """Most actions on one calendar day of `zone` within the period; its first and last day are partial."""
     return max((count for _, count in actions_by_day(snapshot, question, start, days, zone)), default=0)
 
 
 def actions_by_day(
-    snapshot: Snapshot, question: Question, start: datetime, days: int, zone: ZoneInfo
+    snapshot: Snapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo
 ) -> list[tuple[date, int]]:
     """Actions of the period for each date of `zone` that it touches, ascending."""
     window = {"org": question.organization_id, "start": start, "end": question.end}
@@ -341,7 +341,7 @@ def overall_health(kpis: ExecutiveKpis, current: Outcomes) -> Grade:
     return "good" if found == "excellent" and current.critical else found
 
 
-def caveats(question: Question, current: Outcomes, days: int, *, measured: bool) -> tuple[str, ...]:
+def caveats(question: ViewContext, current: Outcomes, days: int, *, measured: bool) -> tuple[str, ...]:
     """Limitations of the numbers, and why."""
     found = []
     if not measured:
@@ -390,7 +390,7 @@ def trend(found: str, *, fewer_is_better: bool = False) -> Trend:
     return "improving" if (found == "up") != fewer_is_better else "declining"
 
 
-def sources(question: Question) -> tuple[str, ...]:
+def sources(question: ViewContext) -> tuple[str, ...]:
     """The tables the numbers were read from; one that the settings switch off is not named."""
     tables = question.settings.source.tables
     return tuple(name for name in ("agent_actions", "users", "audit_logs") if getattr(tables, name))

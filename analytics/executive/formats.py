@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 from analytics.calendar import counts_by_day, naive_utc
 from analytics.executive.dashboard import DEFAULT_DAYS, actions_by_day, assess, period_calendar
-from analytics.executive.rendered_document import Document
-from analytics.executive.report import DayActivity, Report
+from analytics.executive.rendered_document import RenderedDocument
+from analytics.executive.report import DayActivity, ExecutiveReport
 from analytics.executive.report_csv import DecimalMark, days_csv, figures_csv
 from analytics.executive.responses import ExecutiveDashboard
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 
 ReportFormat = Literal["json", "csv", "pdf"]
 CSV = "text/csv; charset=utf-8; header=present"
@@ -22,34 +22,34 @@ PDF = "application/pdf"
 
 def executive_report(
     snapshot: Snapshot,
-    question: Question,
+    question: ViewContext,
     *,
     days: int = DEFAULT_DAYS,
     tz: str = "UTC",
     format: ReportFormat = "json",
     table: Literal["figures", "days"] = "figures",
     decimal: Literal["point", "comma"] = "point",
-) -> ExecutiveDashboard | Document:
+) -> ExecutiveDashboard | RenderedDocument:
     """GET /executive/dashboard. All formats show the same numbers of the same moment; `table` and `decimal` are of CSV."""
     dashboard, figures = assess(snapshot, question, days=days, tz=tz)
     if format == "json":
         return dashboard
-    report = Report(
+    report = ExecutiveReport(
         question.organization_id, dashboard, figures, daily_activity(snapshot, question, days, ZoneInfo(tz))
     )
     name = f"owkai-executive-{question.now.astimezone(UTC):%Y-%m-%d}"
     mark = DecimalMark.COMMA if decimal == "comma" else DecimalMark.POINT
     if format == "csv" and table == "days":
-        return Document(CSV, days_csv(report, mark), f"{name}-days.csv")
+        return RenderedDocument(CSV, days_csv(report, mark), f"{name}-days.csv")
     if format == "csv":
-        return Document(CSV, figures_csv(report, mark), f"{name}.csv")
+        return RenderedDocument(CSV, figures_csv(report, mark), f"{name}.csv")
     # Only who prints pays for loading the drawing library.
     from analytics.executive.report_pdf import report_pdf
 
-    return Document(PDF, report_pdf(report), f"{name}.pdf")
+    return RenderedDocument(PDF, report_pdf(report), f"{name}.pdf")
 
 
-def daily_activity(snapshot: Snapshot, question: Question, days: int, zone: ZoneInfo) -> tuple[DayActivity, ...]:
+def daily_activity(snapshot: Snapshot, question: ViewContext, days: int, zone: ZoneInfo) -> tuple[DayActivity, ...]:
     """The period's dates in `zone`; the first and the last are partial."""
     start = naive_utc(question.now - timedelta(days=days))
     all_actions = actions_by_day(snapshot, question, start, days, zone)

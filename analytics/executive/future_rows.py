@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 
 
-def future_caveats(snapshot: Snapshot, question: Question) -> tuple[str, ...]:
+def future_caveats(snapshot: Snapshot, question: ViewContext) -> tuple[str, ...]:
     """For `meta.caveats`: how many actions are dated after now, and how far ahead the newest are; empty without one."""
     ((actions, newest),) = snapshot.rows("future_actions", org=question.organization_id, latest=question.latest)
     if not actions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class RenderedDocument:
     """Finished bytes. `content_type` as the header says it; `file_name` (ASCII, no quotes) where it is kept as a file."""
 
     content_type: str

@@ -19,7 +19,7 @@ class DayActivity:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ExecutiveReport:
     """What is printed: the response, which of its figures were measured, and the period's days, ascending."""
 
     organization_id: int

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from analytics.executive.formulas import FIGURES
-from analytics.executive.report import Report
+from analytics.executive.report import ExecutiveReport
 from analytics.executive.responses import StrategicInsight
 from analytics.responses import plain
 
@@ -41,13 +41,13 @@ class DecimalMark(Enum):
     COMMA = NumberStyle(",", ";")
 
 
-def figures_csv(report: Report, mark: DecimalMark = DecimalMark.POINT) -> bytes:
+def figures_csv(report: ExecutiveReport, mark: DecimalMark = DecimalMark.POINT) -> bytes:
     """The report in one row: what it covers, every figure, every sentence."""
     columns = list(figure_columns(report))
     return csv_bytes([[name for name, _ in columns], [value for _, value in columns]], mark)
 
 
-def days_csv(report: Report, mark: DecimalMark = DecimalMark.POINT) -> bytes:
+def days_csv(report: ExecutiveReport, mark: DecimalMark = DecimalMark.POINT) -> bytes:
     """One row for each calendar day of the report's time zone; the first and the last are partial."""
     last = len(report.days) - 1
     rows = [
@@ -64,7 +64,7 @@ def days_csv(report: Report, mark: DecimalMark = DecimalMark.POINT) -> bytes:
     return csv_bytes([DAY_COLUMNS, *rows], mark)
 
 
-def figure_columns(report: Report) -> Iterator[tuple[str, Cell]]:
+def figure_columns(report: ExecutiveReport) -> Iterator[tuple[str, Cell]]:
     """Names and values in order; a figure is named by its place in the JSON response. Times are UTC."""
     dashboard, figures = report.dashboard, report.figures
     period, meta, summary = dashboard.data_period, dashboard.meta, dashboard.executive_summary

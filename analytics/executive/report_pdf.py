@@ -22,7 +22,7 @@ from analytics.executive.print_page import (
     width_of,
     wrapped,
 )
-from analytics.executive.report import Report
+from analytics.executive.report import ExecutiveReport
 from analytics.executive.responses import StrategicInsight
 
 GAP = 8.0
@@ -35,7 +35,7 @@ PRIORITY_GRAY = {"critical": BLACK, "high": DARK, "medium": MIDDLE, "low": LIGHT
 TREND_UP = {"improving": True, "declining": False, "positive": True, "negative": False}
 
 
-def report_pdf(report: Report) -> bytes:
+def report_pdf(report: ExecutiveReport) -> bytes:
     """The whole document, one or two pages. The same report gives the same bytes."""
     dashboard = report.dashboard
     generated = f"Generated {stamp(dashboard.report_date)} UTC by OW-kai Analytics"
@@ -61,7 +61,7 @@ def stamp(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-def organization(report: Report, width: float, size: float) -> str:
+def organization(report: ExecutiveReport, width: float, size: float) -> str:
     """Name and number, or only the number where no table provides a name; a long name is cut to `width`."""
     name = report.organization_name
     if name is None:
@@ -83,7 +83,7 @@ def growth(rate: float) -> str:
     return f"{round(100 * rate):+d} %" if rate else "0 %"
 
 
-def title(page: Page, report: Report) -> None:
+def title(page: Page, report: ExecutiveReport) -> None:
     dashboard = report.dashboard
     period = dashboard.data_period
     page.y -= 14
@@ -116,7 +116,7 @@ def title(page: Page, report: Report) -> None:
     page.y -= 10
 
 
-def score_tiles(page: Page, report: Report) -> None:
+def score_tiles(page: Page, report: ExecutiveReport) -> None:
     kpis, figures = report.dashboard.executive_kpis, report.figures
     health, security = kpis.platform_health, kpis.security_posture
     efficiency, compliance = kpis.operational_efficiency, kpis.compliance_status
@@ -199,7 +199,7 @@ def trend_mark(page: Page, x: float, y: float, trend: str) -> None:
     page.text(x + 10, y, trend, 7.2, font=BOLD)
 
 
-def count_tiles(page: Page, report: Report) -> None:
+def count_tiles(page: Page, report: ExecutiveReport) -> None:
     users, use = report.dashboard.business_metrics.user_growth, report.dashboard.business_metrics.system_utilization
     automation = percent(use.efficiency_score) if report.figures.automation_measured else "-"
     tiles = (
@@ -222,7 +222,7 @@ def count_tiles(page: Page, report: Report) -> None:
     page.y -= height - 2
 
 
-def charts(page: Page, report: Report) -> None:
+def charts(page: Page, report: ExecutiveReport) -> None:
     """Two panels over one axis of days: all actions, and those of high risk with a scale of their own."""
     page.need(190)
     page.heading("Activity by day")
@@ -273,7 +273,7 @@ def scale_top(highest: int) -> int:
     return next(step * power for step in (1, 2, 4, 5, 6, 8, 10) if step * power >= highest)
 
 
-def sentences(page: Page, report: Report) -> None:
+def sentences(page: Page, report: ExecutiveReport) -> None:
     """Achievements beside the areas of focus."""
     summary = report.dashboard.executive_summary
     width = (page.width - 2 * GAP) / 2

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from analytics.responses import cut
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 from config.enumerations import WHITE_SPACE
 from config.settings import Settings
 
@@ -68,7 +68,7 @@ def known_values(settings: Settings) -> dict[str, tuple[str, ...]]:
     }
 
 
-def unruled_caveats(snapshot: Snapshot, question: Question, start: datetime) -> tuple[str, ...]:
+def unruled_caveats(snapshot: Snapshot, question: ViewContext, start: datetime) -> tuple[str, ...]:
     """One sentence for each kind that has such values in [start, now)."""
     known = [(kind, value) for kind, values in known_values(question.settings).items() for value in values]
     found = snapshot.named(

@@ -10,7 +10,7 @@ from analytics.predictive.history import complete_from
 from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 
 WINDOW_DAYS = 30
 PLANNED_FEATURES = (
@@ -42,7 +42,7 @@ class Collected(NamedTuple):
     actions: int
 
 
-def collected(snapshot: Snapshot, question: Question) -> Collected:
+def collected(snapshot: Snapshot, question: ViewContext) -> Collected:
     """What is collected towards a forecast, of the 30 days before today.
 
     `days`: the complete UTC days with at least one action. Neither today is complete nor the day on which the history
@@ -63,7 +63,7 @@ def collected(snapshot: Snapshot, question: Question) -> Collected:
     )
 
 
-def first_action(snapshot: Snapshot, question: Question) -> datetime | None:
+def first_action(snapshot: Snapshot, question: ViewContext) -> datetime | None:
     """When the organization acted first (naive UTC): as the outlook has it, which saves reading every action."""
     if question.outlook is not None and question.outlook.began is not None:
         return naive_utc(question.outlook.began)
@@ -72,7 +72,7 @@ def first_action(snapshot: Snapshot, question: Question) -> datetime | None:
     return first
 
 
-def collecting(question: Question, found: Collected) -> CollectingData:
+def collecting(question: ViewContext, found: Collected) -> CollectingData:
     """The documented answer without a forecast.
 
     `collection_progress` in percent of the four days needed. `estimated_ready_date`: today plus the days still missing, if

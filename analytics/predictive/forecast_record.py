@@ -124,7 +124,7 @@ class DamagedRecordError(sqlite3.DatabaseError):
     """The file is no record of ours: of another version, or its pages contradict each other."""
 
 
-class Ledger:
+class ForecastRecord:
     """The record of one installation. Methods may be called from any thread; each is one transaction.
 
     `directory` None keeps it in memory; `later` is then where it moves as soon as a file can be opened there. A file that is
@@ -286,13 +286,13 @@ class Ledger:
             self._database.close()
 
 
-def open_ledger(directory: Path | None) -> Ledger:
+def open_ledger(directory: Path | None) -> ForecastRecord:
     """The record in `directory`; in memory, with a warning, while none can be kept there: a server forecasts all the same."""
     try:
-        return Ledger(directory)
+        return ForecastRecord(directory)
     except (OSError, sqlite3.Error) as error:
         log.warning("issued forecasts are kept in memory only, until %s can be opened: %s", FILE, error)
-        return Ledger(None, later=directory)
+        return ForecastRecord(None, later=directory)
 
 
 def opened_or_begun(path: Path) -> sqlite3.Connection:

@@ -30,13 +30,13 @@ from analytics.predictive.responses import (
 )
 from analytics.responses import TEXT_CHARACTERS, cut
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 
 MOST_ANOMALIES = 100
 ACKNOWLEDGED_SHOWN = timedelta(days=7)
 
 
-def predictions(snapshot: Snapshot, question: Question) -> Predictions | CollectingData:
+def predictions(snapshot: Snapshot, question: ViewContext) -> Predictions | CollectingData:
     """The documented active answer where four complete days are collected and an outlook has been made, else the other.
 
     Days are UTC. Forecasts of days that have begun meanwhile (after midnight, until the new outlook is there) are left out.
@@ -156,7 +156,7 @@ def anomaly_report(one: Anomaly, word: Acknowledgement | None) -> AnomalyReport:
 
 
 def meta(
-    question: Question, outlook: Outlook, forecasts: Forecasts, days: int, confidence: tuple[float, float]
+    question: ViewContext, outlook: Outlook, forecasts: Forecasts, days: int, confidence: tuple[float, float]
 ) -> PredictionsMeta:
     errors = forecasts.backtest_errors
     return PredictionsMeta(

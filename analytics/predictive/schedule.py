@@ -20,10 +20,10 @@ import duckdb
 
 from analytics.calendar import midnight, naive_utc
 from analytics.predictive.anomalies.findings import Acknowledgement
-from analytics.predictive.forecast_record import UNPROVEN, Accuracy, Due, Issued, Ledger
+from analytics.predictive.forecast_record import UNPROVEN, Accuracy, Due, ForecastRecord, Issued
 from analytics.predictive.history import BUSIEST_WINDOW, Days, read_days, read_hours
 from analytics.predictive.outlook import Forecasts, Outlook, make_anomalies, make_forecasts
-from analytics.single_flight import Flights
+from analytics.single_flight import SingleFlight
 from analytics.state.background import Jobs, keep_running
 from analytics.state.cache import Cache
 from analytics.state.store import CacheNotReadyError, Snapshot
@@ -66,7 +66,7 @@ class Forecasting:
     """
 
     def __init__(
-        self, cache: Cache, settings: Settings, clock: Callable[[], datetime], ledger: Ledger, jobs: Jobs
+        self, cache: Cache, settings: Settings, clock: Callable[[], datetime], ledger: ForecastRecord, jobs: Jobs
     ) -> None:
         self._cache, self._settings, self._clock, self._ledger = cache, settings, clock, ledger
         self._outlooks: dict[int, Outlook] = {}
@@ -75,8 +75,8 @@ class Forecasting:
         self._scheduled = ThreadPoolExecutor(1, thread_name_prefix="forecasts")
         self._asked = ThreadPoolExecutor(1, thread_name_prefix="forecasts-asked")
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="acknowledgements")
-        self._flights: Flights[int, Made] = Flights(self._asked, lambda: 0)
-        self._rounds: Flights[int, Made] = Flights(self._scheduled, lambda: 0)
+        self._flights: SingleFlight[int, Made] = SingleFlight(self._asked, lambda: 0)
+        self._rounds: SingleFlight[int, Made] = SingleFlight(self._scheduled, lambda: 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._schedule: asyncio.Task[None] | None = None
         self._jobs = jobs
@@ -197,7 +197,7 @@ class Forecasting:
             return False
         return since >= (LOOK_SECONDS if before.forecasts is None else self._settings.predictive.refresh_seconds)
 
-    async def _refresh(self, organization_id: int, flights: Flights[int, Made]) -> None:
+    async def _refresh(self, organization_id: int, flights: SingleFlight[int, Made]) -> None:
         with suppress(CacheNotReadyError):
             await flights.join(organization_id, lambda _: self._timed(organization_id), self._keep)
 

@@ -22,14 +22,14 @@ import duckdb
 from analytics.state.store import (
     SCHEMA_VERSION,
     CacheNotReadyError,
-    Origin,
+    CacheOrigin,
     Snapshot,
     Store,
     wal_of,
 )
 from analytics.state.tables import BY_NAME
 from config.accounts import belongs_to
-from config.settings import Cache as CacheSettings
+from config.settings import CacheSettings as CacheSettings
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Cache:
     def ready(self) -> bool:
         return self._live is not None
 
-    def build(self, origin: Origin) -> Store:
+    def build(self, origin: CacheOrigin) -> Store:
         """A new, empty generation beside the live one."""
         path = None
         if not self.settings.in_memory:

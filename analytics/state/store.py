@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import duckdb
 
 from analytics.state.tables import BY_NAME, TABLES, Table
-from config.settings import Cache as CacheSettings
+from config.settings import CacheSettings as CacheSettings
 
 SCHEMA_VERSION = 3
 WAL_BYTES_BETWEEN_CHECKPOINTS = "1GB"  # larger than any batch: our own clock checkpoints, no commit ever does
@@ -47,7 +47,7 @@ class ArrowStream(Protocol):
 
 
 @dataclass(frozen=True)
-class Origin:
+class CacheOrigin:
     """What a generation was copied from. A different origin means a new copy, never a merge of two histories."""
 
     system_identifier: str
@@ -121,7 +121,7 @@ class Store:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def create(self, origin: Origin) -> None:
+    def create(self, origin: CacheOrigin) -> None:
         """Create the empty tables of a new generation. It has no position until its copy is complete."""
         self._writer.execute("BEGIN")
         for table in TABLES:
@@ -237,7 +237,7 @@ class Store:
         """A query of sync's own (reconciliation) as the writer sees it, uncommitted changes too; fetch before the next call."""
         return self._writer.execute(query, dict(parameters) or None)
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> CacheOrigin | None:
         """What this generation was copied from; None when its schema is not ours."""
         try:
             found = self._writer.execute(
@@ -247,7 +247,7 @@ class Store:
             return None
         if len(found) != 1 or found[0][0] != SCHEMA_VERSION:
             return None
-        return Origin(*found[0][1:])
+        return CacheOrigin(*found[0][1:])
 
     def log_bytes(self) -> int:
         """Size of the write-ahead log; 0 in memory."""

@@ -13,7 +13,7 @@ from enum import Enum
 from config.enumerations import normal_duckdb
 
 
-class Kind(Enum):
+class ColumnKind(Enum):
     """What a column holds, whatever Postgres type carries it."""
 
     INTEGER = "BIGINT"
@@ -35,7 +35,7 @@ class Column:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     required: bool = False
     alternatives: tuple[str, ...] = ()
 
@@ -57,7 +57,7 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-def _columns(kind: Kind, *names: str) -> tuple[Column, ...]:
+def _columns(kind: ColumnKind, *names: str) -> tuple[Column, ...]:
     return tuple(Column(name, kind) for name in names)
 
 
@@ -78,16 +78,16 @@ NORMAL_ACTION = normal_duckdb("action")
 AGENT_ACTIONS = Table(
     "agent_actions",
     (
-        Column("id", Kind.INTEGER, required=True),
-        Column("organization_id", Kind.INTEGER, required=True),
-        Column("agent_id", Kind.TEXT, required=True),
-        *_columns(Kind.TEXT, "action_type", "description"),
-        Column("risk_level", Kind.TEXT, required=True),
-        Column("risk_score", Kind.FLOAT),
-        Column("status", Kind.TEXT, required=True),
-        *_columns(Kind.BOOLEAN, "approved", "requires_approval", "is_false_positive"),
+        Column("id", ColumnKind.INTEGER, required=True),
+        Column("organization_id", ColumnKind.INTEGER, required=True),
+        Column("agent_id", ColumnKind.TEXT, required=True),
+        *_columns(ColumnKind.TEXT, "action_type", "description"),
+        Column("risk_level", ColumnKind.TEXT, required=True),
+        Column("risk_score", ColumnKind.FLOAT),
+        Column("status", ColumnKind.TEXT, required=True),
+        *_columns(ColumnKind.BOOLEAN, "approved", "requires_approval", "is_false_positive"),
         *_columns(
-            Kind.TEXT,
+            ColumnKind.TEXT,
             "tool_name",
             "summary",
             "nist_control",
@@ -97,10 +97,10 @@ AGENT_ACTIONS = Table(
             "target_system",
             "decision",
         ),
-        *_columns(Kind.INTEGER, "processing_time_ms", "user_id"),
-        *_columns(Kind.TEXT, "reviewed_by", "approved_by"),
-        Column("timestamp", Kind.TIME, required=True),
-        *_columns(Kind.TIME, "created_at", "updated_at", "reviewed_at"),
+        *_columns(ColumnKind.INTEGER, "processing_time_ms", "user_id"),
+        *_columns(ColumnKind.TEXT, "reviewed_by", "approved_by"),
+        Column("timestamp", ColumnKind.TIME, required=True),
+        *_columns(ColumnKind.TIME, "created_at", "updated_at", "reviewed_at"),
     ),
     derived=(
         # Raw SQL writers leave `timestamp` NULL; then the row's creation is its time.
@@ -114,24 +114,24 @@ AGENT_ACTIONS = Table(
 USERS = Table(
     "users",
     (
-        Column("id", Kind.INTEGER, required=True),
-        Column("organization_id", Kind.INTEGER, required=True),  # NULL: platform staff
-        Column("email", Kind.TEXT, required=True),
-        Column("role", Kind.TEXT, required=True),
-        *_columns(Kind.BOOLEAN, "is_active", "is_suspended"),
-        *_columns(Kind.TIME, "created_at", "last_login", "last_logout"),
+        Column("id", ColumnKind.INTEGER, required=True),
+        Column("organization_id", ColumnKind.INTEGER, required=True),  # NULL: platform staff
+        Column("email", ColumnKind.TEXT, required=True),
+        Column("role", ColumnKind.TEXT, required=True),
+        *_columns(ColumnKind.BOOLEAN, "is_active", "is_suspended"),
+        *_columns(ColumnKind.TIME, "created_at", "last_login", "last_logout"),
     ),
 )
 
 AUDIT_LOGS = Table(
     "audit_logs",
     (
-        Column("id", Kind.INTEGER, required=True),
-        *_columns(Kind.INTEGER, "organization_id", "user_id"),
-        Column("action", Kind.TEXT, required=True),
-        *_columns(Kind.TEXT, "resource_type", "resource_id"),
-        Column("created_at", Kind.TIME, required=True, alternatives=("timestamp",)),
-        *_columns(Kind.TEXT, "risk_level", "compliance_impact"),
+        Column("id", ColumnKind.INTEGER, required=True),
+        *_columns(ColumnKind.INTEGER, "organization_id", "user_id"),
+        Column("action", ColumnKind.TEXT, required=True),
+        *_columns(ColumnKind.TEXT, "resource_type", "resource_id"),
+        Column("created_at", ColumnKind.TIME, required=True, alternatives=("timestamp",)),
+        *_columns(ColumnKind.TEXT, "risk_level", "compliance_impact"),
     ),
     derived=(("normal_action", "VARCHAR", NORMAL_ACTION),),
 )
@@ -139,14 +139,14 @@ AUDIT_LOGS = Table(
 API_KEYS = Table(
     "api_keys",
     (
-        Column("id", Kind.INTEGER, required=True),
-        Column("user_id", Kind.INTEGER, required=True),
-        Column("organization_id", Kind.INTEGER),
-        Column("key_hash", Kind.TEXT, required=True),
-        Column("salt", Kind.TEXT, required=True),
-        Column("key_prefix", Kind.TEXT, required=True),
-        Column("is_active", Kind.BOOLEAN),
-        *_columns(Kind.TIME, "expires_at", "revoked_at"),
+        Column("id", ColumnKind.INTEGER, required=True),
+        Column("user_id", ColumnKind.INTEGER, required=True),
+        Column("organization_id", ColumnKind.INTEGER),
+        Column("key_hash", ColumnKind.TEXT, required=True),
+        Column("salt", ColumnKind.TEXT, required=True),
+        Column("key_prefix", ColumnKind.TEXT, required=True),
+        Column("is_active", ColumnKind.BOOLEAN),
+        *_columns(ColumnKind.TIME, "expires_at", "revoked_at"),
     ),
 )
 

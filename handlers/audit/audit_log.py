@@ -21,7 +21,7 @@ from analytics.state.background import BackgroundThread, Jobs
 from analytics.state.clock import utc_now
 from config.secrets import read_secret
 from config.settings import Settings
-from handlers.audit.coalescing import Gathering
+from handlers.audit.coalescing import RecordCoalescer
 from handlers.audit.files import AuditFileError
 from handlers.audit.writer import Shape, TrailWriter, stamp
 
@@ -53,14 +53,14 @@ class AuditLog:
         *,
         refuse: bool = True,
         clock: Callable[[], datetime] = utc_now,
-        gathering: Gathering | None = None,
+        gathering: RecordCoalescer | None = None,
         jobs: Jobs | None = None,
     ) -> None:
         self._queue: queue.SimpleQueue[Entry | threading.Event | _Reopen | None] = queue.SimpleQueue()
         self._refuse = refuse
         self._clock = clock
         self._guard = threading.Lock()
-        self._gathering = gathering or Gathering()
+        self._gathering = gathering or RecordCoalescer()
         self._next_similar = 0.0
         self._closing = threading.Event()
         self.failing: str | None = None

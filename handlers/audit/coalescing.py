@@ -24,7 +24,7 @@ class _Group:
     last_time: Any
 
 
-class Gathering:
+class RecordCoalescer:
     """Groups of similar records since the last `take_all`. Bounded: beyond `MAX_GROUPS`, addresses are no longer told apart."""
 
     def __init__(self, limit: int = SINGLE_PER_SECOND) -> None:

@@ -24,7 +24,7 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 @dataclass
-class Report:
+class AuditReport:
     """Counts per dimension, newest period first asked for. `unread` lines were no JSON objects."""
 
     since: datetime | None
@@ -86,9 +86,9 @@ def moment_of(text: str) -> datetime | None:
     return moment if moment.tzinfo is not None else None
 
 
-def reduce_files(files: Iterable[Path], since: datetime | None, until: datetime | None) -> Report:
+def reduce_files(files: Iterable[Path], since: datetime | None, until: datetime | None) -> AuditReport:
     """Read the files once. `since` and `until` are aware, the period is half-open. Raises OSError."""
-    report = Report(since, until)
+    report = AuditReport(since, until)
     for path in files:
         with open_to_read(path) as handle:
             while raw := handle.readline(TAIL_BYTES):
@@ -103,7 +103,7 @@ def reduce_files(files: Iterable[Path], since: datetime | None, until: datetime 
     return report
 
 
-def as_json(report: Report, dimensions: Sequence[str]) -> str:
+def as_json(report: AuditReport, dimensions: Sequence[str]) -> str:
     document = {
         "since": None if report.since is None else report.since.isoformat(),
         "until": None if report.until is None else report.until.isoformat(),
@@ -120,7 +120,7 @@ def as_json(report: Report, dimensions: Sequence[str]) -> str:
     return json.dumps(document, indent=2)
 
 
-def as_csv(report: Report, dimensions: Sequence[str]) -> str:
+def as_csv(report: AuditReport, dimensions: Sequence[str]) -> str:
     """RFC 4180 rows `dimension,value,count`; a text that a spreadsheet would run begins with an apostrophe."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\r\n")
@@ -131,7 +131,7 @@ def as_csv(report: Report, dimensions: Sequence[str]) -> str:
     return stream.getvalue()
 
 
-def as_text(report: Report, dimensions: Sequence[str]) -> str:
+def as_text(report: AuditReport, dimensions: Sequence[str]) -> str:
     lines = [
         f"{report.accesses} accesses in {report.records} records, {report.first or 'none'} to {report.last or 'none'}"
         + (f"; {report.gathered} of them counted together" if report.gathered else "")
@@ -151,7 +151,7 @@ def ordered(counter: Counter[str], dimension: str) -> list[tuple[str, int]]:
     return sorted(counter.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _tables(report: Report, dimensions: Sequence[str]) -> Iterator[tuple[str, Counter[str]]]:
+def _tables(report: AuditReport, dimensions: Sequence[str]) -> Iterator[tuple[str, Counter[str]]]:
     for name in dimensions:
         yield name, report.counts[name]
     yield "refusal", report.refused

@@ -28,7 +28,7 @@ PATIENCE_SECONDS = 2.0  # between two files the server has none, or an empty one
 
 
 @dataclass
-class Verdict:
+class TrailVerdict:
     """What a check found. `faults` are lines `file:line: what`, the first ones in the order of the chain."""
 
     faults: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Check:
     """Goes through the lines of a trail in order. `keys` empty: the chain is expected to be unkeyed."""
 
     def __init__(self, keys: Sequence[bytes], anchors: Sequence[Anchored] = ()) -> None:
-        self.verdict = Verdict()
+        self.verdict = TrailVerdict()
         self._keys = keys
         self._anchored = {anchor.head.seq: anchor.head.seal for anchor in anchors if anchor.sound}
         self._last: Line | None = None
@@ -128,7 +128,7 @@ class Check:
         else:
             verdict.fault(where, f"record {line.seq} stands behind record {last.seq}: moved, copied or inserted")
 
-    def end(self, anchors: Sequence[Anchored] | None) -> Verdict:
+    def end(self, anchors: Sequence[Anchored] | None) -> TrailVerdict:
         """The verdict, after the last file. `anchors` None: there is no anchor."""
         verdict = self.verdict
         last = verdict.head.seq
@@ -159,7 +159,7 @@ class Check:
         return verdict
 
 
-def verify_trail(shape: Shape, files: Sequence[Path] = ()) -> Verdict:
+def verify_trail(shape: Shape, files: Sequence[Path] = ()) -> TrailVerdict:
     """Check the trail of a server, running or not; `files` instead of its own: copies, in any order."""
     anchors: list[Anchored] | None = None
     damaged = ""

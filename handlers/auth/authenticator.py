@@ -20,7 +20,7 @@ from typing import Any
 
 from analytics.directory import ApiKey, Directory, User
 from config.enumerations import normal
-from config.settings import Auth
+from config.settings import AuthSettings
 from handlers.auth.credentials import COOKIE, Presented, well_formed_key
 from handlers.auth.key_store import KeyStore, LocalKey
 from handlers.auth.revocations import Revocations
@@ -89,7 +89,7 @@ class Authenticator:
 
     def __init__(
         self,
-        auth: Auth,
+        auth: AuthSettings,
         verifier: TokenVerifier,
         directory: Directory,
         keys: KeyStore,

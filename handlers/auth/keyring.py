@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from config.secrets import read_secret, weakness
-from config.settings import MINIMUM_SECRET_BYTES, Auth
+from config.settings import MINIMUM_SECRET_BYTES, AuthSettings
 from config.watched_files import WatchedFiles
 from handlers.auth.token_keys import KeyFileError, VerificationKey, read_public_keys
 
@@ -29,7 +29,7 @@ Keys = tuple[VerificationKey, ...]
 class KeyRing:
     """The current keys and those retired within the overlap. Raises `KeyFileError` in the making."""
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: AuthSettings) -> None:
         self._auth = auth
         self._watched = WatchedFiles(self._files)
         with self._watched.reading():
@@ -53,7 +53,7 @@ class KeyRing:
         """Whether a key still verifies."""
         return any(key.fingerprint == fingerprint for keys in self.sets(now) for key in keys)
 
-    def reload(self, auth: Auth, now: float) -> bool:
+    def reload(self, auth: AuthSettings, now: float) -> bool:
         """Take the keys of these settings; whether they are others than before. Raises `KeyFileError`, changing nothing."""
         if not auth.jwt_enabled:
             return False
@@ -94,12 +94,12 @@ class KeyRing:
         return () if path is None else (path,)
 
 
-def key_file(auth: Auth) -> Path | None:
+def key_file(auth: AuthSettings) -> Path | None:
     """The file that the keys come from; None when the settings hold them."""
     return auth.jwt_secret_file if auth.jwt_algorithm == "HS256" else auth.jwt_public_key_file
 
 
-def with_secret_of_file(auth: Auth) -> Auth:
+def with_secret_of_file(auth: AuthSettings) -> AuthSettings:
     """The settings with the secret that its file holds now. Raises `KeyFileError`."""
     if auth.jwt_algorithm != "HS256" or auth.jwt_secret_file is None:
         return auth
@@ -113,7 +113,7 @@ def with_secret_of_file(auth: Auth) -> Auth:
     return auth.model_copy(update={"jwt_secret": SecretStr(secret)})
 
 
-def verification_keys(auth: Auth) -> Keys:
+def verification_keys(auth: AuthSettings) -> Keys:
     """The configured keys; raises `KeyFileError` (a ValueError) naming the setting, never a value."""
     if auth.jwt_algorithm != "HS256":
         if auth.jwt_public_key_file is None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import jwt
 
-from config.settings import Auth
+from config.settings import AuthSettings
 from handlers.auth.keyring import KeyRing
 from handlers.auth.revocations import token_identifier
 from handlers.auth.token_keys import VerificationKey
@@ -61,7 +61,7 @@ class Claims:
 class TokenVerifier:
     """Verifies tokens against the settings' keys. Verified signatures are kept (bounded), times are checked each time."""
 
-    def __init__(self, auth: Auth) -> None:
+    def __init__(self, auth: AuthSettings) -> None:
         self._auth = auth
         self.ring = KeyRing(auth)
         self._kept: OrderedDict[bytes, Claims] = OrderedDict()
@@ -174,7 +174,7 @@ def check_header(header: dict[str, Any], algorithm: str) -> str | None:
     return key_id
 
 
-def read_claims(payload: dict[str, Any], auth: Auth, fallback_identifier: str) -> Claims:
+def read_claims(payload: dict[str, Any], auth: AuthSettings, fallback_identifier: str) -> Claims:
     """Claims of a payload whose signature holds; all checks that do not depend on the time of day."""
     issued_at = _numeric_date(payload, "iat")
     expires_at = _numeric_date(payload, "exp")
@@ -228,7 +228,7 @@ def identity_of_uuid(text: str) -> int | None:
     raise TokenError("token_identity")
 
 
-def _check_type(payload: dict[str, Any], auth: Auth) -> None:
+def _check_type(payload: dict[str, Any], auth: AuthSettings) -> None:
     if not auth.token_types:
         return
     for name in ("type", "token_use"):

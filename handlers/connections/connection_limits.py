@@ -24,7 +24,7 @@ from tornado.web import Application
 from handlers.base import FIXED_HEADERS
 from handlers.connections.accepting import Acceptor
 from handlers.connections.overlong_headers import OverlongGuard
-from handlers.metrics import Measures
+from handlers.metrics import ServerMetrics
 from handlers.problem import PROBLEM_TYPE, phrase, problem_body
 
 MAX_BODY_BYTES = 64 * 1024
@@ -39,7 +39,7 @@ class BoundedServer(HTTPServer):
     """
 
     bound = 20_000
-    measures: Measures | None = None
+    measures: ServerMetrics | None = None
     overlong = b""  # the answer to a request whose head is too long
     live: Callable[[], int] = staticmethod(lambda: 0)
 
@@ -65,7 +65,7 @@ class BoundedServer(HTTPServer):
             self.measures.open_connections = len(self._connections)
 
 
-class Gate(HTTPServerConnectionDelegate):
+class RequestGuard(HTTPServerConnectionDelegate):
     """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped, but for
     the JSON of a sign-in.
 

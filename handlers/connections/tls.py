@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from config.secrets import exposure, read_secret
-from config.settings import Server
+from config.settings import ServerSettings
 from handlers.connections.address import Network, is_loopback, parse_address
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class CertificateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Identity:
+class ServerCertificate:
     """A certificate in force: the context to serve with, and what is to be said about it."""
 
     context: ssl.SSLContext
@@ -42,7 +42,7 @@ class Identity:
     warnings: tuple[str, ...] = ()
 
 
-def load_identity(server: Server, now: datetime) -> Identity | None:
+def load_identity(server: ServerSettings, now: datetime) -> ServerCertificate | None:
     """The certificate of the settings; None: the port speaks plain HTTP. Raises `CertificateError`."""
     certificate, key = server.tls_certificate_file, server.tls_key_file
     if certificate is None or key is None:
@@ -70,12 +70,12 @@ def load_identity(server: Server, now: datetime) -> Identity | None:
         raise CertificateError(
             f"server.tls_certificate_file: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it"
         )
-    return Identity(
+    return ServerCertificate(
         context, leaf.not_valid_after_utc, leaf.fingerprint(SHA256()), tuple(_warnings(certificate, chain, now))
     )
 
 
-def identity_files(server: Server) -> tuple[Path, ...]:
+def identity_files(server: ServerSettings) -> tuple[Path, ...]:
     """What `load_identity` reads."""
     files = (server.tls_certificate_file, server.tls_key_file, server.tls_key_password_file)
     return tuple(file for file in files if file is not None)

@@ -15,10 +15,10 @@ from tornado.ioloop import PeriodicCallback
 from analytics.state.store import CacheNotReadyError
 from analytics.views import ViewKey
 from handlers.auth.authenticator import Authentication
-from handlers.live.change_detection import Changes
-from handlers.live.credential_watch import Standings
+from handlers.live.change_detection import ChangeDetector
+from handlers.live.credential_watch import CredentialWatch
 from handlers.live.frames import CREDENTIAL_ENDED, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER, Outlet, text_frame
-from handlers.live.time_slices import Slices
+from handlers.live.time_slices import TimeSlices
 from handlers.problem import Refusal
 from handlers.services import Services
 
@@ -75,9 +75,9 @@ class Broadcaster:
         self._reserved = 0
         self._welcomes: dict[int, list[Client]] = {}
         self._told: dict[int, Told] = {}
-        self._slices = Slices()
-        self._standings: Standings[Client] = Standings(services, _credential_ended)
-        self._changes = Changes(services) if services.settings.websocket.push_on_change else None
+        self._slices = TimeSlices()
+        self._standings: CredentialWatch[Client] = CredentialWatch(services, _credential_ended)
+        self._changes = ChangeDetector(services) if services.settings.websocket.push_on_change else None
         self._updating = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._rounds: tuple[PeriodicCallback, ...] = ()
@@ -193,7 +193,7 @@ class Broadcaster:
             async with self._updating:
                 await self._push(self._changes)
 
-    async def _push(self, changes: Changes) -> None:
+    async def _push(self, changes: ChangeDetector) -> None:
         for organization_id in await changes.look():
             if organization_id in self._told:
                 self._unsettled(self._told[organization_id])

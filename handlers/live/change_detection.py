@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from analytics.activity_counts import Pulse, changed, take_pulse
+from analytics.activity_counts import ActivityCounts, changed, take_pulse
 from analytics.state.store import CacheNotReadyError
 from handlers.services import Services
 
@@ -26,10 +26,10 @@ class Counted(NamedTuple):
     """The counts of one snapshot, one mapping a window; `version` is that of the tables, or an earlier one."""
 
     version: int
-    pulses: list[Mapping[int, Pulse]]
+    pulses: list[Mapping[int, ActivityCounts]]
 
 
-class Changes:
+class ChangeDetector:
     """Compares each organization's counts with those of the last look. Belongs to the event loop; counting runs in a worker.
 
     The window of the counts begins at a fixed moment, so that time passing changes nothing. The moment is moved at times, to
@@ -39,7 +39,7 @@ class Changes:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._since: datetime | None = None
-        self._pulses: Mapping[int, Pulse] = {}
+        self._pulses: Mapping[int, ActivityCounts] = {}
         self._version = -1
         self._next_look = 0.0
 

@@ -34,7 +34,7 @@ Member = TypeVar("Member")
 
 
 @dataclass
-class Standing(Generic[Member]):
+class WatchedCredential(Generic[Member]):
     """One credential: its open connections and its end, None where it has none."""
 
     members: set[Member] = field(default_factory=set)
@@ -42,7 +42,7 @@ class Standing(Generic[Member]):
     timer: asyncio.TimerHandle | None = None
 
 
-class Standings(Generic[Member]):
+class CredentialWatch(Generic[Member]):
     """The credentials of open connections; `dismiss` is called for each connection whose credential has ended.
 
     Belongs to the event loop.
@@ -51,7 +51,7 @@ class Standings(Generic[Member]):
     def __init__(self, services: Services, dismiss: Callable[[Member], None]) -> None:
         self._services = services
         self._dismiss = dismiss
-        self._standings: dict[Authentication, Standing[Member]] = {}
+        self._standings: dict[Authentication, WatchedCredential[Member]] = {}
         self._fresh: set[Authentication] = set()
         self._seen = self._version()
         self._next_look_outside = 0.0
@@ -63,7 +63,7 @@ class Standings(Generic[Member]):
     def add(self, member: Member, caller: Authentication) -> None:
         standing = self._standings.get(caller)
         if standing is None:
-            standing = self._standings[caller] = Standing()
+            standing = self._standings[caller] = WatchedCredential()
             self._set_end(caller, standing, stated_end(caller, self._leeway))
             # A row may have changed, and the change been dealt with, between this credential's look-up and now.
             self._fresh.add(caller)
@@ -170,7 +170,7 @@ class Standings(Generic[Member]):
             return subject.expires_at
         return next((row.expires_at for row in rows if row.id == subject.id), subject.expires_at)
 
-    def _set_end(self, caller: Authentication, standing: Standing[Member], ends: datetime | None) -> None:
+    def _set_end(self, caller: Authentication, standing: WatchedCredential[Member], ends: datetime | None) -> None:
         self._disarm(standing)
         standing.ends = ends
         if ends is not None:
@@ -184,7 +184,7 @@ class Standings(Generic[Member]):
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    def _disarm(standing: Standing[Member]) -> None:
+    def _disarm(standing: WatchedCredential[Member]) -> None:
         if standing.timer is not None:
             standing.timer.cancel()
             standing.timer = None

@@ -13,7 +13,7 @@ CLIENTS_BETWEEN_LOOKS = 8  # at the clock
 Client = TypeVar("Client")
 
 
-class Slices:
+class TimeSlices:
     """Rounds take turns slice by slice, so that a small organization's frame is not behind a large one's, and all of them
     together take no more of the loop at a time than one would. Belongs to the event loop."""
 

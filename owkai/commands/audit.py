@@ -15,12 +15,12 @@ from analytics.state.sync_status import SyncStatus
 from config.settings import Settings
 from handlers.audit.audit_log import AuditLog, shape_of
 from handlers.audit.files import AuditFileError, earlier_files
-from handlers.audit.verify import Verdict, verify_trail
+from handlers.audit.verify import TrailVerdict, verify_trail
 from handlers.audit.writer import Shape, stamp
 from owkai.control import SOCKET, ControlError, NoServerError, ask
 
 if TYPE_CHECKING:
-    from handlers.audit.report import Report
+    from handlers.audit.report import AuditReport
 
 COMMAND = "audit"
 FLUSH_SECONDS = 5.0
@@ -40,7 +40,7 @@ def trail_files(shape: Shape) -> list[Path]:
     return [*earlier_files(shape.path), *([shape.path] if shape.path.exists() else [])]
 
 
-def verdict_lines(verdict: Verdict) -> list[str]:
+def verdict_lines(verdict: TrailVerdict) -> list[str]:
     """A verdict in words, the worst first."""
     lines = list(verdict.faults)
     if verdict.fault_count > len(verdict.faults):
@@ -57,12 +57,12 @@ def verdict_lines(verdict: Verdict) -> list[str]:
     return lines
 
 
-def verify(settings: Settings, files: Sequence[Path]) -> Verdict:
+def verify(settings: Settings, files: Sequence[Path]) -> TrailVerdict:
     """Check the trail, or the files given. Raises `AuditFileError` for a key file that is none."""
     return verify_trail(trail_shape(settings), files)
 
 
-def report(settings: Settings, files: Sequence[Path], since: datetime | None, until: datetime | None) -> Report:
+def report(settings: Settings, files: Sequence[Path], since: datetime | None, until: datetime | None) -> AuditReport:
     """Reduce the trail, or the files given. Raises OSError."""
     from handlers.audit.report import reduce_files
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import jwt
 
-from config.settings import Auth
+from config.settings import AuthSettings
 
 
-def session_token(auth: Auth, claims: Mapping[str, Any], now: datetime, life: timedelta) -> str:
+def session_token(auth: AuthSettings, claims: Mapping[str, Any], now: datetime, life: timedelta) -> str:
     """An HS256 token with `claims`, valid from `now` (aware) for `life`, cut to auth.max_lifetime_seconds."""
     seconds = min(life.total_seconds(), auth.max_lifetime_seconds)
     payload: dict[str, Any] = {

@@ -38,7 +38,7 @@ LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Outcome:
+class VerifyOutcome:
     """What the command ends with: its exit code, lines for people, the report as data."""
 
     code: int
@@ -46,11 +46,11 @@ class Outcome:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def verify(settings: Settings, scope: Scope, repair: bool, say: Say) -> Outcome:
+def verify(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOutcome:
     """Compare, and repair where asked for; against the running server where there is one."""
     request = {"command": COMMAND, "table": scope.table, "days": scope.days, "repair": repair}
     try:
-        return Outcome(**ask(settings.cache.directory / SOCKET, request, say))
+        return VerifyOutcome(**ask(settings.cache.directory / SOCKET, request, say))
     except NoServerError:
         pass
     except ControlError as error:
@@ -65,15 +65,15 @@ def answer(verifier: Verifier, request: Mapping[str, Any], say: Say, stopping: S
     return asdict(compare(verifier, scope, bool(request.get("repair")), say, stopping))
 
 
-def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: Stopping) -> Outcome:
+def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: Stopping) -> VerifyOutcome:
     """Compare, repair what differs, compare again; errors become outcomes."""
     try:
         report = verifier.verify(scope, stopping)
         lines, data = list(report.lines()), report.data()
         if report.equal:
-            return Outcome(Exit.OK, lines, data)
+            return VerifyOutcome(Exit.OK, lines, data)
         if not repair:
-            return Outcome(Exit.FAILED, [*lines, "mend it with `owkai verify --repair`"], data)
+            return VerifyOutcome(Exit.FAILED, [*lines, "mend it with `owkai verify --repair`"], data)
         for line in lines:
             say(line)
         repaired = verifier.repair(report, stopping)
@@ -94,20 +94,20 @@ def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: 
     except duckdb.Error as error:
         return failure(Exit.FAILED, f"the cache cannot be read: {server_text(str(error))}")
     told = f"repaired {repaired} keys; compared again:"
-    return Outcome(
+    return VerifyOutcome(
         Exit.OK if after.equal else Exit.FAILED,
         [told, *after.lines()],
         {**after.data(), "repaired_rows": repaired, "before_repair": data},
     )
 
 
-def failure(code: Exit, message: str, remedy: str = "") -> Outcome:
+def failure(code: Exit, message: str, remedy: str = "") -> VerifyOutcome:
     """An outcome without a report."""
     message, remedy = masked(message), masked(remedy)
-    return Outcome(code, [message + (f"; {remedy}" if remedy else "")], {"error": message, "remedy": remedy})
+    return VerifyOutcome(code, [message + (f"; {remedy}" if remedy else "")], {"error": message, "remedy": remedy})
 
 
-def _by_itself(settings: Settings, scope: Scope, repair: bool, say: Say) -> Outcome:
+def _by_itself(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOutcome:
     """No server runs: take the cache's lock, follow the source as the server would, compare."""
     from owkai.lifecycle import harden
 

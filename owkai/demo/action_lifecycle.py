@@ -11,7 +11,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 RECORDED = 0.7
 
 
-class Outcome(NamedTuple):
+class ActionOutcome(NamedTuple):
     """How an action stands. Delays in seconds after the action; None: has not happened or was not recorded.
 
     `approved` is the platform's tri-state; `human`: a person decided, and the reviewer's name is recorded.
@@ -73,7 +73,7 @@ def still_waiting(age: float, chance: float) -> bool:
     return chance < (0.05 if age < 3 * DAY else 0.003)
 
 
-def outcome(level: str, age: float, chances: Sequence[float], recorded: float = RECORDED) -> Outcome:
+def outcome(level: str, age: float, chances: Sequence[float], recorded: float = RECORDED) -> ActionOutcome:
     """How an action of `level` stands `age` seconds after it. `chances`: six independent numbers in [0, 1).
 
     `recorded`: share (0–1) of outcomes whose decision is recorded.
@@ -81,15 +81,15 @@ def outcome(level: str, age: float, chances: Sequence[float], recorded: float = 
     status_chance, wait_chance, human_chance, path_chance, delay_chance, false_chance = chances
     elevated = level in ("high", "critical")
     if age < 90 and wait_chance < 0.5:
-        return Outcome(
+        return ActionOutcome(
             "processing" if path_chance < 0.7 else "in_progress", None, "PENDING", False, False, True, None, 0.0
         )
     if elevated and still_waiting(age, wait_chance):
-        return Outcome("pending_approval", None, "PENDING", False, False, True, None, min(age, 2.0))
+        return ActionOutcome("pending_approval", None, "PENDING", False, False, True, None, min(age, 2.0))
     weights = ELEVATED if elevated else MEDIUM if level == "medium" else LOW
     status = weights.draw(status_chance)
     if status in OPEN:
-        return Outcome(status, None, None, False, False, level != "low", None, 0.0)
+        return ActionOutcome(status, None, None, False, False, level != "low", None, 0.0)
     human = human_chance < (0.86 if elevated else 0.14 if level == "medium" else 0.004)
     # A person takes minutes to hours, and never longer than the row's age.
     delay = min(age, (4 * MINUTE + 9 * HOUR * delay_chance**4) if human else 0.4 + 20 * delay_chance)
@@ -102,6 +102,6 @@ def outcome(level: str, age: float, chances: Sequence[float], recorded: float = 
     decision = "DENY" if denied else "ALLOW"
     # The result of the work is reported some time after the decision.
     finished = min(age, delay + 2 + 400 * false_chance)
-    return Outcome(
+    return ActionOutcome(
         status, approved, decision, by_name, false_positive, level != "low", delay if by_name else None, finished
     )

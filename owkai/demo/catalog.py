@@ -59,7 +59,7 @@ class Agent:
 
 
 @dataclass(frozen=True)
-class Incident:
+class ScriptedIncident:
     """What one agent did out of the ordinary, from so many hours ago until so many hours ago (less than a week).
 
     `busy`: further actions an hour, in multiples of its busiest; `silent`: none at all; `riskier`: points on every score.
@@ -91,7 +91,7 @@ class Organization:
     agents: tuple[Agent, ...]
     risk_points: float
     recorded: float
-    incidents: tuple[Incident, ...]
+    incidents: tuple[ScriptedIncident, ...]
 
 
 ANSWER = Task(
@@ -188,7 +188,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("price-crawler-agent", 4, Rhythm.STEADY, (SEARCH,), until_days=21),
             Agent("legal-research-agent", 0.08, Rhythm.OFFICE, (SEARCH, FILE_READ)),
         ),
-        -12, 0.95, (Incident("data-analysis-agent", 50, 46, busy=6, riskier=30),),
+        -12, 0.95, (ScriptedIncident("data-analysis-agent", 50, 46, busy=6, riskier=30),),
     ),
     Organization(
         2, "Halden Insurance", "halden-insurance", "halden-insurance.example", 15_000, 27, -5,
@@ -203,7 +203,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("archive-agent", 3, Rhythm.NIGHT, (BACKUP, EXPORT)),
             Agent("actuarial-model-agent", 0.1, Rhythm.OFFICE, (REPORT,)),
         ),
-        -28, 0.99, (Incident("claims-intake-agent", 44, 26, silent=True),),
+        -28, 0.99, (ScriptedIncident("claims-intake-agent", 44, 26, silent=True),),
     ),
     Organization(
         3, "Brightwater Clinics", "brightwater-clinics", "brightwater-clinics.example", 5_000, 12, 0,
@@ -215,7 +215,7 @@ ORGANIZATIONS: tuple[Organization, ...] = (
             Agent("lab-import-agent", 9, Rhythm.NIGHT, (FILE_READ, REPORT)),
             Agent("research-export-agent", 0.6, Rhythm.NIGHT, (EXPORT,)),
         ),
-        4, 0.7, (Incident("clinical-summary-agent", 54, 42, busy=1, riskier=35),),
+        4, 0.7, (ScriptedIncident("clinical-summary-agent", 54, 42, busy=1, riskier=35),),
     ),
 )  # fmt: skip
 

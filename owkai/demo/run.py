@@ -48,7 +48,7 @@ READY_POLL_SECONDS = 0.4
 Say = Callable[[str], None]
 
 
-class Stopped(Exception):
+class DemoStopped(Exception):
     """A signal asked for the end before the server took the signals over."""
 
 
@@ -65,7 +65,7 @@ class Interrupts:
     def check(self) -> None:
         """Raises Stopped when the end was asked for."""
         if self.asked:
-            raise Stopped
+            raise DemoStopped
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -90,7 +90,7 @@ def run_demo(
     try:
         with StateDirectory.claim(state) as directory:
             return _run(directory.path, port, rate, seed, say, interrupts)
-    except Stopped:
+    except DemoStopped:
         return Exit.OK
     except DemoError as error:
         return _refuse(error.code, str(error))

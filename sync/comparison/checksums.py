@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from analytics.state.tables import Column, Kind, Table
+from analytics.state.tables import Column, ColumnKind, Table
 from sync.source.schema import SourceColumn, SourceTable
 from sync.values import wire
 from sync.values.long_text import LONGEST_TEXT_CHARACTERS
@@ -108,9 +108,9 @@ def _times(table: SourceTable) -> list[SourceColumn]:
 def _value_postgres(column: SourceColumn) -> sql.Composed:
     name, oid = sql.Identifier(column.name), column.type_oid
     kind = column.column.kind
-    if kind is Kind.INTEGER:
+    if kind is ColumnKind.INTEGER:
         form = "trunc({c})::text" if oid == wire.NUMERIC else "{c}::text"
-    elif kind is Kind.TEXT:
+    elif kind is ColumnKind.TEXT:
         kept = f"CASE WHEN octet_length({{c}}::text) > {LONGEST_TEXT_CHARACTERS}"
         kept += f" THEN left({{c}}::text, {LONGEST_TEXT_CHARACTERS}) ELSE {{c}}::text END"
         form = f"char_length({kept}) || ':' || {kept}"
@@ -118,10 +118,10 @@ def _value_postgres(column: SourceColumn) -> sql.Composed:
             # concat() prints by the type's output function: a cast would cut the blanks that bpchar pads with.
             kept = f"left(concat({{c}}), {LONGEST_TEXT_CHARACTERS})"
             form = f"CASE WHEN {{c}} IS NOT NULL THEN char_length({kept}) || ':' || {kept} END"
-    elif kind is Kind.BOOLEAN:
+    elif kind is ColumnKind.BOOLEAN:
         form = "CASE WHEN {c} THEN 't' ELSE 'f' END" if oid == wire.BOOL else "CASE WHEN {c} <> 0 THEN 't' ELSE 'f' END"
         form = f"CASE WHEN {{c}} IS NOT NULL THEN {form} END"
-    elif kind is Kind.FLOAT:
+    elif kind is ColumnKind.FLOAT:
         return _float_postgres(column)
     else:
         return _time_postgres(column)
@@ -160,11 +160,11 @@ def _float_postgres(column: SourceColumn) -> sql.Composed:
 def _value_duckdb(column: Column) -> str:
     c = f'"{column.name}"'
     form = {
-        Kind.INTEGER: f"{c}::VARCHAR",
-        Kind.TEXT: f"length({c})::VARCHAR || ':' || {c}",
-        Kind.BOOLEAN: f"CASE WHEN {c} THEN 't' WHEN NOT {c} THEN 'f' END",
-        Kind.FLOAT: f"CASE WHEN isnan({c}) THEN 'NaN' ELSE {c}::BIT::VARCHAR END",
-        Kind.TIME: f"CASE WHEN isfinite({c}) THEN (epoch_us({c}) - {wire.EPOCH_2000_MICROSECONDS})::VARCHAR ELSE {c}::VARCHAR END",
+        ColumnKind.INTEGER: f"{c}::VARCHAR",
+        ColumnKind.TEXT: f"length({c})::VARCHAR || ':' || {c}",
+        ColumnKind.BOOLEAN: f"CASE WHEN {c} THEN 't' WHEN NOT {c} THEN 'f' END",
+        ColumnKind.FLOAT: f"CASE WHEN isnan({c}) THEN 'NaN' ELSE {c}::BIT::VARCHAR END",
+        ColumnKind.TIME: f"CASE WHEN isfinite({c}) THEN (epoch_us({c}) - {wire.EPOCH_2000_MICROSECONDS})::VARCHAR ELSE {c}::VARCHAR END",
     }[column.kind]
     return f"coalesce({form}, '{NULL}')"
 

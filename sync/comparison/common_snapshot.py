@@ -62,7 +62,7 @@ class Positions(Protocol):
 
 
 @dataclass(frozen=True)
-class Moment(Generic[T]):
+class CommonSnapshot(Generic[T]):
     """`source` is in a read-only transaction at `lsn`; `result` is what the action made of the store at `lsn`."""
 
     lsn: int
@@ -79,7 +79,7 @@ def shared_moment(
     *,
     all_organizations: bool = False,
     undo: Callable[[T], None] = lambda result: None,
-) -> Iterator[Moment[T]]:
+) -> Iterator[CommonSnapshot[T]]:
     """Run `action(store, source)` in the sync thread at one moment; the source's transaction stays open inside the `with`.
 
     `undo` gets a result that came too late for anybody to wait for. Raises `VerifyError`, `SourceError`, `psycopg.Error`,
@@ -111,7 +111,7 @@ def _attempt(
     trail_seconds: float,
     stopping: Stopping,
     undo: Callable[[T], None],
-) -> Moment[T]:
+) -> CommonSnapshot[T]:
     hold = _MovingHold(positions, source, trail_seconds, stopping)
     try:
         generation = hold.begin()
@@ -131,7 +131,7 @@ def _attempt(
         future = positions.at_position(lsn, at_moment)
     finally:
         hold.release()
-    return Moment(lsn, source, _await(future, REACH_SECONDS, stopping, undo))
+    return CommonSnapshot(lsn, source, _await(future, REACH_SECONDS, stopping, undo))
 
 
 def _export(settings: Settings, hold: _MovingHold) -> ExportedSlot:

@@ -66,7 +66,7 @@ class TableComparison:
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """Source and cache at one WAL position."""
 
     lsn: int

@@ -29,8 +29,8 @@ from sync.comparison.compared_rows import ROWS_PER_READ, CacheSide, SourceSide, 
 from sync.comparison.differences import (
     REPAIR_LIMIT,
     BucketDifference,
+    ComparisonReport,
     KeyDifferences,
-    Report,
     TableComparison,
     differing_buckets,
     differing_keys,
@@ -103,7 +103,7 @@ class Verifier:
         self._one = threading.Lock()
         self._shown: tuple[Scope, int, Verification] | None = None  # with the number of copies there were then
 
-    def verify(self, scope: Scope, stopping: Stopping) -> Report:
+    def verify(self, scope: Scope, stopping: Stopping) -> ComparisonReport:
         """Compare at one position; the status board shows the result, unless it would hide a wider one's difference.
 
         Raises `VerifyError`, `BusyError`, `SourceError`, `psycopg.Error`, `Stopped`.
@@ -113,7 +113,7 @@ class Verifier:
         self._record(report, scope)
         return report
 
-    def _record(self, report: Report, scope: Scope) -> None:
+    def _record(self, report: ComparisonReport, scope: Scope) -> None:
         """Show the result, unless it would hide a difference that it does not cover."""
         self._board.add(verify_runs=1)
         now, last = self._board.current, self._shown
@@ -126,7 +126,7 @@ class Verifier:
         self._shown = (scope, now.copies, shown)
         self._board.update(verification=shown)
 
-    def repair(self, report: Report, stopping: Stopping) -> int:
+    def repair(self, report: ComparisonReport, stopping: Stopping) -> int:
         """Copy the report's differing rows from the source again, at a new position; returns how many keys.
 
         Raises as `verify` does; `VerifyError` as well when too many rows differ to be repaired one by one.
@@ -174,7 +174,7 @@ class Verifier:
 
     # -- comparing -----------------------------------------------------------------------------------------------
 
-    def _verify(self, scope: Scope, found: Survey, stopping: Stopping) -> Report:
+    def _verify(self, scope: Scope, found: Survey, stopping: Stopping) -> ComparisonReport:
         started = time.monotonic()
         tables = [table for table in found.mapping.tables if scope.table in (None, table.table.name)]
         if not tables:
@@ -193,7 +193,7 @@ class Verifier:
                 compared = [
                     self._compare(table, moment.source, opened.snapshot, scope, now, stopping) for table in tables
                 ]
-            report = Report(moment.lsn, now, time.monotonic() - started, scope.days, tuple(compared))
+            report = ComparisonReport(moment.lsn, now, time.monotonic() - started, scope.days, tuple(compared))
         log.info("%s", next(report.lines()))
         return report
 
@@ -248,7 +248,7 @@ class Verifier:
         self,
         store: Store,
         source: psycopg.Connection,
-        report: Report,
+        report: ComparisonReport,
         mapping: Mapping,
         now: datetime,
         stopping: Stopping,

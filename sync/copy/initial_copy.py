@@ -20,7 +20,7 @@ from psycopg import sql
 
 from analytics.state.store import Store
 from analytics.state.sync_status import CopyProgress, StatusBoard
-from analytics.state.tables import Kind
+from analytics.state.tables import ColumnKind
 from config.settings import Settings
 from sync.copy.copy_stream import Stopping, copy_rows
 from sync.retention import kept_rows
@@ -109,7 +109,7 @@ def copy_command(table: SourceTable, settings: Settings, now: datetime) -> sql.C
 def selected(column: SourceColumn) -> sql.Composable:
     """A column as a copy reads it: of a long text the beginning, so that the rest never leaves the source."""
     name = sql.Identifier(column.name)
-    if column.column.kind is not Kind.TEXT or column.type_oid not in LONG_TYPES - {wire.BPCHAR}:
+    if column.column.kind is not ColumnKind.TEXT or column.type_oid not in LONG_TYPES - {wire.BPCHAR}:
         return name
     # Four times what is kept, because a database without an encoding counts bytes as characters.
     return sql.SQL("CASE WHEN octet_length({0}::text) > {1} THEN left({0}::text, {1}) ELSE {0}::text END").format(

@@ -22,7 +22,7 @@ from psycopg import sql
 
 from analytics.state.cache import Cache
 from analytics.state.lsn import format_lsn
-from analytics.state.store import Origin, Store
+from analytics.state.store import CacheOrigin, Store
 from analytics.state.sync_status import Phase, StatusBoard
 from config.settings import Settings
 from sync.continuity import polled_shape, same_database, what_changed
@@ -71,16 +71,16 @@ class RewrittenError(RuntimeError):
     """A table was truncated or rewritten while it was read; the cycle is undone and done again."""
 
 
-def polled_origin(found: Survey, settings: Settings) -> Origin:
+def polled_origin(found: Survey, settings: Settings) -> CacheOrigin:
     """A polled cache is another than a streamed one: neither mode goes on where the other stood."""
     assert found.identity is not None  # noqa: S101 - a survey without errors has it
     identity = found.identity
-    return Origin(
+    return CacheOrigin(
         identity.system_identifier, identity.database, settings.source.slot, polled_shape(found.mapping.fingerprint)
     )
 
 
-def polling_gap(store: Store, origin: Origin) -> str | None:
+def polling_gap(store: Store, origin: CacheOrigin) -> str | None:
     """Why a polled cache cannot be continued; None when it can. An old horizon is no reason: all is compared then."""
     before = store.origin()
     if before is None or store.position() is None:
@@ -96,7 +96,7 @@ def copy_for_polling(
     settings: Settings,
     cache: Cache,
     found: Survey,
-    origin: Origin,
+    origin: CacheOrigin,
     board: StatusBoard,
     freshness: Freshness,
     clock: Callable[[], datetime],

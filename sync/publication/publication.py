@@ -1,6 +1,6 @@
 """Our publication: what it has to stream, what it lacks, and what it does to the platform's writes.
 
-Postgres rejects UPDATE and DELETE on a published table whose replica identity does not suit the publication (`Cause`). No
+Postgres rejects UPDATE and DELETE on a published table whose replica identity does not suit the publication (`RejectionCause`). No
 publication of ours may ever do that, so `Publication.hazards` looks at every table it reaches, mapped or not. All is read from
 the catalogue without touching a table: whoever holds a lock on one delays nothing here.
 """
@@ -23,7 +23,7 @@ PUBLISHED = ("insert", "update", "delete", "truncate")
 HARMLESS = ("insert", "truncate")  # what never makes Postgres reject a write
 
 
-class Cause(Enum):
+class RejectionCause(Enum):
     """Why Postgres rejects UPDATE and DELETE on a relation; the value completes the sentence "… of public.actions"."""
 
     NO_IDENTITY = "no usable replica identity"
@@ -48,7 +48,7 @@ class Member:
 class Hazard:
     """A relation on which the publication makes, or would make, Postgres reject UPDATE and DELETE."""
 
-    cause: Cause
+    cause: RejectionCause
     identity: ReplicaIdentity
     member_oid: int
     member: str  # quoted, as a statement names it
@@ -214,7 +214,7 @@ def rejection(
     filtered: frozenset[str],
     unpublished: frozenset[str],
     virtual: frozenset[str],
-) -> tuple[Cause | None, bool]:
+) -> tuple[RejectionCause | None, bool]:
     """Why Postgres would reject UPDATE and DELETE, and whether a virtual generated column is the reason.
 
     `listed` are the columns of the list that applies, `filtered` those its row filter reads, `unpublished` the stored generated
@@ -222,16 +222,16 @@ def rejection(
     """
     if identity.full:
         if listed is not None:
-            return Cause.LIST_BESIDE_FULL, False
-        return (Cause.GENERATED_KEY, bool(virtual)) if unpublished or virtual else (None, False)
+            return RejectionCause.LIST_BESIDE_FULL, False
+        return (RejectionCause.GENERATED_KEY, bool(virtual)) if unpublished or virtual else (None, False)
     if identity.key is None:
-        return Cause.NO_IDENTITY, False
+        return RejectionCause.NO_IDENTITY, False
     key = frozenset(identity.key)
     if filtered - key:
-        return Cause.FILTER_BESIDE_KEY, False
+        return RejectionCause.FILTER_BESIDE_KEY, False
     if listed is not None:
-        return (Cause.LIST_WITHOUT_KEY, False) if key - listed else (None, False)
-    return (Cause.GENERATED_KEY, bool(key & virtual)) if key & (unpublished | virtual) else (None, False)
+        return (RejectionCause.LIST_WITHOUT_KEY, False) if key - listed else (None, False)
+    return (RejectionCause.GENERATED_KEY, bool(key & virtual)) if key & (unpublished | virtual) else (None, False)
 
 
 # -- statements ------------------------------------------------------------------------------------------------------
@@ -364,25 +364,27 @@ def hazard_shortcoming(publication: Publication, hazard: Hazard, mapping: Mappin
     table = next((table for table in mapping.tables if table.oid == hazard.member_oid), None)
     identity = hazard.identity
     match hazard.cause:
-        case Cause.LIST_BESIDE_FULL | Cause.LIST_WITHOUT_KEY | Cause.FILTER_BESIDE_KEY if table is not None:
-            lists = hazard.cause is not Cause.FILTER_BESIDE_KEY
+        case RejectionCause.LIST_BESIDE_FULL | RejectionCause.LIST_WITHOUT_KEY | RejectionCause.FILTER_BESIDE_KEY if (
+            table is not None
+        ):
+            lists = hazard.cause is not RejectionCause.FILTER_BESIDE_KEY
             return ended_by(*republish(publication, table), automatic=lists, alters=(table.oid,))
-        case Cause.LIST_BESIDE_FULL:
+        case RejectionCause.LIST_BESIDE_FULL:
             return ended_by(*_put_again(publication, hazard.member, None), automatic=True, alters=(hazard.member_oid,))
-        case Cause.LIST_WITHOUT_KEY:
+        case RejectionCause.LIST_WITHOUT_KEY:
             listed = sorted((hazard.listed or frozenset()).union(identity.key or ()))
             return ended_by(
                 *_put_again(publication, hazard.member, listed), automatic=True, alters=(hazard.member_oid,)
             )
-        case Cause.NO_IDENTITY | Cause.FILTER_BESIDE_KEY if table is None and hazard.explicit:
+        case RejectionCause.NO_IDENTITY | RejectionCause.FILTER_BESIDE_KEY if table is None and hazard.explicit:
             return ended_by(f"ALTER PUBLICATION {publication.quoted} DROP TABLE {hazard.member}", automatic=True)
-        case Cause.GENERATED_KEY if not hazard.virtual:
+        case RejectionCause.GENERATED_KEY if not hazard.virtual:
             return ended_by(publish_generated(publication), automatic=True)
-        case Cause.GENERATED_KEY if identity.full and identity.primary:
+        case RejectionCause.GENERATED_KEY if identity.full and identity.primary:
             return ended_by(f"ALTER TABLE {identity.identifier} REPLICA IDENTITY DEFAULT", automatic=False)
-        case Cause.NO_IDENTITY if table is not None:
+        case RejectionCause.NO_IDENTITY if table is not None:
             return ended_by(identity.statement_that_identifies_by(table.source_key), automatic=False)
-        case Cause.NO_IDENTITY:
+        case RejectionCause.NO_IDENTITY:
             letter = "DEFAULT" if identity.primary else "FULL"
             return ended_by(f"ALTER TABLE {identity.identifier} REPLICA IDENTITY {letter}", automatic=False)
         case _:

@@ -84,7 +84,7 @@ class SourceError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Identity:
+class SourceIdentity:
     """Which cluster and database this is; two histories are never merged."""
 
     system_identifier: str
@@ -221,7 +221,7 @@ def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
         yield
 
 
-def identify(connection: psycopg.Connection) -> Identity:
+def identify(connection: psycopg.Connection) -> SourceIdentity:
     row = connection.execute(
         "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),"
         # The control file learns of a promotion only with the next checkpoint.
@@ -230,7 +230,7 @@ def identify(connection: psycopg.Connection) -> Identity:
         " FROM pg_control_system() s, pg_control_checkpoint() c"
     ).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
-    return Identity(*row)
+    return SourceIdentity(*row)
 
 
 def wal_position(connection: psycopg.Connection) -> int:

@@ -30,8 +30,8 @@ from sync.source.connections import (
     PARTITION_ROOT_SERVER,
     RLS_SETTING,
     SESSION,
-    Identity,
     SourceError,
+    SourceIdentity,
     connect,
     identify,
     server_text,
@@ -62,7 +62,7 @@ class Finding:
 class Survey:
     """What was found out about a source, and everything wrong with it."""
 
-    identity: Identity | None = None
+    identity: SourceIdentity | None = None
     mapping: Mapping = field(default_factory=lambda: Mapping(()))
     all_organizations: bool = False  # sessions must set the platform's row security setting
     mode: Literal["auto", "stream", "poll"] = "auto"  # as set; `streamable` says what it comes to

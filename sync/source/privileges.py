@@ -19,7 +19,7 @@ from config.settings import Settings
 from sync.polling.pollable import TRANSACTION_ID
 from sync.publication.publication import PUBLISHED, publication_sql
 from sync.source.connections import COLUMN_LIST_SERVER
-from sync.source.schema import Mapping, Problem, read_mapping
+from sync.source.schema import Mapping, ShapeProblem, read_mapping
 
 DEFAULT_ROLE = "owkai"
 PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
@@ -54,7 +54,7 @@ class SeenSource:
     hides_rows: bool  # row-level security is on for a mapped table
     names_organizations: bool  # the organizations' table exists, with id and name
     mapping: Mapping
-    problems: tuple[Problem, ...]
+    problems: tuple[ShapeProblem, ...]
 
 
 def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:

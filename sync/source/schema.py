@@ -10,7 +10,7 @@ from enum import Enum
 import psycopg
 from psycopg import sql
 
-from analytics.state.tables import TABLES, Column, Kind, Table
+from analytics.state.tables import TABLES, Column, ColumnKind, Table
 from config.settings import Settings
 from sync.publication.replica_identity import ReplicaIdentity, read_identities
 from sync.stream.pgoutput import Relation, Target
@@ -18,15 +18,15 @@ from sync.values import wire
 from sync.values.long_text import LONGEST_TEXT_CHARACTERS, LongValue
 
 UTC = "UTC"
-READABLE: dict[Kind, frozenset[int]] = {
-    Kind.INTEGER: frozenset({wire.INT2, wire.INT4, wire.INT8, wire.NUMERIC}),
-    Kind.FLOAT: frozenset({wire.FLOAT4, wire.FLOAT8, wire.NUMERIC, wire.INT2, wire.INT4, wire.INT8}),
-    Kind.TEXT: frozenset(
+READABLE: dict[ColumnKind, frozenset[int]] = {
+    ColumnKind.INTEGER: frozenset({wire.INT2, wire.INT4, wire.INT8, wire.NUMERIC}),
+    ColumnKind.FLOAT: frozenset({wire.FLOAT4, wire.FLOAT8, wire.NUMERIC, wire.INT2, wire.INT4, wire.INT8}),
+    ColumnKind.TEXT: frozenset(
         {wire.TEXT_TYPE, wire.VARCHAR, wire.BPCHAR, wire.NAME, wire.JSON, wire.UUID, wire.INT2, wire.INT4, wire.INT8}
         | {wire.NUMERIC, wire.BOOL, wire.LIKE_TEXT}
     ),
-    Kind.BOOLEAN: frozenset({wire.BOOL, wire.INT2, wire.INT4}),
-    Kind.TIME: frozenset({wire.TIMESTAMP, wire.TIMESTAMPTZ, wire.DATE}),
+    ColumnKind.BOOLEAN: frozenset({wire.BOOL, wire.INT2, wire.INT4}),
+    ColumnKind.TIME: frozenset({wire.TIMESTAMP, wire.TIMESTAMPTZ, wire.DATE}),
 }
 LONG_TYPES = frozenset(
     {wire.TEXT_TYPE, wire.VARCHAR, wire.BPCHAR, wire.JSON, wire.LIKE_TEXT}
@@ -106,7 +106,7 @@ class SourceTable:
             LongValue.DROP
             if (found := mapped.get(column.name)) is None
             else LongValue.SHORTEN
-            if found.column.kind is Kind.TEXT and found.type_oid in LONG_TYPES
+            if found.column.kind is ColumnKind.TEXT and found.type_oid in LONG_TYPES
             else LongValue.KEEP
             for column in relation.columns
         )
@@ -208,7 +208,7 @@ class Mapping:
 
 
 @dataclass(frozen=True)
-class Problem:
+class ShapeProblem:
     """Something in the catalogue that keeps us from reading right."""
 
     subject: str
@@ -216,10 +216,10 @@ class Problem:
     remedy: str
 
 
-def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Mapping, list[Problem]]:
+def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Mapping, list[ShapeProblem]]:
     """The mapping the catalogue allows, and every problem found."""
     tables: list[SourceTable] = []
-    problems: list[Problem] = []
+    problems: list[ShapeProblem] = []
     for table in TABLES:
         name = getattr(settings.source.tables, table.name)
         if not name:
@@ -251,20 +251,20 @@ FROM pg_partition_tree(%s) t JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf""
 
 
 def _read_table(
-    connection: psycopg.Connection, settings: Settings, table: Table, name: str, problems: list[Problem]
+    connection: psycopg.Connection, settings: Settings, table: Table, name: str, problems: list[ShapeProblem]
 ) -> SourceTable | None:
     schema = settings.source.schema_
     qualified = f"{schema}.{name}"
     row = connection.execute(_TABLE_QUERY, [schema, name]).fetchone()
     if row is None:
         remedy = f"set source.tables.{table.name} or source.schema, or GRANT USAGE ON SCHEMA {schema} to the role"
-        problems.append(Problem(f"table {qualified}", "does not exist, or the role cannot see it", remedy))
+        problems.append(ShapeProblem(f"table {qualified}", "does not exist, or the role cannot see it", remedy))
         return None
     oid, relkind, reltuples = row
     if relkind not in ("r", "p"):
         what = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}.get(relkind, "not a table")
         problems.append(
-            Problem(
+            ShapeProblem(
                 f"table {qualified}",
                 f"is {what}; changes can be followed on tables only",
                 f"name the table itself in source.tables.{table.name}",
@@ -280,7 +280,7 @@ def _read_table(
         if ours not in table.column_names:
             known = ", ".join(table.column_names)
             problems.append(
-                Problem(f"source.columns.{table.name}.{ours}", "is no column of ours", f"use one of {known}")
+                ShapeProblem(f"source.columns.{table.name}.{ours}", "is no column of ours", f"use one of {known}")
             )
     columns = []
     for column in table.columns:
@@ -295,7 +295,7 @@ def _read_table(
         )
         if readable not in READABLE[column.kind]:
             problems.append(
-                Problem(
+                ShapeProblem(
                     f"table {qualified}",
                     f"column {source_name} has type {type_name}, which cannot be read as {column.kind.name.lower()}",
                     f'map another column: [source.columns] {table.name} = {{ {column.name} = "its name" }}',
@@ -303,7 +303,7 @@ def _read_table(
             )
             continue
         zone = str(getattr(settings.source.zones, table.name))
-        local = column.kind is Kind.TIME and readable != wire.TIMESTAMPTZ and zone != UTC
+        local = column.kind is ColumnKind.TIME and readable != wire.TIMESTAMPTZ and zone != UTC
         columns.append(
             SourceColumn(
                 column,
@@ -335,19 +335,21 @@ def _find_column(column: Column, renamed: dict[str, str], catalogue: dict[str, _
     return next(((name, catalogue[name]) for name in names if name in catalogue), None)
 
 
-def _absent(table: Table, qualified: str, column: Column, renamed: dict[str, str]) -> Problem:
+def _absent(table: Table, qualified: str, column: Column, renamed: dict[str, str]) -> ShapeProblem:
     """A required column, or one that the settings name, is not there."""
     mapped = f'[source.columns] {table.name} = {{ {column.name} = "its name" }}'
     if column.name not in renamed:
-        return Problem(f"table {qualified}", f"has no column {column.name}, which is required", f"map it: {mapped}")
+        return ShapeProblem(
+            f"table {qualified}", f"has no column {column.name}, which is required", f"map it: {mapped}"
+        )
     setting = f"source.columns.{table.name}.{column.name}"
     if column.required:
-        return Problem(
+        return ShapeProblem(
             f"table {qualified}",
             f"has no column {renamed[column.name]}, which {setting} names",
             f"correct it: {mapped}",
         )
-    return Problem(
+    return ShapeProblem(
         f"table {qualified}",
         f"has no column {renamed[column.name]}, which {setting} names for the optional column {column.name}",
         f"correct it: {mapped}, or remove it to leave {column.name} empty",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from analytics.state.tables import Kind
+from analytics.state.tables import ColumnKind
 from sync.values.wire import (
     Buffer,
     Field,
@@ -111,7 +111,7 @@ class Target:
 
     relation: Relation
     names: tuple[str, ...]
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ColumnKind, ...]
     sources: tuple[int | None, ...]
     types: tuple[int, ...]  # base type OIDs, one a name; domains resolved
     key_source: int

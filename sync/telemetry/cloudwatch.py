@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from analytics.state.telemetry_board import Part, TelemetrySample
-from config.settings import Telemetry
+from config.settings import TelemetrySettings
 from sync.telemetry.bounded import bound_answers
 from sync.telemetry.faults import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectError, in_words
 from sync.telemetry.logquery import insights_query, number, read_row
@@ -61,7 +61,7 @@ class Metric:
         }
 
 
-def metrics(settings: Telemetry) -> list[Metric]:
+def metrics(settings: TelemetrySettings) -> list[Metric]:
     """The series asked for under these settings."""
     service = {"ClusterName": settings.cluster, "ServiceName": settings.service}
     found = [
@@ -168,7 +168,7 @@ class CloudWatch:
 
     warm_up_seconds = 0.0
 
-    def __init__(self, settings: Telemetry, stopping: threading.Event) -> None:
+    def __init__(self, settings: TelemetrySettings, stopping: threading.Event) -> None:
         self._settings, self._stopping = settings, stopping
         self._clients: dict[str, Any] = {}
         self._skew = timedelta()
@@ -319,7 +319,7 @@ class CloudWatch:
         return client
 
 
-def make_client(service: str, settings: Telemetry) -> Any:
+def make_client(service: str, settings: TelemetrySettings) -> Any:
     """A client of "cloudwatch" or "logs". boto3 takes a while to load, so it is loaded where it is used."""
     import boto3
     from botocore.config import Config

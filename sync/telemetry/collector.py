@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 FAULT = "The collector failed; the log says why"
 
 
-class Origin(Protocol):
+class TelemetryOrigin(Protocol):
     """Where telemetry comes from. `collect` returns the parts system and application, and never raises for its source."""
 
     warm_up_seconds: float
@@ -55,7 +55,7 @@ class Collector:
         self._stopping.set()
         self._thread.join(timeout_seconds)
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> TelemetryOrigin:
         telemetry = self._settings.telemetry
         if telemetry.source == "cloudwatch":
             # botocore takes a while to load; here it loads beside the first answers, not before them.
@@ -79,7 +79,7 @@ class Collector:
             self._tell("application", application)
             pause = max(0.0, self._settings.telemetry.period_seconds - (time.monotonic() - begun))
 
-    def _collect(self, origin: Origin) -> tuple[Part, Part]:
+    def _collect(self, origin: TelemetryOrigin) -> tuple[Part, Part]:
         try:
             return origin.collect(self._clock())
         except Exception:

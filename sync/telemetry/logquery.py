@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from config.settings import Telemetry
+from config.settings import TelemetrySettings
 
 STATUS_PATTERN = r'(?:HTTP/[0-9.]+"?\s+|status(?:_code)?"?\s*[:=]\s*"?)(?<status>[1-5][0-9][0-9])(?:[^0-9]|$)'
 DURATION_PATTERNS = (
@@ -33,7 +33,7 @@ class Requests(NamedTuple):
     p95_milliseconds: float | None
 
 
-def insights_query(settings: Telemetry) -> str:
+def insights_query(settings: TelemetrySettings) -> str:
     """One query of one row: requests, errors, mean and p95 duration in the unit of `telemetry.log_duration_unit`.
 
     `count(field)` counts only the lines in which the field was found, so errors need no comparison of texts.
@@ -60,7 +60,7 @@ def _named(pattern: str, name: str) -> str:
     return UNESCAPED_SLASH.sub(r"\1\/", GROUP.sub(f"(?<{name}>", pattern, count=1))
 
 
-def read_row(results: Sequence[Sequence[Mapping[str, Any]]], settings: Telemetry) -> Requests:
+def read_row(results: Sequence[Sequence[Mapping[str, Any]]], settings: TelemetrySettings) -> Requests:
     """The row of `insights_query`. No row means no request line in the window. Raises ValueError for anything else."""
     if not results:
         return Requests(0.0, 0.0, None, None)

@@ -21,7 +21,7 @@ import nanoarrow as na
 import numpy as np
 import numpy.typing as npt
 
-from analytics.state.tables import Kind
+from analytics.state.tables import ColumnKind
 from sync.values.local_time import local_time
 from sync.values.long_text import LONGEST_TEXT_CHARACTERS, characters_end
 
@@ -163,29 +163,29 @@ def walk_copy(buffer: Buffer, starts: Positions, columns: int) -> list[Field]:
 
 
 def arrow_column(
-    buffer: Buffer, field: Field, kind: Kind, type_oid: int, mapped: Mapped, zone: str | None = None
+    buffer: Buffer, field: Field, kind: ColumnKind, type_oid: int, mapped: Mapped, zone: str | None = None
 ) -> Any:
     """The field's values as a nanoarrow array of the kind's Arrow type. `zone`: of times that carry none; None: UTC."""
     rows = len(field.at)
     nulls = rows - int(field.present.sum())
     validity = None if nulls == 0 else np.packbits(field.present, bitorder="little")
-    if kind is Kind.TEXT:
+    if kind is ColumnKind.TEXT:
         offsets, data = _text(buffer, field, type_oid, mapped)
         return na.c_array_from_buffers(na.string(), rows, [validity, offsets, data], null_count=nulls)
-    if kind is Kind.BOOLEAN:
+    if kind is ColumnKind.BOOLEAN:
         values = np.packbits(_booleans(buffer, field, type_oid), bitorder="little")
         return na.c_array_from_buffers(na.bool_(), rows, [validity, values], null_count=nulls)
-    if kind is Kind.TIME:
+    if kind is ColumnKind.TIME:
         times = _times(buffer, field, type_oid, mapped, zone)
         return na.c_array_from_buffers(na.timestamp("us"), rows, [validity, times], null_count=nulls)
-    if kind is Kind.FLOAT:
+    if kind is ColumnKind.FLOAT:
         return na.c_array_from_buffers(
             na.float64(), rows, [validity, _floats(buffer, field, type_oid)], null_count=nulls
         )
     return na.c_array_from_buffers(na.int64(), rows, [validity, integers(buffer, field, type_oid)], null_count=nulls)
 
 
-def arrow_nulls(kind: Kind, rows: int) -> Any:
+def arrow_nulls(kind: ColumnKind, rows: int) -> Any:
     """A column the source does not have."""
     absent = Field(np.zeros(rows, np.int64), np.zeros(rows, np.int64), np.zeros(rows, np.bool_), None, binary=True)
     return arrow_column(_EMPTY, absent, kind, _ABSENT_TYPE[kind], Mapped())
@@ -391,4 +391,10 @@ def _time_from_text(raw: bytes) -> int:
 
 
 _EMPTY = Buffer(())
-_ABSENT_TYPE = {Kind.INTEGER: INT8, Kind.FLOAT: FLOAT8, Kind.TEXT: TEXT_TYPE, Kind.BOOLEAN: BOOL, Kind.TIME: TIMESTAMP}
+_ABSENT_TYPE = {
+    ColumnKind.INTEGER: INT8,
+    ColumnKind.FLOAT: FLOAT8,
+    ColumnKind.TEXT: TEXT_TYPE,
+    ColumnKind.BOOLEAN: BOOL,
+    ColumnKind.TIME: TIMESTAMP,
+}

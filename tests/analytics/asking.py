@@ -13,7 +13,7 @@ from analytics.responses import encode
 from analytics.state.cache import Cache
 from analytics.state.sync_status import StatusBoard
 from analytics.state.telemetry_board import OFF, TelemetryStatus
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 from analytics.views import ViewKey, answer
 from config.settings import Settings
 from tests.analytics.rows import NOW, filled_cache, fresh_board
@@ -27,8 +27,8 @@ class Asker:
         self.telemetry: TelemetryStatus = OFF
         self.outlook: Outlook | None = None
 
-    def question(self, org: int) -> Question:
-        return Question(org, self.now, self.board.current, self.settings, self.telemetry, self.outlook)
+    def question(self, org: int) -> ViewContext:
+        return ViewContext(org, self.now, self.board.current, self.settings, self.telemetry, self.outlook)
 
     def body(self, view: str, org: int = 1, **options: Any) -> bytes:
         key = ViewKey(view, org, tuple(sorted(options.items())))

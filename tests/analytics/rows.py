@@ -11,20 +11,20 @@ from typing import Any
 import polars as pl
 
 from analytics.state.cache import Cache
-from analytics.state.store import Origin, Store
+from analytics.state.store import CacheOrigin, Store
 from analytics.state.sync_status import StatusBoard
-from analytics.state.tables import BY_NAME, Kind
+from analytics.state.tables import BY_NAME, ColumnKind
 from config.settings import Settings
 
 NOW = datetime(2025, 1, 15, 14, 30, 0, 250_000, tzinfo=UTC)
-ORIGIN = Origin(system_identifier="7000000000000000001", database="platform", slot="owkai", mapping="test")
+ORIGIN = CacheOrigin(system_identifier="7000000000000000001", database="platform", slot="owkai", mapping="test")
 
-DTYPES: Mapping[Kind, Any] = {
-    Kind.INTEGER: pl.Int64,
-    Kind.FLOAT: pl.Float64,
-    Kind.TEXT: pl.String,
-    Kind.BOOLEAN: pl.Boolean,
-    Kind.TIME: pl.Datetime("us"),
+DTYPES: Mapping[ColumnKind, Any] = {
+    ColumnKind.INTEGER: pl.Int64,
+    ColumnKind.FLOAT: pl.Float64,
+    ColumnKind.TEXT: pl.String,
+    ColumnKind.BOOLEAN: pl.Boolean,
+    ColumnKind.TIME: pl.Datetime("us"),
 }
 
 Row = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from analytics.activity_counts import Pulse, changed, take_pulse
+from analytics.activity_counts import ActivityCounts, changed, take_pulse
 from tests.analytics.rows import NOW, action, filled_cache, settings
 
 HOUR_AGO = NOW - timedelta(hours=1)
@@ -31,11 +31,16 @@ def test_counts_begin_at_a_moment_and_have_no_end(tmp_path: Path) -> None:
     ):
         found = take_pulse(snapshot, HOUR_AGO, count_false_positives=False)
         with_false = take_pulse(snapshot, HOUR_AGO, count_false_positives=True)
-    assert found == {1: Pulse(2, 1, 1, 2), 2: Pulse(1, 0, 1, 0)}
-    assert with_false[2] == Pulse(1, 1, 1, 0)
+    assert found == {1: ActivityCounts(2, 1, 1, 2), 2: ActivityCounts(1, 0, 1, 0)}
+    assert with_false[2] == ActivityCounts(1, 1, 1, 0)
 
 
 def test_an_organization_has_changed_when_any_count_has_or_it_came_or_went() -> None:
-    before = {1: Pulse(1, 0, 1, 0), 2: Pulse(5, 1, 2, 3), 3: Pulse(1, 1, 1, 1)}
-    after = {1: Pulse(1, 0, 1, 0), 2: Pulse(5, 2, 2, 3), 4: Pulse(1, 0, 1, 0), 5: Pulse(0, 0, 0, 0)}
+    before = {1: ActivityCounts(1, 0, 1, 0), 2: ActivityCounts(5, 1, 2, 3), 3: ActivityCounts(1, 1, 1, 1)}
+    after = {
+        1: ActivityCounts(1, 0, 1, 0),
+        2: ActivityCounts(5, 2, 2, 3),
+        4: ActivityCounts(1, 0, 1, 0),
+        5: ActivityCounts(0, 0, 0, 0),
+    }
     assert changed(before, after) == {2, 3, 4}

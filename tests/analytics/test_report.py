@@ -25,12 +25,12 @@ from analytics.executive.dashboard import period_calendar
 from analytics.executive.formats import executive_report
 from analytics.executive.formulas import FIGURES
 from analytics.executive.print_page import Page, fitting, printable, width_of, wrapped
-from analytics.executive.rendered_document import Document
-from analytics.executive.report import DayActivity, Report
+from analytics.executive.rendered_document import RenderedDocument
+from analytics.executive.report import DayActivity, ExecutiveReport
 from analytics.executive.report_csv import DAY_COLUMNS, FORMULA, DecimalMark, cell, csv_bytes, figures_csv
 from analytics.executive.report_pdf import number, report_pdf, scale_top
 from analytics.executive.responses import StrategicInsight
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 from config.settings import Settings
 from tests.analytics.asking import Asker, asking
 from tests.analytics.rows import NOW, action
@@ -70,19 +70,19 @@ def asker(given: Settings) -> Iterator[Asker]:
         yield found
 
 
-def document(asker: Asker, format: str, org: int = 1, **options: Any) -> Document:
+def document(asker: Asker, format: str, org: int = 1, **options: Any) -> RenderedDocument:
     with asker.cache.read(30) as snapshot:
-        question = Question(org, asker.now, asker.board.current, asker.settings)
+        question = ViewContext(org, asker.now, asker.board.current, asker.settings)
         found = executive_report(snapshot, question, format=format, **options)  # type: ignore[arg-type]
-    assert isinstance(found, Document)
+    assert isinstance(found, RenderedDocument)
     return found
 
 
-def captured(asker: Asker, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Report:
+def captured(asker: Asker, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> ExecutiveReport:
     """The report that a table is made from."""
-    seen: list[Report] = []
+    seen: list[ExecutiveReport] = []
 
-    def spy(report: Report, mark: DecimalMark) -> bytes:
+    def spy(report: ExecutiveReport, mark: DecimalMark) -> bytes:
         seen.append(report)
         return b""
 
@@ -92,7 +92,7 @@ def captured(asker: Asker, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> R
     return seen[0]
 
 
-def with_texts(report: Report, *texts: str) -> Report:
+def with_texts(report: ExecutiveReport, *texts: str) -> ExecutiveReport:
     """The report with these texts in every place that could ever hold one."""
     found = tuple(StrategicInsight(text, text, text, "high", text) for text in texts)
     dashboard = report.dashboard

@@ -20,7 +20,7 @@ from analytics.state.telemetry_board import (
     requests_between,
 )
 from analytics.telemetry import TelemetryUnavailableError, report, standing
-from config.settings import Settings, Telemetry
+from config.settings import Settings, TelemetrySettings
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, settings
 from tests.contract.structure import assert_documented, example
@@ -230,7 +230,7 @@ def test_strict_lets_realtime_refuse_too_and_counts_every_collected_part(tmp_pat
 
 
 def test_a_collector_that_falls_silent_is_stale_without_saying_a_word() -> None:
-    config = Telemetry(source="host", period_seconds=10)
+    config = TelemetrySettings(source="host", period_seconds=10)
     part = Part("host", machine(0))
     assert standing(part, config, NOW + timedelta(seconds=30)).state == "live"
     silent = standing(part, config, NOW + timedelta(seconds=31))
@@ -240,17 +240,17 @@ def test_a_collector_that_falls_silent_is_stale_without_saying_a_word() -> None:
 
 def test_old_data_of_a_collector_that_works_is_not_live() -> None:
     old = TelemetrySample(NOW - timedelta(seconds=301), NOW, cpu_percent=1.0)
-    found = standing(Part("cloudwatch", old), Telemetry(), NOW)
+    found = standing(Part("cloudwatch", old), TelemetrySettings(), NOW)
     assert (found.state, found.sample, found.age_seconds) == ("unavailable", None, 301)
 
 
 def test_a_clock_set_back_gives_age_zero() -> None:
-    assert standing(Part("host", machine(-60)), Telemetry(), NOW).age_seconds == 0
+    assert standing(Part("host", machine(-60)), TelemetrySettings(), NOW).age_seconds == 0
 
 
 def test_the_board_keeps_the_last_good_sample_of_a_part_that_fails() -> None:
     board = TelemetryBoard("cloudwatch")
-    assert report(board.current, Telemetry(), NOW).state == "unavailable"  # type: ignore[union-attr]
+    assert report(board.current, TelemetrySettings(), NOW).state == "unavailable"  # type: ignore[union-attr]
     good = Part("cloudwatch", machine())
     board.collected(good, Part())
     board.collected(Part("cloudwatch", failure=FAILED), Part())
@@ -260,7 +260,7 @@ def test_the_board_keeps_the_last_good_sample_of_a_part_that_fails() -> None:
 
 
 def test_off_is_off() -> None:
-    assert report(OFF, Telemetry(), NOW) is None
+    assert report(OFF, TelemetrySettings(), NOW) is None
 
 
 BOUNDS = (0.01, 0.1, 1.0)

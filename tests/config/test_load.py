@@ -11,7 +11,7 @@ import pytest
 
 from config.load import DEFAULT_FILES, Loaded, default_file, load_settings
 from config.problems import SettingsError
-from config.setting_keys import Kind, leaves
+from config.setting_keys import SettingKind, leaves
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849"
 SOURCE = 'dsn = "postgresql://owkai@db.internal/platform"\n'
@@ -218,7 +218,7 @@ def test_a_problem_stays_on_one_line_whatever_the_key(tmp_path: Path) -> None:
     assert "a\\x0ab\\x1b[2J: is not a setting" in line
 
 
-@pytest.mark.parametrize("key", [leaf.key for leaf in leaves() if leaf.kind is Kind.SECRET])
+@pytest.mark.parametrize("key", [leaf.key for leaf in leaves() if leaf.kind is SettingKind.SECRET])
 def test_cfg_01_no_secret_value_is_in_any_problem(tmp_path: Path, key: str) -> None:
     canary = "canary-5c1f"
     section, _, name = key.rpartition(".")

@@ -12,9 +12,9 @@ from pypdf import PdfReader
 
 from analytics.executive.dashboard import executive
 from analytics.executive.formats import executive_report
-from analytics.executive.rendered_document import Document
+from analytics.executive.rendered_document import RenderedDocument
 from analytics.responses import encode
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 from tests.contract.structure import example
 from tests.postgres import Database
 from tests.sync.running import RunningSync, running_sync
@@ -89,7 +89,7 @@ def golden(database: Database) -> None:
 
 def dashboard(sync: RunningSync, **options: Any) -> Any:
     with sync.cache.read() as snapshot:
-        question = Question(1, NOW, sync.board.current, sync.settings)
+        question = ViewContext(1, NOW, sync.board.current, sync.settings)
         return json.loads(encode(executive(snapshot, question, **options)))
 
 
@@ -110,8 +110,8 @@ def test_the_documented_dashboard_follows_from_one_data_set(database: Database, 
         assert documented_part(documented, answer) == documented
         assert answer["meta"]["caveats"] == []
         with sync.cache.read() as snapshot:
-            page = executive_report(snapshot, Question(1, NOW, sync.board.current, sync.settings), format="pdf")
-        assert isinstance(page, Document)
+            page = executive_report(snapshot, ViewContext(1, NOW, sync.board.current, sync.settings), format="pdf")
+        assert isinstance(page, RenderedDocument)
         (only,) = PdfReader(io.BytesIO(page.body)).pages  # a page to print, the formulas included
         text = " ".join(only.extract_text().split())
         for shown in ("98.5", "94.2", "82.0", "96.5", "4,520", "150.7", "312", "+15 %", "stable", "improving", "Excellent",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analytics.predictive.forecast_record import Ledger
+from analytics.predictive.forecast_record import ForecastRecord
 from analytics.predictive.schedule import Forecasting
 from analytics.state.cache import Cache
 from handlers.auth.key_store import KeyStore
@@ -102,8 +102,8 @@ async def test_an_acknowledgement_survives_a_restart_and_ends_the_telling_after_
     directory = tmp_path / "kept"
     directory.mkdir()
 
-    async def started() -> tuple[Ledger, Forecasting]:
-        ledger = Ledger(directory)
+    async def started() -> tuple[ForecastRecord, Forecasting]:
+        ledger = ForecastRecord(directory)
         forecasting = Forecasting(cache, settings, clock, ledger)
         await forecasting.ready(1)
         return ledger, forecasting

@@ -11,7 +11,7 @@ import pytest
 from tornado.iostream import IOStream
 
 from handlers.live.frames import Outlet, text_frame
-from handlers.live.time_slices import SLICE_SECONDS, Slices
+from handlers.live.time_slices import SLICE_SECONDS, TimeSlices
 from handlers.live.websocket import LiveHandler
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, until
@@ -91,7 +91,7 @@ async def test_a_client_that_left_while_a_frame_is_on_its_way_is_passed_over(ser
 
 @pytest.mark.gen_test
 async def test_other_work_of_the_loop_waits_for_a_slice_and_never_for_a_round(served: Served) -> None:
-    slices = Slices()
+    slices = TimeSlices()
     visited: list[int] = []
     turns = 0
 
@@ -111,7 +111,7 @@ async def test_other_work_of_the_loop_waits_for_a_slice_and_never_for_a_round(se
 
 @pytest.mark.gen_test
 async def test_a_small_round_is_not_behind_a_large_one(served: Served) -> None:
-    slices = Slices()
+    slices = TimeSlices()
     order: list[str] = []
 
     def slow(number: int) -> None:

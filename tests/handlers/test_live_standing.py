@@ -9,7 +9,7 @@ import pytest
 from analytics.state.cache import Cache
 from handlers.auth.authenticator import Authentication
 from handlers.auth.credentials import Presented
-from handlers.live.credential_watch import Standings
+from handlers.live.credential_watch import CredentialWatch
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, until
 from tests.handlers.world import NOW, USER_1, USER_2, LocalKeys, Person
@@ -27,7 +27,7 @@ async def test_a_change_between_look_up_and_joining_is_not_missed(
 ) -> None:
     served = serve(cache=own_cache)
     dismissed: list[str] = []
-    standings: Standings[str] = Standings(served.services, dismissed.append)
+    standings: CredentialWatch[str] = CredentialWatch(served.services, dismissed.append)
     caller = await authenticated(served, USER_1)
     write(own_cache[0], "users", [{**USER_1.row(), "is_active": False}], gone=[USER_1.id])
     assert standings.due(NOW) == [], "the change is dealt with before the connection joins"
@@ -39,7 +39,7 @@ async def test_a_change_between_look_up_and_joining_is_not_missed(
 
 @pytest.mark.gen_test
 async def test_nothing_is_looked_at_twice_while_nothing_has_changed(served: Served) -> None:
-    standings: Standings[str] = Standings(served.services, lambda member: None)
+    standings: CredentialWatch[str] = CredentialWatch(served.services, lambda member: None)
     for member in ("one", "two"):
         standings.add(member, await authenticated(served, USER_1))
     standings.add("three", await authenticated(served, USER_2))
@@ -59,7 +59,7 @@ async def test_nothing_is_looked_at_twice_while_nothing_has_changed(served: Serv
 @pytest.mark.gen_test
 async def test_an_ended_credential_takes_all_its_connections_and_no_other(served: Served) -> None:
     dismissed: list[str] = []
-    standings: Standings[str] = Standings(served.services, dismissed.append)
+    standings: CredentialWatch[str] = CredentialWatch(served.services, dismissed.append)
     short = await authenticated(served, USER_1, exp=int(NOW.timestamp()) + 10)
     standings.add("one", short)
     standings.add("two", short)

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from analytics.state.sync_status import Phase
 from analytics.views import ViewKey
-from handlers.metrics import Measures
+from handlers.metrics import ServerMetrics
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, until
 from tests.handlers.world import USER_1
@@ -112,7 +112,7 @@ async def test_the_log_names_the_reason_of_a_refusal_and_the_answer_does_not(
 
 
 def test_histogram_buckets_are_cumulative() -> None:
-    measures = Measures()
+    measures = ServerMetrics()
     for seconds in (0.0001, 0.004, 0.004, 99.0):
         measures.count("r", "GET", 200, seconds)
     counts = {

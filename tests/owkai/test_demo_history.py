@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from analytics.state.tables import TABLES
-from owkai.demo.catalog import ORGANIZATIONS, Incident
+from owkai.demo.catalog import ORGANIZATIONS, ScriptedIncident
 from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import actions_a_second, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
@@ -127,7 +127,7 @@ def test_scripted_incidents_lie_in_the_last_seven_days(history: Loaded) -> None:
         for one in organization.incidents:
             assert one.until_hours < one.from_hours < 7 * 24
 
-            def count(weeks: int, one: Incident = one) -> int:
+            def count(weeks: int, one: ScriptedIncident = one) -> int:
                 since = NOW - timedelta(weeks=weeks, hours=one.from_hours - 1)
                 found: int = history.value(
                     in_span, (one.agent, since, NOW - timedelta(weeks=weeks, hours=one.until_hours))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from config.settings import Log
+from config.settings import LogSettings
 from owkai import logs
 
 SECRET = "3f9a1c77d0b24e6f8a5b90c1d2e3f405"
@@ -32,7 +32,7 @@ def records(stream: io.StringIO) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_log_01_hostile_text_stays_on_one_line_of_printable_characters(stream: io.StringIO, form: str) -> None:
-    logs.set_up(Log.model_validate({"format": form}), stream=stream)
+    logs.set_up(LogSettings.model_validate({"format": form}), stream=stream)
     logging.getLogger("a.room").warning("agent %s", HOSTILE, extra={"agent": HOSTILE, HOSTILE: "x"})
     line, rest = stream.getvalue().split("\n")
     assert rest == ""
@@ -42,14 +42,14 @@ def test_log_01_hostile_text_stays_on_one_line_of_printable_characters(stream: i
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_log_01_long_text_is_cut_with_its_length(stream: io.StringIO, form: str) -> None:
-    logs.set_up(Log.model_validate({"format": form}), stream=stream)
+    logs.set_up(LogSettings.model_validate({"format": form}), stream=stream)
     logging.getLogger("a.room").warning("x" * 100_000)
     assert len(stream.getvalue()) < 5000
     assert "(100000 characters)" in (str(records(stream)[0]["message"]) if form == "json" else stream.getvalue())
 
 
 def test_log_02_format_marks_in_a_message_are_not_interpreted(stream: io.StringIO) -> None:
-    logs.set_up(Log(format="json"), stream=stream)
+    logs.set_up(LogSettings(format="json"), stream=stream)
     logging.getLogger("a.room").warning("100 %s {0} %(name)s")
     logging.getLogger("a.room").warning("%d of them", "no number")
     assert [record["message"] for record in records(stream)] == ["100 %s {0} %(name)s", "%d of them"]
@@ -68,7 +68,7 @@ def test_log_02_format_marks_in_a_message_are_not_interpreted(stream: io.StringI
     ],
 )
 def test_sec_01_secrets_are_taken_out_of_messages_fields_and_traces(stream: io.StringIO, form: str, text: str) -> None:
-    logs.set_up(Log.model_validate({"format": form}), [SECRET], stream)
+    logs.set_up(LogSettings.model_validate({"format": form}), [SECRET], stream)
     log = logging.getLogger("a.room")
     log.warning(text)
     log.warning("%s", text, extra={"field": text})
@@ -82,7 +82,7 @@ def test_sec_01_secrets_are_taken_out_of_messages_fields_and_traces(stream: io.S
 
 
 def test_a_record_carries_time_level_logger_fields_and_error(stream: io.StringIO) -> None:
-    logs.set_up(Log(format="json"), stream=stream)
+    logs.set_up(LogSettings(format="json"), stream=stream)
     try:
         raise KeyError("x")
     except KeyError:
@@ -98,7 +98,7 @@ def test_a_record_carries_time_level_logger_fields_and_error(stream: io.StringIO
 
 
 def test_a_field_cannot_overwrite_what_the_record_says(stream: io.StringIO) -> None:
-    logs.set_up(Log(format="json"), stream=stream)
+    logs.set_up(LogSettings(format="json"), stream=stream)
     logging.getLogger("a.room").warning("true", extra={"level": "debug", "logger": "other", "time": "never"})
     (record,) = records(stream)
     assert (record["level"], record["logger"]) == ("warning", "a.room")
@@ -111,16 +111,16 @@ def test_auto_is_console_on_a_terminal_and_json_elsewhere(stream: io.StringIO) -
             return True
 
     terminal = Terminal()
-    logs.set_up(Log(), stream=terminal)
+    logs.set_up(LogSettings(), stream=terminal)
     logging.getLogger("a.room").warning("hello", extra={"count": 2})
-    logs.set_up(Log(), stream=stream)
+    logs.set_up(LogSettings(), stream=stream)
     logging.getLogger("a.room").warning("hello")
     assert terminal.getvalue().endswith("WARNING a.room: hello  count=2\n")
     assert records(stream)[0]["message"] == "hello"
 
 
 def test_the_level_is_a_setting_and_libraries_keep_their_debug_records(stream: io.StringIO) -> None:
-    logs.set_up(Log(format="json", level="debug"), stream=stream)
+    logs.set_up(LogSettings(format="json", level="debug"), stream=stream)
     logging.getLogger("a.room").debug("seen")
     logging.getLogger("botocore.endpoint").debug("request with headers")
     assert [record["message"] for record in records(stream)] == ["seen"]

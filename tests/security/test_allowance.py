@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from analytics import views
 from analytics.state.store import Snapshot
-from analytics.view_context import Question
-from config.settings import Server
+from analytics.view_context import ViewContext
+from config.settings import ServerSettings
 from handlers.allowance import DOCUMENT_COST, Allowances, Exceeded
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import Served, still_alive, until
@@ -104,7 +104,7 @@ async def test_rl_06_a_failed_credential_uses_up_nobodys_allowance(serve: Serve)
 
 
 def test_rl_06_the_table_of_callers_is_bounded_and_forgets_the_most_silent() -> None:
-    allowances = Allowances(Server(requests_per_second=1, requests_burst=1), max_callers=3)
+    allowances = Allowances(ServerSettings(requests_per_second=1, requests_burst=1), max_callers=3)
     for who in ("a", "b", "c"):
         allowances.request(who, 0.0)
     with pytest.raises(Exceeded):
@@ -125,7 +125,7 @@ def test_rl_06_the_table_of_callers_is_bounded_and_forgets_the_most_silent() -> 
 def test_rl_06_no_window_ever_gets_more_than_burst_and_rate(
     calls: list[tuple[float, int]], rate: float, burst: int
 ) -> None:
-    allowances = Allowances(Server(computations_per_second=rate, computations_burst=burst))
+    allowances = Allowances(ServerSettings(computations_per_second=rate, computations_burst=burst))
     now, served, told = 0.0, [], 0
     for pause, cost in calls:
         now += pause
@@ -134,7 +134,7 @@ def test_rl_06_no_window_ever_gets_more_than_burst_and_rate(
         except Exceeded as exceeded:
             told += 1
             # Who waits as long as told is served.
-            later = Allowances(Server(computations_per_second=rate, computations_burst=burst))
+            later = Allowances(ServerSettings(computations_per_second=rate, computations_burst=burst))
             for moment, paid in served:
                 later.computation("who", paid, moment)
             later.computation("who", cost, now + exceeded.wait_seconds)
@@ -156,7 +156,7 @@ class SlowOrganization:
         self._gate = threading.Event()
         monkeypatch.setattr(views, "answer", self._answer)
 
-    def _answer(self, key: views.ViewKey, snapshot: Snapshot, question: Question) -> Any:
+    def _answer(self, key: views.ViewKey, snapshot: Snapshot, question: ViewContext) -> Any:
         if key.organization_id == 1:
             self.under_way += 1
             assert self._gate.wait(30)
@@ -232,7 +232,7 @@ async def test_rl_06_a_backlog_that_cannot_be_computed_in_time_is_refused_at_onc
 
 
 def test_rl_06_refusals_are_paced_for_each_caller_and_never_for_long() -> None:
-    allowances = Allowances(Server())
+    allowances = Allowances(ServerSettings())
     pauses = [allowances.refusal_pause("who", 100.0) for _ in range(200)]
     assert pauses[0] == 0
     assert pauses[:100] == pytest.approx([number / 20 for number in range(100)])

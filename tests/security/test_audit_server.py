@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from handlers.audit.audit_log import MAX_QUEUED, AuditLog
-from handlers.audit.coalescing import MAX_GROUPS, Gathering
+from handlers.audit.coalescing import MAX_GROUPS, RecordCoalescer
 from handlers.audit.verify import verify_trail
 from handlers.audit.writer import Shape
 from owkai.cli import main
@@ -334,7 +334,7 @@ async def test_aud_09_a_flood_of_junk_is_counted_exactly_and_blocks_nobody(serve
 
 
 def test_aud_09_groups_are_bounded_and_their_counts_exact() -> None:
-    gathering = Gathering(limit=0)
+    gathering = RecordCoalescer(limit=0)
     total = 0
     for number in range(5 * MAX_GROUPS):
         entry = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics.predictive.forecast_record import Ledger
+from analytics.predictive.forecast_record import ForecastRecord
 from analytics.state.cache import Cache
 from config.load import load_settings
 from tests.analytics.predictive.counts import outlook_of, rows
@@ -98,7 +98,7 @@ def test_des_01_a_planted_pickle_is_not_loaded(tmp_path: Path) -> None:
         (folder / name).write_bytes(bomb)
     cache = Cache(settings(folder).cache)
     assert not cache.ready
-    assert Ledger(folder).due("s", 1, rows([1])[0]["timestamp"].date()) == []
+    assert ForecastRecord(folder).due("s", 1, rows([1])[0]["timestamp"].date()) == []
     cache.close()
     assert not mark.exists()
     pickle.loads(bomb)  # noqa: S301 - shows that it would have gone off

@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect as live
 from websockets.exceptions import ConnectionClosed
 
 from analytics.state.cache import Cache
-from config.settings import Auth
+from config.settings import AuthSettings
 from handlers.auth.keyring import KeyRing
 from handlers.auth.revocations import Revocations, RevokedFileError, read_revoked, token_identifier
 from handlers.auth.token_keys import KeyFileError
@@ -188,9 +188,9 @@ def test_jwt_28_sighup_and_a_restart_take_the_new_secret(tmp_path: Path) -> None
 
 def test_jwt_28_a_ring_that_cannot_be_made_says_which_setting(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match=r"auth\.jwt_public_key_file is missing"):
-        KeyRing(Auth(jwt_algorithm="RS256"))
+        KeyRing(AuthSettings(jwt_algorithm="RS256"))
     with pytest.raises(KeyFileError, match=r"auth\.jwt_secret has fewer than 32 bytes"):
-        KeyRing(Auth())
+        KeyRing(AuthSettings())
 
 
 # -- the revocation list ---------------------------------------------------------------------------------------------

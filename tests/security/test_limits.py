@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from config.settings import Auth
+from config.settings import AuthSettings
 from handlers.auth.credentials import Presented
 from handlers.auth.failure_limits import SHARED_ENTRIES, FailureLimiter
 from handlers.auth.tokens import TokenError, TokenVerifier
@@ -227,7 +227,7 @@ def test_rl_08_a_bad_signature_costs_less_than_a_millisecond_and_cheap_checks_co
     rsa_key: rsa.RSAPrivateKey, other_rsa_key: rsa.RSAPrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = key_file(tmp_path, public_pem(rsa_key))
-    verifier = TokenVerifier(Auth(jwt_algorithm="RS256", jwt_public_key_file=file))
+    verifier = TokenVerifier(AuthSettings(jwt_algorithm="RS256", jwt_public_key_file=file))
     now = NOW.timestamp()
     bad = [rs256(other_rsa_key, jti=str(number)) for number in range(100)]
     rounds = []

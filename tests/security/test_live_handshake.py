@@ -9,7 +9,7 @@ import socket
 import pytest
 import websockets
 
-from config.settings import Server
+from config.settings import ServerSettings
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Answer, Served, parse_answers, still_alive, until
 from tests.handlers.sockets import (
@@ -130,7 +130,7 @@ async def test_ws_07_no_other_method_version_body_or_route_leads_to_an_upgrade(s
 
 @pytest.mark.gen_test
 async def test_ws_18_handshakes_that_never_finish_give_their_places_back(serve: Serve) -> None:
-    assert Server().idle_timeout_seconds <= 10, "as shipped"
+    assert ServerSettings().idle_timeout_seconds <= 10, "as shipped"
     raise_descriptors()
     served = serve(server={"idle_timeout_seconds": 1.5}, websocket={"max_total": 5})
     loop = asyncio.get_running_loop()

@@ -22,8 +22,8 @@ from websockets.sync.client import connect
 from analytics.state.clock import utc_now
 from config.load import load_settings
 from config.problems import SettingsError
-from config.settings import Server as ServerSettings
-from config.settings import Settings, Telemetry
+from config.settings import ServerSettings as ServerSettings
+from config.settings import Settings, TelemetrySettings
 from handlers.connections.address import parse_networks
 from handlers.connections.tls import CIPHERS, CertificateError, arrived_safely, load_identity
 from owkai.commands.check import inspect_certificate
@@ -522,7 +522,7 @@ def test_tls_07_aws_with_a_certificate_of_an_unknown_authority_is_refused(
             heard.append(secured.recv(1024))
 
     with speaking(answer) as port:
-        settings = Telemetry(region="us-east-2", endpoint_url=f"https://127.0.0.1:{port}", timeout_seconds=2)
+        settings = TelemetrySettings(region="us-east-2", endpoint_url=f"https://127.0.0.1:{port}", timeout_seconds=2)
         with pytest.raises(SSLError):
             make_client("cloudwatch", settings).list_metrics()
     assert heard == [], "not a byte of a request was sent"

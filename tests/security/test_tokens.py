@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from analytics.state.cache import Cache
-from config.settings import Auth
+from config.settings import AuthSettings
 from handlers.auth.token_keys import KeyFileError, read_public_keys
 from handlers.auth.tokens import TokenError, TokenVerifier
 from tests.handlers.fixtures import Serve
@@ -162,7 +162,7 @@ async def test_jwt_05_a_key_of_another_algorithm_verifies_nothing(
 def test_jwt_06_weak_secrets_are_refused_without_their_value() -> None:
     for secret in ("", "short", "x" * 31):
         with pytest.raises(KeyFileError, match=r"auth\.jwt_secret") as caught:
-            TokenVerifier(Auth.model_validate({"jwt_secret": secret}))
+            TokenVerifier(AuthSettings.model_validate({"jwt_secret": secret}))
         assert not secret or secret not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from handlers.audit.files import earlier_files
-from handlers.audit.verify import Verdict, verify_trail
+from handlers.audit.verify import TrailVerdict, verify_trail
 from handlers.audit.writer import Shape, TrailWriter
 from tests.handlers.world import NOW
 
@@ -38,11 +38,11 @@ def records_of(kept: Shape) -> list[dict[str, Any]]:
     return [json.loads(line) for file in files for line in lines_of(file)]
 
 
-def check(kept: Shape, files: Sequence[Path] = ()) -> Verdict:
+def check(kept: Shape, files: Sequence[Path] = ()) -> TrailVerdict:
     return verify_trail(kept, files)
 
 
-def whole(kept: Shape) -> Verdict:
+def whole(kept: Shape) -> TrailVerdict:
     verdict = check(kept)
     assert verdict.whole, verdict.faults
     return verdict

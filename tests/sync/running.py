@@ -11,7 +11,7 @@ from typing import Any
 from analytics.state.cache import Cache
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import Phase, StatusBoard
-from analytics.state.tables import BY_NAME, Kind
+from analytics.state.tables import BY_NAME, ColumnKind
 from config.settings import Settings
 from sync.loop import SyncLoop
 from sync.source.connections import wal_position
@@ -124,16 +124,16 @@ def _plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple("NaN" if value != value else value for value in row)
 
 
-def _postgres_text(name: str, kind: Kind) -> str:
-    if kind is Kind.TIME:
+def _postgres_text(name: str, kind: ColumnKind) -> str:
+    if kind is ColumnKind.TIME:
         return (
             f"case when \"{name}\" < '0001-01-01' then '-infinity' when \"{name}\" >= '10000-01-01' then 'infinity'"
             f' else trunc(extract(epoch from "{name}") * 1000000)::text end'
         )
-    return f'"{name}"::text' if kind is Kind.TEXT else f'"{name}"'
+    return f'"{name}"::text' if kind is ColumnKind.TEXT else f'"{name}"'
 
 
-def _duckdb_text(name: str, kind: Kind) -> str:
-    if kind is Kind.TIME:
+def _duckdb_text(name: str, kind: ColumnKind) -> str:
+    if kind is ColumnKind.TIME:
         return f'case when isfinite("{name}") then epoch_us("{name}")::varchar else "{name}"::varchar end'
     return f'"{name}"'

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from analytics.state.store import Origin, Position
+from analytics.state.store import CacheOrigin, Position
 from sync.continuity import gap, polled_shape, stream_shape
 from sync.stream.replication import Slot
 
 
-def origin(slot: str = "owkai", **changes: object) -> Origin:
+def origin(slot: str = "owkai", **changes: object) -> CacheOrigin:
     parts = {"fingerprint": "f00d", "publication": "16400:16401,16402/abc", "retention": "400:pending", "timeline": 1}
-    return Origin("7", "platform", slot, stream_shape(**{**parts, **changes}))  # type: ignore[arg-type]
+    return CacheOrigin("7", "platform", slot, stream_shape(**{**parts, **changes}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,12 @@ def origin(slot: str = "owkai", **changes: object) -> Origin:
             origin("other", fingerprint="beef"),
             "the slot and the shape of the tables or their mapping have changed",
         ),
-        (Origin("7", "platform", "owkai", polled_shape("f00d")), "the source is now polled, the cache was streamed"),
+        (
+            CacheOrigin("7", "platform", "owkai", polled_shape("f00d")),
+            "the source is now polled, the cache was streamed",
+        ),
     ],
 )
-def test_what_changed_is_named(now: Origin, expected: str | None) -> None:
+def test_what_changed_is_named(now: CacheOrigin, expected: str | None) -> None:
     slot = Slot(now.slot, "pgoutput", "platform", None, 100, lost=False)
     assert gap(Position(100, 1), origin(), now, slot, 100) == expected

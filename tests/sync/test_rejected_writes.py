@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sync.publication.publication import Cause, read_publication
+from sync.publication.publication import RejectionCause, read_publication
 from sync.source.schema import Mapping
 from tests.postgres import Database
 
@@ -39,27 +39,27 @@ def postgres_rejects(database: Database) -> bool:
     return bool(rejected)
 
 
-def ours(database: Database) -> list[tuple[str, Cause]]:
+def ours(database: Database) -> list[tuple[str, RejectionCause]]:
     with psycopg.connect(database.dsn, autocommit=True) as connection:
         publication = read_publication(connection, "owkai", Mapping(()))
         assert publication is not None
         return [(hazard.identity.name, hazard.cause) for hazard in publication.rejected_writes]
 
 
-CASES: list[tuple[str, str, list[tuple[str, Cause]]]] = [
+CASES: list[tuple[str, str, list[tuple[str, RejectionCause]]]] = [
     (LISTED, "", []),
-    (LISTED, "alter table agent_actions replica identity full", [("agent_actions", Cause.LIST_BESIDE_FULL)]),
+    (LISTED, "alter table agent_actions replica identity full", [("agent_actions", RejectionCause.LIST_BESIDE_FULL)]),
     (WHOLE, "alter table agent_actions replica identity full", []),
-    (LISTED, "alter table agent_actions replica identity nothing", [("agent_actions", Cause.NO_IDENTITY)]),
+    (LISTED, "alter table agent_actions replica identity nothing", [("agent_actions", RejectionCause.NO_IDENTITY)]),
     (
         LISTED,
         "alter table agent_actions drop constraint agent_actions_pkey cascade",
-        [("agent_actions", Cause.NO_IDENTITY)],
+        [("agent_actions", RejectionCause.NO_IDENTITY)],
     ),
     (
         LISTED,
         "create unique index other on agent_actions (id, action_type); alter table agent_actions replica identity using index other",
-        [("agent_actions", Cause.LIST_WITHOUT_KEY)],
+        [("agent_actions", RejectionCause.LIST_WITHOUT_KEY)],
     ),
     (
         LISTED,
@@ -71,21 +71,21 @@ CASES: list[tuple[str, str, list[tuple[str, Cause]]]] = [
         WHOLE,
         "create unique index other on agent_actions (id, agent_id);"
         " alter table agent_actions replica identity using index other; drop index other",
-        [("agent_actions", Cause.NO_IDENTITY)],
+        [("agent_actions", RejectionCause.NO_IDENTITY)],
     ),
     (
         LISTED,
         "alter table agent_actions drop constraint agent_actions_pkey cascade;"
         " alter table agent_actions add primary key (id) deferrable",
-        [("agent_actions", Cause.NO_IDENTITY)],
+        [("agent_actions", RejectionCause.NO_IDENTITY)],
     ),
     (
         LISTED,
         "alter table agent_actions drop constraint agent_actions_pkey cascade;"
         " alter table agent_actions add primary key (id, action_type)",
-        [("agent_actions", Cause.LIST_WITHOUT_KEY)],
+        [("agent_actions", RejectionCause.LIST_WITHOUT_KEY)],
     ),
-    (f"{WHOLE} where (status <> 'x')", "", [("agent_actions", Cause.FILTER_BESIDE_KEY)]),
+    (f"{WHOLE} where (status <> 'x')", "", [("agent_actions", RejectionCause.FILTER_BESIDE_KEY)]),
     (f"{WHOLE} where (id > 0)", "", []),
     (f"{WHOLE} where (status <> 'x')", "alter table agent_actions replica identity full", []),
     (
@@ -96,31 +96,31 @@ CASES: list[tuple[str, str, list[tuple[str, Cause]]]] = [
     (
         "create publication owkai for all tables",
         "alter table agent_actions replica identity nothing",
-        [("agent_actions", Cause.NO_IDENTITY)],
+        [("agent_actions", RejectionCause.NO_IDENTITY)],
     ),
     (
         "create publication owkai for tables in schema public",
         "alter table agent_actions replica identity nothing",
-        [("agent_actions", Cause.NO_IDENTITY)],
+        [("agent_actions", RejectionCause.NO_IDENTITY)],
     ),
     (
         f"{PARTITIONED}; {LISTED} {THROUGH_ROOT}",
         "alter table actions_1 replica identity full",
-        [("actions_1", Cause.LIST_BESIDE_FULL)],
+        [("actions_1", RejectionCause.LIST_BESIDE_FULL)],
     ),
     # The identity of a partitioned table itself means nothing.
     (f"{PARTITIONED}; {LISTED} {THROUGH_ROOT}", "alter table agent_actions replica identity full", []),
     (
         f"{PARTITIONED}; {LISTED} {THROUGH_ROOT}",
         "alter table actions_1 replica identity nothing",
-        [("actions_1", Cause.NO_IDENTITY)],
+        [("actions_1", RejectionCause.NO_IDENTITY)],
     ),
     (f"{PARTITIONED}; {WHOLE}", "alter table actions_1 replica identity full", []),
     (
         f"{PARTITIONED}; {LISTED} {THROUGH_ROOT}",
         "create table more (like agent_actions including all); alter table agent_actions detach partition actions_1;"
         " alter table more replica identity full; alter table agent_actions attach partition more for values in (1)",
-        [("more", Cause.LIST_BESIDE_FULL)],
+        [("more", RejectionCause.LIST_BESIDE_FULL)],
     ),
     (
         f"{PARTITIONED}; create publication owkai for table agent_actions (id, organization_id, agent_id),"
@@ -134,7 +134,7 @@ CASES: list[tuple[str, str, list[tuple[str, Cause]]]] = [
 
 @pytest.mark.parametrize(("publication", "change", "expected"), CASES)
 def test_what_makes_postgres_reject_writes_is_known(
-    database: Database, publication: str, change: str, expected: list[tuple[str, Cause]]
+    database: Database, publication: str, change: str, expected: list[tuple[str, RejectionCause]]
 ) -> None:
     for statement in (publication, change):
         if statement:

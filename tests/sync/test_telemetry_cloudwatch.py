@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from analytics.state.telemetry_board import Part, TelemetrySample
-from config.settings import Telemetry
+from config.settings import TelemetrySettings
 from sync.telemetry.cloudwatch import CloudWatch, series
 from sync.telemetry.faults import CollectError
 from tests.sync.aws import (
@@ -55,8 +55,8 @@ def aws(account: Aws) -> Aws:
     return account
 
 
-def telemetry(url: str, **changes: Any) -> Telemetry:
-    return Telemetry(
+def telemetry(url: str, **changes: Any) -> TelemetrySettings:
+    return TelemetrySettings(
         **{
             "source": "cloudwatch",
             "region": REGION,

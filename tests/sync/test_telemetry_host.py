@@ -16,7 +16,7 @@ import pytest
 from analytics.state.background import Jobs
 from analytics.state.clock import utc_now
 from analytics.state.telemetry_board import Part, RequestTotals, TelemetryBoard
-from handlers.metrics import BUCKETS_SECONDS, Measures
+from handlers.metrics import BUCKETS_SECONDS, ServerMetrics
 from sync.telemetry.collector import Collector
 from sync.telemetry.host import Host, cpu_reading, disk_percent, percent_between
 from tests.analytics.rows import settings
@@ -86,7 +86,7 @@ def test_a_machine_that_cannot_be_read_is_a_failure(monkeypatch: pytest.MonkeyPa
 
 
 def test_requests_of_the_api_count_and_the_operators_own_do_not() -> None:
-    measures = Measures()
+    measures = ServerMetrics()
     assert measures.totals() == NONE_YET
     for _ in range(3):
         measures.count("/api/analytics/trends", "GET", 200, 0.004)

@@ -13,7 +13,7 @@ from analytics.executive.dashboard import executive
 from analytics.predictive.history import read_days, read_hours
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import Phase
-from analytics.view_context import Question
+from analytics.view_context import ViewContext
 from config.load import load_settings
 from config.problems import SettingsError
 from sync.comparison.verify import Scope, Verifier
@@ -188,10 +188,10 @@ def test_rows_dated_ahead_are_reported_everywhere(
         assert "3 rows of agent_actions are dated up to 3" in caplog.text
         assert "source.zones.agent_actions" in caplog.text
         with sync.cache.read() as snapshot:
-            question = Question(1, utc_now(), sync.board.current, sync.settings)
+            question = ViewContext(1, utc_now(), sync.board.current, sync.settings)
             (caveat,) = [text for text in executive(snapshot, question).meta.caveats if "ahead" in text]
             assert re.match(r"The newest rows are 3(29|30) minutes ahead: 3 actions are dated after now", caveat)
-            other = Question(2, utc_now(), sync.board.current, sync.settings)
+            other = ViewContext(2, utc_now(), sync.board.current, sync.settings)
             assert not [text for text in executive(snapshot, other).meta.caveats if "ahead" in text]
 
 

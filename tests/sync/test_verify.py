@@ -16,7 +16,7 @@ from analytics.state.clock import utc_now
 from analytics.state.store import Store
 from analytics.state.sync_status import Phase
 from sync.comparison.common_snapshot import VerifyError
-from sync.comparison.differences import Report
+from sync.comparison.differences import ComparisonReport
 from sync.comparison.scheduled_check import LightCheck
 from sync.comparison.verify import Scope, Verifier, interruptible
 from sync.copy.copy_stream import Stopped
@@ -55,7 +55,7 @@ def verifier_of(sync: RunningSync) -> Verifier:
     return Verifier(sync.settings, sync.cache, sync.loop, sync.board, utc_now)
 
 
-def assert_verifies_equal(sync: RunningSync, rows: int | None = None) -> Report:
+def assert_verifies_equal(sync: RunningSync, rows: int | None = None) -> ComparisonReport:
     report = verifier_of(sync).verify(Scope(), never)
     assert report.equal, "\n".join(report.lines())
     assert rows is None or report.rows == rows
@@ -223,7 +223,7 @@ def test_a_transaction_that_is_open_meanwhile_is_waited_for_and_sync_goes_on(
     with running_sync(database, tmp_path) as sync, database.connect(autocommit=False) as writer:
         sync.streaming()
         writer.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('open', 'x', 1)")
-        reports: list[Report] = []
+        reports: list[ComparisonReport] = []
         thread = threading.Thread(target=lambda: reports.append(verifier_of(sync).verify(Scope(), never)))
         thread.start()
         waiting = (
@@ -448,7 +448,7 @@ class FailingVerifier(Verifier):
 
     runs = 0
 
-    def verify(self, scope: Scope, stopping: Callable[[], bool]) -> Report:
+    def verify(self, scope: Scope, stopping: Callable[[], bool]) -> ComparisonReport:
         FailingVerifier.runs += 1
         if FailingVerifier.runs <= 2:
             raise TypeError("a fault of ours")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics.state.tables import Kind
+from analytics.state.tables import ColumnKind
 from sync.stream.batch import Batch
 from sync.stream.pgoutput import (
     Relation,
@@ -33,7 +33,14 @@ RELATION = Relation(
     7, "public", "t", "d", (RelationColumn("id", wire.INT4, True), RelationColumn("name", wire.TEXT_TYPE, False))
 )
 TARGET = Target(
-    RELATION, ("id", "name"), (Kind.INTEGER, Kind.TEXT), (0, 1), (wire.INT4, wire.TEXT_TYPE), 0, wire.INT4, (None, None)
+    RELATION,
+    ("id", "name"),
+    (ColumnKind.INTEGER, ColumnKind.TEXT),
+    (0, 1),
+    (wire.INT4, wire.TEXT_TYPE),
+    0,
+    wire.INT4,
+    (None, None),
 )
 
 

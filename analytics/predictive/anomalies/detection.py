@@ -47,7 +47,7 @@ class HourlyCounts:
     elevated: Hours | None = None
 
 
-class Finding(NamedTuple):
+class Candidate(NamedTuple):
     """An episode of one series; `start` and `end` are its hours counted back from the end (the last hour is -1)."""
 
     agent_id: str | None
@@ -103,7 +103,7 @@ def risk_mixes(series: Mapping[str | None, HourlyCounts]) -> dict[str | None, tu
 
 def activity(series: Mapping[str | None, HourlyCounts], end: datetime) -> list[Anomaly]:
     """Spikes and drops."""
-    findings: list[Finding] = []
+    findings: list[Candidate] = []
     tests = 0
     for agent_id, counts in series.items():
         values = begun(checked(counts.actions))
@@ -114,7 +114,7 @@ def activity(series: Mapping[str | None, HourlyCounts], end: datetime) -> list[A
         tests += -(-(length - score_from) // DAY)
         # From the start, so that what began before the days reported and still lasts is told as what it is.
         findings += [
-            Finding(agent_id, one, values, one.start - length, one.end - length)
+            Candidate(agent_id, one, values, one.start - length, one.end - length)
             for one in episodes(values, LEARNING_HOURS)
             if not one.over or one.end > score_from
         ]
@@ -129,14 +129,14 @@ def begun(values: Hours) -> Hours:
     return values[acted[0] :] if len(acted) else values[:0]
 
 
-def told_once(kept: Sequence[tuple[Finding, float]]) -> list[tuple[Finding, float, tuple[str, ...]]]:
+def told_once(kept: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float, tuple[str, ...]]]:
     """Each incident once: the organization's and those of its agents at the same time in the same direction are one.
 
     It is the agent's where one agent makes most of it, else the organization's with the names of those that took part.
     """
     of_agents = [(one, tail) for one, tail in kept if one.agent_id is not None]
     absorbed: set[int] = set()
-    told: list[tuple[Finding, float, tuple[str, ...]]] = []
+    told: list[tuple[Candidate, float, tuple[str, ...]]] = []
     for one, tail in kept:
         if one.agent_id is not None:
             continue
@@ -156,23 +156,23 @@ def told_once(kept: Sequence[tuple[Finding, float]]) -> list[tuple[Finding, floa
     return told
 
 
-def same_time(one: Finding, other: Finding) -> bool:
+def same_time(one: Candidate, other: Candidate) -> bool:
     same_direction = one.episode.incident.rising == other.episode.incident.rising
     return same_direction and one.start < other.end and other.start < one.end
 
 
-def within(one: Finding, whole: Finding) -> bool:
+def within(one: Candidate, whole: Candidate) -> bool:
     """Whether `one` begins and ends about when `whole` does, give or take a day."""
     return one.start >= whole.start - DAY and one.end <= whole.end + DAY
 
 
-def excess_within(finding: Finding, whole: Finding) -> float:
+def excess_within(finding: Candidate, whole: Candidate) -> float:
     """Observed less expected of that series over the hours of `whole`."""
     hours = slice(max(len(finding.values) + whole.start, 0), len(finding.values) + whole.end)
     return float(finding.values[hours].sum() - finding.episode.expected_hours[hours].sum())
 
 
-def described(finding: Finding, tail: float, end: datetime, others: tuple[str, ...]) -> Anomaly:
+def described(finding: Candidate, tail: float, end: datetime, others: tuple[str, ...]) -> Anomaly:
     incident, episode = finding.episode.incident, finding.episode
     kind: Kind = "spike" if incident.rising else "drop"
     word = "Unusual activity"

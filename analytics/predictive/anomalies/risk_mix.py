@@ -50,7 +50,7 @@ class Shift(NamedTuple):
         return self.rising == other.rising and self.start < other.end and other.start < self.end
 
 
-class Days(NamedTuple):
+class RiskDays(NamedTuple):
     """Of the 24 hours that end with each hour; nan where too little is known to test."""
 
     z: Hours
@@ -120,7 +120,7 @@ def shifts(agent_id: str | None, actions: Hours, elevated: Hours) -> list[Shift]
         hour = max(end + DAY, alarm_end)
 
 
-def tested(actions: Hours, elevated: Hours, ordinary: Hours, risky: Hours) -> Days:
+def tested(actions: Hours, elevated: Hours, ordinary: Hours, risky: Hours) -> RiskDays:
     """Two-proportion test of each 24 hours, with the variance of single days before where that is more than chance has it."""
     trials, hits = moving_sum(actions, DAY), moving_sum(elevated, DAY)
     back = range(DAY, DAY * (BEFORE_DAYS + 1), DAY)
@@ -143,7 +143,7 @@ def tested(actions: Hours, elevated: Hours, ordinary: Hours, risky: Hours) -> Da
     z = (np.nan_to_num(hits) / np.maximum(np.nan_to_num(trials), 1) - before) / np.sqrt(
         pooled * (1 - pooled) * size * dispersion
     )
-    return Days(np.where(enough, z, np.nan), before, dispersion)
+    return RiskDays(np.where(enough, z, np.nan), before, dispersion)
 
 
 def tail_of(z: float) -> float:
@@ -152,7 +152,7 @@ def tail_of(z: float) -> float:
 
 
 def spanned(
-    agent_id: str | None, actions: Hours, elevated: Hours, alarm: int, days: Days, tails: Hours
+    agent_id: str | None, actions: Hours, elevated: Hours, alarm: int, days: RiskDays, tails: Hours
 ) -> tuple[Shift, int]:
     """The shift from its onset to recovery, and the first hour after the windows that belong to it."""
     until = alarm

@@ -65,7 +65,7 @@ class Factors(NamedTuple):
         return self.values[:, :days, :days] if fits else None
 
 
-class Outlook(NamedTuple):
+class StructuralForecast(NamedTuple):
     """Forecasts made at one origin. Arrays of shape (series, horizon), in counts; `lower` may lie below zero."""
 
     point: Counts
@@ -168,7 +168,7 @@ class StructuralAverage(Estimator):
         weight = np.exp(likelihood - likelihood.max(axis=0))
         return weight / weight.sum(axis=0), scale
 
-    def outlook(self, origin: int) -> Outlook:
+    def outlook(self, origin: int) -> StructuralForecast:
         """The forecast of the `horizon` days used that follow the first `origin` ones."""
         self.require_fit()
         weight, scale = self._weights(origin)
@@ -183,7 +183,7 @@ class StructuralAverage(Estimator):
         # Noise estimated from `origin` days around a level that was unknown: Student's t, wide where days are few.
         width = float(stdtrit(SCALE_WEIGHT + origin - 1, (1 + BAND) / 2)) * deviation
         point, lower, upper = (self._counts(mean + side * width) for side in (0, -1, 1))
-        return Outlook(np.maximum(point, 0), lower, np.maximum(upper, 0))
+        return StructuralForecast(np.maximum(point, 0), lower, np.maximum(upper, 0))
 
     def _counts(self, transformed: Counts) -> Counts:
         roots, logs = np.split(transformed, 2)

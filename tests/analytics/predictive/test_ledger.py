@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from analytics.predictive import forecast_record as ledgers
-from analytics.predictive.forecast_record import ASIDE, FILE, RETRY_SECONDS, Due, Issued, Ledger, Score, open_ledger
+from analytics.predictive.forecast_record import (
+    ASIDE,
+    FILE,
+    RETRY_SECONDS,
+    Due,
+    ForecastRecord,
+    Issued,
+    Score,
+    open_ledger,
+)
 
 TODAY = date(2025, 1, 15)
 DAY = timedelta(days=1)
@@ -34,7 +43,7 @@ def issued(target: date, point: float, *, subject: str = "", made_on: date | Non
 
 
 def test_the_first_forecast_of_a_day_stands(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     assert ledger.record("s", 1, [issued(TODAY, 10)]) == 1
     assert ledger.record("s", 1, [issued(TODAY, 99), issued(TODAY + DAY, 11)]) == 1
     ledger.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
@@ -42,7 +51,7 @@ def test_the_first_forecast_of_a_day_stands(tmp_path: Path) -> None:
 
 
 def test_scores_are_the_share_inside_and_the_mean_errors(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     targets = [TODAY - back * DAY for back in range(1, 5)]
     ledger.record("s", 1, [issued(target, 10) for target in targets])
     due = ledger.due("s", 1, TODAY)
@@ -56,13 +65,13 @@ def test_scores_are_the_share_inside_and_the_mean_errors(tmp_path: Path) -> None
 
 
 def test_a_day_that_is_not_over_is_not_due(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     ledger.record("s", 1, [issued(TODAY + back * DAY, 5, made_on=TODAY - DAY) for back in range(-1, 3)])
     assert [one.target for one in ledger.due("s", 1, TODAY)] == [TODAY - DAY]
 
 
 def test_a_count_that_changes_within_a_week_changes_the_score_and_later_it_is_settled(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     ledger.record("s", 1, [issued(TODAY, 10)])
     due = Due("high_risk", "", TODAY)
     ledger.score("s", 1, [(due, 30.0)], TODAY + DAY)
@@ -73,7 +82,7 @@ def test_a_count_that_changes_within_a_week_changes_the_score_and_later_it_is_se
 
 
 def test_sources_organizations_and_agents_are_kept_apart(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     ledger.record("s", 1, [issued(TODAY, 10), issued(TODAY, 50, subject="a"), issued(TODAY, 60, subject="b")])
     ledger.record("s", 2, [issued(TODAY, 20)])
     ledger.record("t", 1, [issued(TODAY, 30)])
@@ -87,11 +96,11 @@ def test_sources_organizations_and_agents_are_kept_apart(tmp_path: Path) -> None
 
 
 def test_it_survives_a_restart_and_forgets_after_ninety_days(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     ledger.record("s", 1, [issued(TODAY - 89 * DAY, 1), issued(TODAY - 91 * DAY, 1)])
     ledger.score("s", 1, [(one, 1.0) for one in ledger.due("s", 1, TODAY)], TODAY)
     ledger.close()
-    again = Ledger(tmp_path)
+    again = ForecastRecord(tmp_path)
     assert again.accuracy("s", 1).high_risk.since == TODAY - 89 * DAY
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
 
@@ -99,7 +108,7 @@ def test_it_survives_a_restart_and_forgets_after_ninety_days(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
 def test_a_file_that_is_no_record_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
     assert (tmp_path / ASIDE).read_bytes() == content
 
@@ -108,7 +117,7 @@ def test_a_record_of_another_version_is_set_aside(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / FILE)
     other.execute("pragma user_version = 99")
     other.close()
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
     assert (tmp_path / ASIDE).exists()
 
@@ -117,7 +126,7 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(b"precious")
     (tmp_path / FILE).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=r"symbolic|Too many levels"):
-        Ledger(tmp_path)
+        ForecastRecord(tmp_path)
     assert (tmp_path / "elsewhere").read_bytes() == b"precious"
 
 
@@ -129,13 +138,13 @@ def test_where_none_can_be_kept_it_is_kept_in_memory_and_said(tmp_path: Path, ca
 
 
 def test_names_are_values_never_sql(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     name = "x'); drop table issued; --\0é🙂"
     ledger.record("s", 1, [issued(TODAY, 1, subject=name)])
     assert ledger.due("s", 1, TODAY + DAY) == [Due("workload", name, TODAY)]
 
 
-def scored(ledger: Ledger) -> int:
+def scored(ledger: ForecastRecord) -> int:
     ledger.record("s", 1, [issued(TODAY, 10)])
     ledger.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
     return ledger.accuracy("s", 1).high_risk.forecasts_scored
@@ -156,7 +165,7 @@ def test_a_disk_without_room_at_the_start_leaves_a_healthy_record_in_its_place(
     tmp_path: Path, unfinished: bool
 ) -> None:
     """A crashed writer's journal needs room to be rolled back, and without it the record waits in memory for its file."""
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     assert scored(ledger) == 1
     if unfinished:
         leave_a_hot_journal(tmp_path / FILE)
@@ -165,7 +174,7 @@ def test_a_disk_without_room_at_the_start_leaves_a_healthy_record_in_its_place(
     )
     assert done.stdout.strip() == ("0" if unfinished else "1"), done.stderr
     assert not (tmp_path / ASIDE).exists()
-    assert Ledger(tmp_path).accuracy("s", 1).high_risk.forecasts_scored == 1
+    assert ForecastRecord(tmp_path).accuracy("s", 1).high_risk.forecasts_scored == 1
 
 
 def leave_a_hot_journal(path: Path) -> None:
@@ -196,11 +205,11 @@ def test_what_began_in_memory_moves_to_the_file_once_it_can_be_opened(
     monkeypatch.setattr(ledgers.time, "monotonic", lambda: later)
     assert ledger.accuracy("s", 1).high_risk.forecasts_scored == 1
     ledger.close()
-    assert Ledger(place).accuracy("s", 1).high_risk.forecasts_scored == 1
+    assert ForecastRecord(place).accuracy("s", 1).high_risk.forecasts_scored == 1
 
 
 def test_a_record_that_is_damaged_while_it_is_open_is_set_aside(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    ledger = ForecastRecord(tmp_path)
     assert scored(ledger) == 1
     file = tmp_path / FILE
     size = file.stat().st_size

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from analytics.predictive import schedule
-from analytics.predictive.forecast_record import FILE, Ledger
+from analytics.predictive.forecast_record import FILE, ForecastRecord
 from analytics.predictive.schedule import Forecasting
 from analytics.state.background import Jobs
 from analytics.state.cache import Cache
@@ -29,7 +29,7 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 class Scene:
     """A forecasting over a cache, with a clock that stands until told."""
 
-    def __init__(self, cache: Cache, given: Settings, ledger: Ledger) -> None:
+    def __init__(self, cache: Cache, given: Settings, ledger: ForecastRecord) -> None:
         self.cache, self.settings, self.ledger = cache, given, ledger
         self.now = NOW
         self.forecasting = Forecasting(cache, given, lambda: self.now, ledger, Jobs())
@@ -48,9 +48,9 @@ class Scene:
 
 
 @contextmanager
-def scene(given: Settings, actions: list[Row], ledger: Ledger | None = None) -> Iterator[Scene]:
+def scene(given: Settings, actions: list[Row], ledger: ForecastRecord | None = None) -> Iterator[Scene]:
     with filled_cache(given, agent_actions=actions) as cache:
-        found = Scene(cache, given, ledger or Ledger(None))
+        found = Scene(cache, given, ledger or ForecastRecord(None))
         try:
             yield found
         finally:
@@ -242,7 +242,7 @@ def test_a_record_that_cannot_be_written_costs_the_scores_alone(
     given: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def claim() -> None:
-        ledger = Ledger(tmp_path)
+        ledger = ForecastRecord(tmp_path)
         blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
         ledger._database.execute("pragma busy_timeout = 1")
         blocker.execute("begin exclusive")
