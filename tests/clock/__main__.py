@@ -32,6 +32,7 @@ def main() -> int:
             **os.environ,
             "TZ": given.zone,
             "LD_PRELOAD": str(library),
+            "PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode"),
             "SHIFT_SECONDS": str(round(moment.timestamp() - time.time())),
         }
         return subprocess.run(

@@ -129,21 +129,31 @@ int utimensat(int folder, const char *path, const struct timespec times[2], int 
 
 /* -- what this process starts -- */
 
+/* Byte code lies in a folder of its own: it carries the times of its sources, which are moved here and nowhere else. */
+static const char *const handed_on[] = {"LD_PRELOAD", "SHIFT_SECONDS", "PYTHONPYCACHEPREFIX"};
+#define HANDED_ON (sizeof handed_on / sizeof *handed_on)
+
+static int is_handed_on(const char *entry) {
+    for (size_t i = 0; i < HANDED_ON; i++) {
+        size_t length = strlen(handed_on[i]);
+        if (strncmp(entry, handed_on[i], length) == 0 && entry[length] == '=') return 1;
+    }
+    return 0;
+}
+
 int execve(const char *path, char *const arguments[], char *const environment[]) {
-    static char preload[4096], seconds[64];
-    const char *library = getenv("LD_PRELOAD"), *text = getenv("SHIFT_SECONDS");
+    static char entries[HANDED_ON][4096];
     size_t count = 0, kept = 0;
-    if (library == NULL || text == NULL)
-        return NEXT(int, "execve", const char *, char *const[], char *const[])(path, arguments, environment);
-    snprintf(preload, sizeof preload, "LD_PRELOAD=%s", library);
-    snprintf(seconds, sizeof seconds, "SHIFT_SECONDS=%s", text);
     while (environment != NULL && environment[count] != NULL) count++;
-    char *with[count + 3];
+    char *with[count + HANDED_ON + 1];
     for (size_t i = 0; i < count; i++)
-        if (strncmp(environment[i], "LD_PRELOAD=", 11) != 0 && strncmp(environment[i], "SHIFT_SECONDS=", 14) != 0)
-            with[kept++] = environment[i];
-    with[kept++] = preload;
-    with[kept++] = seconds;
+        if (!is_handed_on(environment[i])) with[kept++] = environment[i];
+    for (size_t i = 0; i < HANDED_ON; i++) {
+        const char *value = getenv(handed_on[i]);
+        if (value == NULL) continue;
+        snprintf(entries[i], sizeof entries[i], "%s=%s", handed_on[i], value);
+        with[kept++] = entries[i];
+    }
     with[kept] = NULL;
     return NEXT(int, "execve", const char *, char *const[], char *const[])(path, arguments, with);
 }
