@@ -336,10 +336,12 @@ def prepared(name: str) -> sqlite3.Connection:
         (sound,) = database.execute("pragma quick_check(1)").fetchone()
         if sound != "ok":
             raise DamagedRecordError(sound)
-        with database, closing(database.cursor()) as cursor:
-            cursor.execute(TABLE)
-            cursor.execute(ACKNOWLEDGED)
-            cursor.execute(f"pragma user_version = {SCHEMA}")
+        tables = {name for (name,) in database.execute("select name from sqlite_schema where type = 'table'")}
+        if version == 0 or not {"issued", "acknowledged"} <= tables:
+            with database, closing(database.cursor()) as cursor:
+                cursor.execute(TABLE)
+                cursor.execute(ACKNOWLEDGED)
+                cursor.execute(f"pragma user_version = {SCHEMA}")
     except BaseException:
         database.close()
         raise

@@ -76,7 +76,7 @@ _REMEDIES = {
     Cause.UNKNOWN_AUTHORITY: "name the certificate of your own authority: sslrootcert=/path/to/ca.pem in source.dsn",
     Cause.OTHER_HOST: "use the name of the certificate as host in source.dsn; hostaddr can hold the address beside it",
     Cause.NO_ROOT_FILE: "correct sslrootcert in source.dsn, and let the server's account read the file",
-    Cause.NO_TLS: "turn on ssl on the source; sslmode=disable in source.dsn only on a line nobody else can read",
+    Cause.NO_TLS: "turn on ssl on the source; set sslmode to disable in source.dsn only on a network that no one else can read",
     Cause.TLS: "check the server's certificate and sslmode, sslrootcert in source.dsn",
     Cause.POOLER: "point source.dsn at Postgres itself, past PgBouncer and the like (usually port 5432)",
     Cause.TOO_MANY: f"close idle connections or raise max_connections (or the role's CONNECTION LIMIT); {_RETRIED}",

@@ -141,6 +141,9 @@ def test_a_failed_read_of_a_sound_cache_makes_no_new_copy(
 
 def test_a_request_that_meets_damage_gets_503_and_later_its_answer(database: Database, tmp_path: Path) -> None:
     insert(database, 20_000)
+    database.execute(
+        "insert into users (id, organization_id, email, role, is_active) values (1, 1, 'a@b.c', 'admin', true)"
+    )
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()
     flip_a_bit_that_reading_meets(

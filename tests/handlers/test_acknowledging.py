@@ -12,6 +12,7 @@ import pytest
 
 from analytics.predictive.forecast_record import ForecastRecord
 from analytics.predictive.schedule import Forecasting
+from analytics.state.background import Jobs
 from analytics.state.cache import Cache
 from handlers.auth.key_store import KeyStore
 from tests.analytics.predictive.counts import rows
@@ -104,7 +105,7 @@ async def test_an_acknowledgement_survives_a_restart_and_ends_the_telling_after_
 
     async def started() -> tuple[ForecastRecord, Forecasting]:
         ledger = ForecastRecord(directory)
-        forecasting = Forecasting(cache, settings, clock, ledger)
+        forecasting = Forecasting(cache, settings, clock, ledger, Jobs())
         await forecasting.ready(1)
         return ledger, forecasting
 

@@ -107,12 +107,12 @@ async def test_pdf_02_more_pages_than_can_wait_are_refused_and_the_server_goes_o
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = 6
-    monkeypatch.setattr(views, "DOCUMENTS_BOUND", bound)
+    monkeypatch.setattr(views, "MOST_WAITING_DOCUMENTS", bound)
     served = serve(server={"computations_per_second": 0})
     days = range(7, 7 + 2 * bound)
     answers = await asyncio.gather(*(served.get(f"{PATH}?days={n}&format=pdf", token=ADMIN_1.token()) for n in days))
     made = [answer for answer in answers if answer.status == 200]
-    refused = [answer for answer in answers if answer.status == 503]
+    refused = [answer for answer in answers if answer.status == 429]
     assert len(made) + len(refused) == len(days)
     assert len(made) >= bound
     assert refused
