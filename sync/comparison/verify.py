@@ -38,7 +38,8 @@ from sync.comparison.differences import (
 from sync.copy.copy_stream import Stopped, Stopping, copy_rows
 from sync.copy.initial_copy import decode_rows
 from sync.source.connections import SourceError
-from sync.source.preflight import Survey, survey
+from sync.source.findings import Survey
+from sync.source.preflight import survey
 from sync.source.schema import Mapping, SourceTable
 from sync.values import wire
 

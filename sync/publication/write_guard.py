@@ -13,16 +13,14 @@ import psycopg
 
 from analytics.state.sync_status import StatusBoard
 from config.settings import Settings
-from sync.publication.generated_columns import streamed, unstreamed
-from sync.publication.publication import (
-    Hazard,
-    Publication,
-    hazard_shortcoming,
-    read_publication,
-    run_together,
-    stop_publishing_changes,
-)
-from sync.source.connections import one_snapshot, server_text
+from sync.publication.adjustment import run_in_transaction
+from sync.publication.catalogue import read_publication
+from sync.publication.generated_columns import streamed_mapping, unstreamed_columns
+from sync.publication.hazards import Hazard
+from sync.publication.publication import Publication
+from sync.publication.shortcomings import hazard_shortcoming
+from sync.publication.statements import stop_publishing_changes
+from sync.source.connections import repeatable_read, server_text
 from sync.source.schema import Mapping, read_mapping
 
 log = logging.getLogger(__name__)
@@ -44,10 +42,12 @@ class WriteGuard:
         self._report(publication, mapping)
 
     def _read(self, connection: psycopg.Connection) -> tuple[Publication | None, Mapping]:
-        with one_snapshot(connection):
+        with repeatable_read(connection):
             mapping, _ = read_mapping(connection, self._settings)
             publication = read_publication(connection, self._settings.source.publication, mapping)
-        return publication, streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+        return publication, streamed_mapping(
+            mapping, unstreamed_columns(mapping, publication, connection.info.server_version)
+        )
 
     @property
     def _may_adjust(self) -> bool:
@@ -66,7 +66,7 @@ class WriteGuard:
 
     def _run(self, connection: psycopg.Connection, hazard: Hazard, statements: tuple[str, ...]) -> bool:
         try:
-            run_together(connection, statements)
+            run_in_transaction(connection, statements)
         except psycopg.Error as error:
             if connection.broken:
                 raise

@@ -213,8 +213,20 @@ def server_text(message: bytes | str | None) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
 
 
+def query_bool(connection: psycopg.Connection, query: str, *parameters: object) -> bool:
+    """The single value of the query's first row as a truth value; false without a row."""
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return bool(row and row[0])
+
+
+def query_text(connection: psycopg.Connection, query: str, *parameters: object) -> str:
+    """The single value of the query's first row as text; empty without a row."""
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return str(row[0]) if row else ""
+
+
 @contextlib.contextmanager
-def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
+def repeatable_read(connection: psycopg.Connection) -> Iterator[None]:
     """Several reads of the catalogue that must tell of one moment; a table may be changed between two of them."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -17,7 +17,8 @@ from psycopg import conninfo, sql
 from analytics.state.tables import TABLES, Table
 from config.settings import Settings
 from sync.polling.pollable import TRANSACTION_ID
-from sync.publication.publication import PUBLISHED, publication_sql
+from sync.publication.publication import PUBLISHED
+from sync.publication.statements import publication_sql
 from sync.source.connections import COLUMN_LIST_SERVER
 from sync.source.schema import Mapping, ShapeProblem, read_mapping
 

@@ -19,10 +19,11 @@ from analytics.state.background import BackgroundThread
 from analytics.state.sync_status import Connections, RoundTrip, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
-from sync.publication.generated_columns import streamed, unstreamed
-from sync.publication.publication import publication_mark, read_publication
+from sync.publication.catalogue import read_publication
+from sync.publication.changes import publication_fingerprint
+from sync.publication.generated_columns import streamed_mapping, unstreamed_columns
 from sync.publication.write_guard import WriteGuard
-from sync.source.connections import SourceError, connect, one_snapshot, server_text, wal_position
+from sync.source.connections import SourceError, connect, repeatable_read, server_text, wal_position
 from sync.source.organization_names import read_organization_names
 from sync.source.schema import Mapping, read_mapping
 from sync.source.statement_statistics import StatementSampler
@@ -84,12 +85,14 @@ class Sampler:
         if watched is None:
             return
         expected, mark = self._mark, None
-        with one_snapshot(connection):
+        with repeatable_read(connection):
             mapping, problems = read_mapping(connection, self._settings)
             if expected is not None:
-                mark = publication_mark(self._settings, connection, watched)
+                mark = publication_fingerprint(self._settings, connection, watched)
                 publication = read_publication(connection, self._settings.source.publication, mapping)
-                mapping = streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+                mapping = streamed_mapping(
+                    mapping, unstreamed_columns(mapping, publication, connection.info.server_version)
+                )
         if self._watched is not watched:
             return
         changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != expected
