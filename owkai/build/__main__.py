@@ -16,15 +16,24 @@ from pathlib import Path
 
 import click
 
-from owkai.build import archive, debian, facts, libraries, manpage, sbom, tools, trial
-from owkai.build import bundle_files as tree
-from owkai.build.distributions import OURS, DistributionError, to_ship
+from owkai.build import (
+    archive,
+    build_record,
+    bundle_files,
+    debian,
+    import_check,
+    libraries,
+    manpage,
+    required_tools,
+    sbom,
+)
 from owkai.build.elf import ElfError
+from owkai.build.shipped_packages import OURS, DistributionError, packages_to_ship
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILURES = (
-    DistributionError, tree.TreeError, libraries.LibraryError, archive.ArchiveError, debian.DebianError, ElfError,
-    tools.ToolError
+    DistributionError, bundle_files.BundleError, libraries.LibraryError, archive.ArchiveError, debian.DebianError, ElfError,
+    required_tools.ToolError
 )  # fmt: skip
 
 Say = Callable[[str], None]
@@ -66,30 +75,30 @@ def working_folder(kept: Path | None) -> Iterator[Path]:
 def build(output: Path, scratch: Path, say: Say, *, demo: bool, package: bool, level: int) -> None:
     """Make everything in `output`; `scratch` is an empty folder. Raises one of FAILURES."""
     # What this machine lacks is found out before the tree is laid, which takes long.
-    tools.require(package=package)
+    required_tools.require(package=package)
     launcher = scratch / "launcher"
-    tree.compile_c([tree.NATIVE / "launcher.c"], launcher, "-static", "-lzstd")
+    bundle_files.compile_c([bundle_files.NATIVE / "launcher.c"], launcher, "-static", "-lzstd")
     output.mkdir(parents=True, exist_ok=True)
-    when = facts.build_time(ROOT, os.environ)
-    distributions, left_out = to_ship(ROOT, demo=demo)
+    when = build_record.build_time(ROOT, os.environ)
+    distributions, left_out = packages_to_ship(ROOT, demo=demo)
     say(
         f"{len(distributions)} packages are as locked; none of our modules imports {', '.join(sorted(left_out)) or 'none'}"
     )
 
     folder = scratch / "tree"
-    known = facts.gather(ROOT, distributions, when)
+    known = build_record.gather(ROOT, distributions, when)
     version = metadata.version(OURS)
-    brought = tree.lay(ROOT, folder, distributions)
+    brought = bundle_files.lay(ROOT, folder, distributions)
     known["glibc"] = ".".join(map(str, libraries.glibc_floor(folder)))
     write_json(folder / "app" / "owkai" / "build.json", known)
     bill = sbom.bill(folder, known, distributions, brought)
     (folder / "share" / "sbom.cdx.json").write_text(bill, encoding="utf-8")
-    tree.set_modes(folder)
+    bundle_files.set_modes(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     say(
         f"{size / 1e6:.0f} MB laid; needs glibc {known['glibc']}; from this machine: {', '.join(one.name for one in brought)}"
     )
-    say(f"{trial.run(folder)} modules load")
+    say(f"{import_check.run(folder)} modules load")
 
     manifest, _ = archive.manifest_of(folder)
     name = f"owkai-{version}-linux-x86_64"

@@ -48,7 +48,7 @@ def programs(tree: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def bring_in(tree: Path) -> list[Library]:
+def add_missing_libraries(tree: Path) -> list[Library]:
     """Copy what is missing below `tree`/lib, and what that needs in turn; returns what was copied, sorted by name."""
     brought: dict[str, Library] = {}
     while True:
@@ -109,17 +109,17 @@ def described(name: str, path: Path) -> Library:
     """Package, version and licence text from Debian's records, where this machine is one."""
     real = path.resolve()
     for candidate in (real, Path("/usr") / path.relative_to("/"), path):
-        owner = _told("dpkg-query", "--search", str(candidate)).partition(": ")[0]
+        owner = _output_of("dpkg-query", "--search", str(candidate)).partition(": ")[0]
         package = owner.split(",")[0]
         if package:
-            version = _told("dpkg-query", "--show", "--showformat=${Version}", package)
+            version = _output_of("dpkg-query", "--show", "--showformat=${Version}", package)
             bare = package.partition(":")[0]
             licence = Path("/usr/share/doc") / bare / "copyright"
             return Library(name, real, bare, version, licence if licence.is_file() else None)
     return Library(name, real)
 
 
-def _told(*command: str) -> str:
+def _output_of(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:

@@ -24,8 +24,8 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from owkai.build.distributions import DEMO, OURS, canonical
 from owkai.build.libraries import Library, programs
+from owkai.build.shipped_packages import DEMO, OURS, canonical
 
 # How a library states its version, by the beginning of its name.
 VERSION_TEXTS = {

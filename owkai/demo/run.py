@@ -34,7 +34,16 @@ from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
 from owkai.demo.postgres import EmbeddedPostgres, PostgresError, free_port
-from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory, write_private
+from owkai.demo.state_directory import (
+    CACHE,
+    INDEX,
+    POSTGRES,
+    REMEDY,
+    SETTINGS,
+    DemoError,
+    StateDirectory,
+    write_private,
+)
 from owkai.exits import Exit
 from sync.source.connections import server_text
 
@@ -137,7 +146,7 @@ def _run(home: Path, port: int, rate: float | None, seed: int, say: Say, interru
             for line in welcome(base_url, home, keys):
                 say(line)
 
-        with _announced_when_ready(bound, announce) as watch:
+        with _announce_when_ready(bound, announce) as watch:
 
             def listening(_: int) -> None:
                 if interrupts.asked:
@@ -254,7 +263,7 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _announced_when_ready(port: int, announce: Callable[[], None]) -> Iterator[Callable[[], None]]:
+def _announce_when_ready(port: int, announce: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Gives a function that starts watching /readyz in a thread; `announce` is called when the first copy is served."""
     over = threading.Event()
 

@@ -32,7 +32,7 @@ from config.settings import Settings
 from sync.copy.copy_stream import Stopped, Stopping
 from sync.position_barrier import NOW, PassedError
 from sync.source.connections import SourceError, connect, wal_position
-from sync.source.open_transactions import described, open_transactions, remedy_for
+from sync.source.open_transactions import described, open_transactions, remedy_for_open
 from sync.stream.replication import ExportedSlot, create_slot
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class CommonSnapshot(Generic[T]):
 
 
 @contextmanager
-def shared_moment(
+def common_snapshot(
     settings: Settings,
     positions: Positions,
     action: Callable[[Store, psycopg.Connection], T],
@@ -112,7 +112,7 @@ def _attempt(
     stopping: Stopping,
     undo: Callable[[T], None],
 ) -> CommonSnapshot[T]:
-    hold = _MovingHold(positions, source, trail_seconds, stopping)
+    hold = _MovingBarrier(positions, source, trail_seconds, stopping)
     try:
         generation = hold.begin()
         slot = _export(settings, hold)
@@ -134,7 +134,7 @@ def _attempt(
     return CommonSnapshot(lsn, source, _await(future, REACH_SECONDS, stopping, undo))
 
 
-def _export(settings: Settings, hold: _MovingHold) -> ExportedSlot:
+def _export(settings: Settings, hold: _MovingBarrier) -> ExportedSlot:
     name = f"owkai_verify_{os.getpid()}_{secrets.token_hex(4)}"
     try:
         return create_slot(settings, hold.watch, temporary_name=name)
@@ -146,7 +146,7 @@ def _export(settings: Settings, hold: _MovingHold) -> ExportedSlot:
         raise
 
 
-class _MovingHold:
+class _MovingBarrier:
     """Keeps sync from going past a position that is known to lie before the slot's consistent point."""
 
     def __init__(
@@ -202,7 +202,7 @@ class _MovingHold:
         found = open_transactions(self._source)
         return VerifyError(
             f"transactions have been open on the source for {OPEN_TRANSACTIONS_SECONDS:g} s: {described(found)}",
-            f"{remedy_for(found)}; then verify again",
+            f"{remedy_for_open(found)}; then verify again",
         )
 
 

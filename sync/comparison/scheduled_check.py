@@ -18,7 +18,7 @@ DAYS = 2
 FIRST_SECONDS = 60.0  # the first check comes soon after the start, so that short-lived servers are checked too
 
 
-class LightCheck:
+class ScheduledCheck:
     """Runs in a thread until `stop`. Interval in seconds; 0: never."""
 
     def __init__(self, verifier: Verifier, board: StatusBoard, interval_seconds: float) -> None:

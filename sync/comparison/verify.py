@@ -24,7 +24,7 @@ from analytics.state.lsn import format_lsn
 from analytics.state.store import CacheNotReadyError, Snapshot, Store
 from analytics.state.sync_status import Phase, StatusBoard, Verification
 from config.settings import Settings
-from sync.comparison.common_snapshot import Positions, VerifyError, shared_moment
+from sync.comparison.common_snapshot import Positions, VerifyError, common_snapshot
 from sync.comparison.compared_rows import ROWS_PER_READ, CacheSide, SourceSide, rows_by_key
 from sync.comparison.differences import (
     REPAIR_LIMIT,
@@ -109,7 +109,7 @@ class Verifier:
 
         Raises `VerifyError`, `BusyError`, `SourceError`, `psycopg.Error`, `Stopped`.
         """
-        with self._alone():
+        with self._exclusively():
             report = self._verify(scope, self._survey(), stopping)
         self._record(report, scope)
         return report
@@ -137,21 +137,21 @@ class Verifier:
                 f"{report.differing_rows} rows differ, more than the {REPAIR_LIMIT} that are repaired one by one",
                 "stop the server, run `owkai sync drop` and start it again: that makes a new copy",
             )
-        with self._alone():
+        with self._exclusively():
             found = self._survey()
             now = self._clock()
 
             def replace(store: Store, source: psycopg.Connection) -> int:
                 return self._replace(store, source, report, found.mapping, now, stopping)
 
-            with shared_moment(
+            with common_snapshot(
                 self._settings, self._positions, replace, stopping, all_organizations=found.all_organizations
             ) as moment:
                 log.info("repaired %d keys of the cache at %s", moment.result, format_lsn(moment.lsn))
                 return moment.result
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusively(self) -> Iterator[None]:
         if not self._one.acquire(timeout=5):
             raise BusyError("another verification is running; wait for it to end")
         try:
@@ -180,7 +180,7 @@ class Verifier:
         tables = [table for table in found.mapping.tables if scope.table in (None, table.table.name)]
         if not tables:
             raise VerifyError(f"table {scope.table} is not copied from the source", "see [source.tables]")
-        with shared_moment(
+        with common_snapshot(
             self._settings,
             self._positions,
             lambda store, _: self._open_read(store, found.mapping),
@@ -230,7 +230,7 @@ class Verifier:
         if differing:
             names = [bucket.key for bucket in differing]
             keys = differing_keys(
-                _until(stopping, theirs.rows(source, names)), _until(stopping, ours.rows(cache, names))
+                _stoppable(stopping, theirs.rows(source, names)), _stoppable(stopping, ours.rows(cache, names))
             )
             _report_differences(table, differing)
         return TableComparison(
@@ -330,7 +330,7 @@ def interruptible(stopping: Stopping, *cancels: Callable[[], None]) -> Iterator[
         watcher.join()
 
 
-def _until(stopping: Stopping, pairs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _stoppable(stopping: Stopping, pairs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     for place, pair in enumerate(pairs):
         if place % ROWS_PER_READ == 0 and stopping():
             raise Stopped

@@ -8,7 +8,7 @@ from sync.publication.hazards import Hazard, RejectionCause
 from sync.publication.publication import HARMLESS, PUBLISHED, Publication
 from sync.publication.statements import (
     add_again,
-    publish_all,
+    publish_all_operations,
     publish_generated,
     published_table,
     republish,
@@ -40,7 +40,7 @@ def shortcomings(publication: Publication, mapping: Mapping) -> list[Shortcoming
         found.append(
             Shortcoming(
                 f"does not publish {', '.join(lacking)}",
-                (publish_all(publication),),
+                (publish_all_operations(publication),),
                 # Another choice is the operator's; this one is how writes are protected, and ends with the danger.
                 automatic=publication.publishes == HARMLESS and not publication.hazards,
             )

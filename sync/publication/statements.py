@@ -66,7 +66,7 @@ def add_again(publication: Publication, name: str, listed: Sequence[str] | None)
     )
 
 
-def publish_all(publication: Publication) -> str:
+def publish_all_operations(publication: Publication) -> str:
     return f"ALTER PUBLICATION {publication.quoted} SET (publish = '{', '.join(PUBLISHED)}')"
 
 

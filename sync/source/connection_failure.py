@@ -62,7 +62,7 @@ class Diagnosis:
         return self.cause.remedy
 
 
-_RETRIED = "the server tries again by itself"
+_RETRIES = "the server tries again by itself"
 _REMEDIES = {
     Cause.WRONG_PASSWORD: "correct source.password or the file source.password_file names; in psql, \\password sets it",
     Cause.NO_PASSWORD: "set source.password_file, source.password or OWKAI_SOURCE_PASSWORD",
@@ -79,21 +79,21 @@ _REMEDIES = {
     Cause.NO_TLS: "turn on ssl on the source; sslmode=disable in source.dsn only on a line nobody else can read",
     Cause.TLS: "check the server's certificate and sslmode, sslrootcert in source.dsn",
     Cause.POOLER: "point source.dsn at Postgres itself, past PgBouncer and the like (usually port 5432)",
-    Cause.TOO_MANY: f"close idle connections or raise max_connections (or the role's CONNECTION LIMIT); {_RETRIED}",
-    Cause.STARTING: f"wait for it; {_RETRIED}",
-    Cause.REFUSED: f"check host and port in source.dsn, and that Postgres runs and listens there (listen_addresses); {_RETRIED}",
-    Cause.NO_SOCKET: f"check that Postgres runs, and host in source.dsn: a folder, or host=127.0.0.1 for TCP; {_RETRIED}",
-    Cause.UNKNOWN_HOST: f"check host in source.dsn and this machine's DNS; {_RETRIED}",
-    Cause.UNREACHABLE: f"check host and port in source.dsn, routes and firewalls in between; {_RETRIED}",
-    Cause.LOST: f"check the network and the source's log if it lasts; {_RETRIED}",
-    Cause.TOO_LONG: f"raise source.statement_timeout_seconds, or see what the source is busy with; {_RETRIED}",
-    Cause.LOCKED: f"see pg_locks for a long ALTER TABLE or LOCK on a mapped table; {_RETRIED}",
-    Cause.EXHAUSTED: f"see the source's log: memory, disk or its settings; {_RETRIED}",
-    Cause.UNKNOWN: f"check source.dsn, the network and the source if it lasts; {_RETRIED}",
+    Cause.TOO_MANY: f"close idle connections or raise max_connections (or the role's CONNECTION LIMIT); {_RETRIES}",
+    Cause.STARTING: f"wait for it; {_RETRIES}",
+    Cause.REFUSED: f"check host and port in source.dsn, and that Postgres runs and listens there (listen_addresses); {_RETRIES}",
+    Cause.NO_SOCKET: f"check that Postgres runs, and host in source.dsn: a folder, or host=127.0.0.1 for TCP; {_RETRIES}",
+    Cause.UNKNOWN_HOST: f"check host in source.dsn and this machine's DNS; {_RETRIES}",
+    Cause.UNREACHABLE: f"check host and port in source.dsn, routes and firewalls in between; {_RETRIES}",
+    Cause.LOST: f"check the network and the source's log if it lasts; {_RETRIES}",
+    Cause.TOO_LONG: f"raise source.statement_timeout_seconds, or see what the source is busy with; {_RETRIES}",
+    Cause.LOCKED: f"see pg_locks for a long ALTER TABLE or LOCK on a mapped table; {_RETRIES}",
+    Cause.EXHAUSTED: f"see the source's log: memory, disk or its settings; {_RETRIES}",
+    Cause.UNKNOWN: f"check source.dsn, the network and the source if it lasts; {_RETRIES}",
 }
 
 # Errors of an open session carry their SQLSTATE.
-_STATES = (
+_CAUSES_BY_SQLSTATE = (
     ("57014", Cause.TOO_LONG),
     ("25P", Cause.TOO_LONG),
     ("55P03", Cause.LOCKED),
@@ -102,7 +102,7 @@ _STATES = (
 )
 
 # In order: what names a cause most exactly comes first.
-_SIGNS: tuple[tuple[Cause, str], ...] = (
+_PATTERNS_BY_CAUSE: tuple[tuple[Cause, str], ...] = (
     (
         Cause.POOLER,
         r"unsupported startup parameter|unsupported .*options startup|pgbouncer|query_wait_timeout|server_login_retry",
@@ -149,9 +149,9 @@ _SIGNS: tuple[tuple[Cause, str], ...] = (
 def diagnose(error: psycopg.Error) -> Diagnosis:
     """The cause of an error that concerns the connection."""
     text, state = server_text(str(error)), error.sqlstate or "none"
-    cause = next((cause for prefix, cause in _STATES if state.startswith(prefix)), None)
+    cause = next((cause for prefix, cause in _CAUSES_BY_SQLSTATE if state.startswith(prefix)), None)
     if cause is None:
-        cause = next((cause for cause, pattern in _SIGNS if re.search(pattern, text)), Cause.UNKNOWN)
+        cause = next((cause for cause, pattern in _PATTERNS_BY_CAUSE if re.search(pattern, text)), Cause.UNKNOWN)
     return Diagnosis(cause, f"{cause.value} ({text})")
 
 

@@ -38,7 +38,7 @@ SESSION = {
 }
 LOCK_TIMEOUT = "10s"
 # Bounds that a role or server may set for all its sessions, and from which version on: ours have their own.
-LATER_BOUNDS = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
+NEWER_TIMEOUTS = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ def connect(
     connection.prepare_threshold = None
     connection.bound_seconds = settings.source.statement_timeout_seconds + settings.sync.reply_timeout_seconds
     try:
-        _lift_later_bounds(connection)
+        _disable_newer_timeouts(connection)
         yield connection
     finally:
         connection.close()
@@ -168,18 +168,18 @@ def open_replication(settings: Settings) -> psycopg.Connection:
     text = connection_string(settings, statement_timeout=False, lock_timeout=False)
     connection = psycopg.connect(conninfo.make_conninfo(text, replication="database"), autocommit=True)
     try:
-        _lift_later_bounds(connection)
+        _disable_newer_timeouts(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _lift_later_bounds(connection: psycopg.Connection) -> None:
+def _disable_newer_timeouts(connection: psycopg.Connection) -> None:
     """An older server refuses a session that names these when it begins, so they are set afterwards."""
     lifted = [
         f"set_config('{name}', '0', false)"
-        for name, since in LATER_BOUNDS.items()
+        for name, since in NEWER_TIMEOUTS.items()
         if connection.info.server_version >= since
     ]
     if lifted:

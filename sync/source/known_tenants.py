@@ -62,7 +62,7 @@ class Tenants:
         return tuple(str(row[0]) for row in self._connection.execute(query.format(column, self._users.identifier)))
 
     @property
-    def keeps_users(self) -> bool:
+    def has_users(self) -> bool:
         """Whether users can be looked up at all; where not, the server takes a token's word."""
         if self._users is None:
             return False

@@ -75,7 +75,7 @@ def described(found: Sequence[OpenTransaction]) -> str:
     return ", ".join(map(str, found)) or "none that can be seen"
 
 
-def remedy_for(found: Sequence[OpenTransaction]) -> str:
+def remedy_for_open(found: Sequence[OpenTransaction]) -> str:
     """What the operator can do."""
     if not found:
         return "wait, or see pg_locks and pg_prepared_xacts on the source"
@@ -106,7 +106,7 @@ class SlotWait:
             log.debug("what the new slot waits for cannot be read: %s", error)
             return
         message = f"the copy waits until open transactions on the source have ended: {described(found)}"
-        remedy = remedy_for(found)
+        remedy = remedy_for_open(found)
         if message != self._reported:
             log.warning("%s; %s", message, remedy)
         self._reported = message

@@ -79,7 +79,7 @@ class Sampler:
         self._watched = mapping
         self.shape_changed = False
 
-    def _look_at_shape(self, connection: psycopg.Connection) -> None:
+    def _check_shape(self, connection: psycopg.Connection) -> None:
         """What the stream itself would only show with the next change of a table, or never: tables, columns, publication."""
         watched = self._watched
         if watched is None:
@@ -100,7 +100,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._mind_the_clock()
+            self._check_clock()
             try:
                 with connect(self._settings) as connection:
                     self._sample(connection)
@@ -110,7 +110,7 @@ class Sampler:
                 self._board.update(round_trip=None)
             self._stop.wait(WAL_SECONDS)
 
-    def _mind_the_clock(self) -> None:
+    def _check_clock(self) -> None:
         """A clock set back would leave the moment of equality in the future, and old answers would pass for fresh ones.
 
         A clock set ahead only makes them look older than they are, until the next sample.
@@ -124,11 +124,11 @@ class Sampler:
     def _sample(self, connection: psycopg.Connection) -> None:
         due = shape_due = names_due = 0.0
         while not self._stop.is_set():
-            self._mind_the_clock()
+            self._check_clock()
             if time.monotonic() >= shape_due:  # first, for no sample that fails may keep it from being done
                 shape_due = time.monotonic() + self._settings.sync.survey_seconds
                 self._write_guard.look(connection)
-                self._look_at_shape(connection)
+                self._check_shape(connection)
             self._round_trips.append(round_trip_milliseconds(connection))
             at = self._clock()
             self._board.update(round_trip=RoundTrip(statistics.median(self._round_trips), at))

@@ -18,9 +18,9 @@ from typing import Any
 
 from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import TelemetrySettings
-from sync.telemetry.bounded import bound_answers
-from sync.telemetry.faults import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectError, in_words
-from sync.telemetry.logquery import insights_query, number, read_row
+from sync.telemetry.aws_failures import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectionError, describe_failure
+from sync.telemetry.bounded_response import bound_responses
+from sync.telemetry.log_query import insights_query, number, read_row
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ATTEMPTS = 2  # in all; the next period is the next attempt
 CONNECT_SECONDS = 3.0
 PAGES = 5
 POLL_SECONDS = 0.25
-SKEW_FROM = timedelta(seconds=5)  # below this, a difference of clocks is the way of the answer
+SMALLEST_SKEW = timedelta(seconds=5)  # below this, a difference of clocks is the way of the answer
 SYSTEM, LOGS = "cloudwatch", "cloudwatch_logs"
 
 Points = list[tuple[datetime, float]]
@@ -87,11 +87,11 @@ def metrics(settings: TelemetrySettings) -> list[Metric]:
 
 
 def series(answer: Mapping[str, Any], latest: datetime) -> dict[str, Points]:
-    """Points by series, newest first. What is no number, negative or of the future is left out. Raises `CollectError`."""
+    """Points by series, newest first. What is no number, negative or of the future is left out. Raises `CollectionError`."""
     found: dict[str, Points] = {}
     for result in answer["MetricDataResults"]:
         if result.get("StatusCode") == "Forbidden":
-            raise CollectError(REFUSED)
+            raise CollectionError(REFUSED)
         points = found.setdefault(str(result["Id"]), [])
         for at, value in zip(result["Timestamps"], result["Values"], strict=True):
             known = number(value)
@@ -131,10 +131,10 @@ class Reading:
 
 
 def system_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
-    """CPU, memory and, with Container Insights, storage. Raises `CollectError` when there is neither CPU nor memory."""
+    """CPU, memory and, with Container Insights, storage. Raises `CollectionError` when there is neither CPU nor memory."""
     cpu, memory = reading.newest("cpu"), reading.newest("memory")
     if cpu is None and memory is None:
-        raise CollectError(NO_DATA)
+        raise CollectionError(NO_DATA)
     used, reserved = reading.newest("storageUsed"), reading.newest("storageReserved")
     return TelemetrySample(
         measured_at=reading.measured_at(),
@@ -147,11 +147,11 @@ def system_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
 
 
 def balancer_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
-    """Requests as the load balancer saw them in its newest complete interval. Raises `CollectError` without data."""
+    """Requests as the load balancer saw them in its newest complete interval. Raises `CollectionError` without data."""
     latency, p95 = reading.newest("latency"), reading.newest("latencyP95")
     requests = reading.newest("requests")
     if requests is None and latency is None:
-        raise CollectError("CloudWatch has no data points of this load balancer")
+        raise CollectionError("CloudWatch has no data points of this load balancer")
     errors = sum(reading.newest(name) or 0.0 for name in ("targetErrors", "balancerErrors"))
     return TelemetrySample(
         measured_at=reading.measured_at(),
@@ -172,7 +172,7 @@ class CloudWatch:
         self._settings, self._stopping = settings, stopping
         self._clients: dict[str, Any] = {}
         self._skew = timedelta()
-        self._told_unmatched = False
+        self._warned_unmatched = False
 
     def collect(self, now: datetime) -> tuple[Part, Part]:
         """Both parts at `now`; never raises for what AWS does."""
@@ -203,7 +203,7 @@ class CloudWatch:
             return Part(source, failure=self._failed(error))
 
     def _failed(self, error: Exception) -> str:
-        words = in_words(error)
+        words = describe_failure(error)
         if words in (NO_CREDENTIALS, REFUSED):
             # New clients next time, so that the chain is asked again. Otherwise they stay, with what they know of our rate.
             self._clients.clear()
@@ -218,13 +218,13 @@ class CloudWatch:
 
     def _read(self, now: datetime) -> Reading:
         asked_with = self._skew
-        reading = self._ask_metrics(now)
-        if abs(self._skew - asked_with) >= SKEW_FROM:
+        reading = self._request_metrics(now)
+        if abs(self._skew - asked_with) >= SMALLEST_SKEW:
             # The window was off by the difference of the clocks, which is only known from an answer.
-            reading = self._ask_metrics(now)
+            reading = self._request_metrics(now)
         return reading
 
-    def _ask_metrics(self, now: datetime) -> Reading:
+    def _request_metrics(self, now: datetime) -> Reading:
         settings = self._settings
         period = timedelta(seconds=settings.metric_period_seconds)
         there = now + self._skew
@@ -257,9 +257,9 @@ class CloudWatch:
         except (KeyError, ValueError):
             return
         skew = theirs.astimezone(UTC) - now
-        if abs(skew) < SKEW_FROM:
+        if abs(skew) < SMALLEST_SKEW:
             skew = timedelta()
-        if abs(skew - self._skew) >= SKEW_FROM:
+        if abs(skew - self._skew) >= SMALLEST_SKEW:
             log.warning("this machine's clock and CloudWatch's differ by %.0f s", skew.total_seconds())
             self._skew = skew
 
@@ -278,7 +278,7 @@ class CloudWatch:
         )
         answer = self._await_query(logs, str(started["queryId"]))
         found = read_row(answer.get("results", ()), settings)
-        self._tell_unmatched(found.requests, answer)
+        self._warn_unmatched(found.requests, answer)
         return TelemetrySample(
             measured_at=now,
             collected_at=now,
@@ -297,20 +297,20 @@ class CloudWatch:
             if status == "Complete":
                 return answer
             if status not in ("Scheduled", "Running"):
-                raise CollectError("The logs query failed")
+                raise CollectionError("The logs query failed")
             if time.monotonic() >= deadline or self._stopping.wait(POLL_SECONDS):
                 with contextlib.suppress(Exception):
                     logs.stop_query(queryId=query)
-                raise CollectError(f"The logs query took longer than {bound:g} s")
+                raise CollectionError(f"The logs query took longer than {bound:g} s")
 
-    def _tell_unmatched(self, requests: float, answer: Mapping[str, Any]) -> None:
+    def _warn_unmatched(self, requests: float, answer: Mapping[str, Any]) -> None:
         scanned = number(answer.get("statistics", {}).get("recordsScanned")) or 0.0
-        if requests == 0 and scanned > 0 and not self._told_unmatched:
+        if requests == 0 and scanned > 0 and not self._warned_unmatched:
             log.warning(
                 "none of %.0f log lines looked like a request; check telemetry.log_group and log_status_pattern",
                 scanned,
             )
-        self._told_unmatched = requests == 0 and scanned > 0
+        self._warned_unmatched = requests == 0 and scanned > 0
 
     def _client(self, service: str) -> Any:
         client = self._clients.get(service)
@@ -336,7 +336,7 @@ def make_client(service: str, settings: TelemetrySettings) -> Any:
             ignore_configured_endpoint_urls=True,
         ),
     )
-    bound_answers(client, settings.timeout_seconds)
+    bound_responses(client, settings.timeout_seconds)
     return client
 
 

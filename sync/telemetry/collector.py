@@ -43,7 +43,7 @@ class Collector:
     ) -> None:
         self._settings, self._board, self._totals, self._clock = settings, board, totals, clock
         self._stopping = threading.Event()
-        self._told: dict[str, str | None] = {}
+        self._reported: dict[str, str | None] = {}
         self._thread = BackgroundThread("owkai-telemetry", self._run, self._stopping, jobs)
 
     def start(self) -> None:
@@ -75,8 +75,8 @@ class Collector:
             if self._stopping.is_set():
                 return
             self._board.collected(system, application)
-            self._tell("system", system)
-            self._tell("application", application)
+            self._report("system", system)
+            self._report("application", application)
             pause = max(0.0, self._settings.telemetry.period_seconds - (time.monotonic() - begun))
 
     def _collect(self, origin: TelemetryOrigin) -> tuple[Part, Part]:
@@ -88,9 +88,9 @@ class Collector:
             before = self._board.current
             return tuple(Part(part.source, failure=FAULT) for part in (before.system, before.application))  # type: ignore[return-value]
 
-    def _tell(self, name: str, part: Part) -> None:
+    def _report(self, name: str, part: Part) -> None:
         """One line when a failure begins, changes or ends."""
-        before, self._told[name] = self._told.get(name), part.failure
+        before, self._reported[name] = self._reported.get(name), part.failure
         if part.failure == before:
             return
         if part.failure is None:

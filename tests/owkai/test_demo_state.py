@@ -10,7 +10,7 @@ import pytest
 
 from config.load import load_settings
 from owkai.demo.run import run_demo, settings_text
-from owkai.demo.state import LOCK, OURS, POSTGRES, DemoError, StateDirectory, write_private
+from owkai.demo.state_directory import LOCK, OURS, POSTGRES, DemoError, StateDirectory, write_private
 from owkai.exits import Exit
 
 

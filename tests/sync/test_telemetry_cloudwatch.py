@@ -17,8 +17,8 @@ import pytest
 
 from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import TelemetrySettings
+from sync.telemetry.aws_failures import CollectionError
 from sync.telemetry.cloudwatch import CloudWatch, series
-from sync.telemetry.faults import CollectError
 from tests.sync.aws import (
     ACCESS_KEY,
     BALANCER,
@@ -402,5 +402,5 @@ def test_rep_13_what_is_no_number_or_of_the_future_is_left_out() -> None:
 
 
 def test_metrics_we_may_not_read_are_refused_as_a_whole() -> None:
-    with pytest.raises(CollectError, match="permissions"):
+    with pytest.raises(CollectionError, match="permissions"):
         series({"MetricDataResults": [{"Id": "cpu", "StatusCode": "Forbidden", "Timestamps": [], "Values": []}]}, now())

@@ -113,7 +113,7 @@ def needed(
     return shipped, left_out - shipped
 
 
-def to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set[str]]:
+def packages_to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set[str]]:
     """The packages of requirements.lock that the server needs, sorted, and the direct ones it does not.
 
     Raises DistributionError where an installed version or file is not that of the lock.

@@ -28,16 +28,16 @@ REFUSED = "CloudWatch refused our credentials or their permissions"
 NO_CREDENTIALS = "No AWS credentials were found"
 
 
-class CollectError(Exception):
+class CollectionError(Exception):
     """A part could not be collected; the text is general words, ready to be shown."""
 
 
-def in_words(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Why a call of AWS failed."""
-    if isinstance(error, CollectError):
+    if isinstance(error, CollectionError):
         return str(error)
     if isinstance(error, aws.ClientError):
-        return _answered(error)
+        return _describe_client_error(error)
     if isinstance(
         error,
         aws.NoCredentialsError
@@ -59,7 +59,7 @@ def in_words(error: BaseException) -> str:
     return UNREADABLE
 
 
-def _answered(error: aws.ClientError) -> str:
+def _describe_client_error(error: aws.ClientError) -> str:
     found = error.response.get("Error", {}).get("Code")
     code = str(found).rpartition("#")[2]
     if code in THROTTLED:

@@ -11,13 +11,13 @@ from botocore.exceptions import HTTPClientError, ReadTimeoutError
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import ReadTimeoutError as SilentError
 
-from sync.telemetry.faults import CollectError
+from sync.telemetry.aws_failures import CollectionError
 
 LARGEST_BYTES = 8 * 1024 * 1024  # an hour of nine metrics is some 100 kB
 READ_BYTES = 65536
 
 
-class Whole:
+class ReadBody:
     """A body that has been read, as an `AWSResponse` takes it."""
 
     def __init__(self, body: bytes) -> None:
@@ -27,7 +27,7 @@ class Whole:
         yield self._body
 
 
-def bound_answers(client: Any, seconds: float, largest_bytes: int = LARGEST_BYTES) -> None:
+def bound_responses(client: Any, seconds: float, largest_bytes: int = LARGEST_BYTES) -> None:
     """Make `client` give up an answer that takes longer than `seconds` in all, or is larger than `largest_bytes`."""
     client.meta.events.register("before-send", _sender(client._endpoint.http_session, seconds, largest_bytes))
 
@@ -42,7 +42,7 @@ def _sender(session: Any, seconds: float, largest_bytes: int) -> Callable[..., A
         except BaseException:
             answer.raw.close()
             raise
-        return AWSResponse(answer.url, answer.status_code, answer.headers, Whole(body))
+        return AWSResponse(answer.url, answer.status_code, answer.headers, ReadBody(body))
 
     return send
 
@@ -53,7 +53,7 @@ def _read(raw: Any, deadline: float, largest_bytes: int) -> bytes:
         while piece := raw.read1(READ_BYTES):
             body += piece
             if len(body) > largest_bytes:
-                raise CollectError(f"CloudWatch gave an answer of more than {largest_bytes // 1024} kB")
+                raise CollectionError(f"CloudWatch gave an answer of more than {largest_bytes // 1024} kB")
             if time.monotonic() > deadline:
                 raise ReadTimeoutError(endpoint_url="CloudWatch")
     except (ReadTimeoutError, SilentError) as error:

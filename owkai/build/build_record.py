@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from owkai.build.distributions import OURS, canonical
+from owkai.build.shipped_packages import OURS, canonical
 from owkai.commands.build_facts import KEY_PACKAGES
 
 

@@ -43,7 +43,7 @@ STANDBY_DECODING_SERVER = 160_000
 
 
 @dataclass(frozen=True)
-class SeenSource:
+class SourceFacts:
     """What the recipe must know of a source to fit it."""
 
     version: int  # server_version_num
@@ -58,7 +58,7 @@ class SeenSource:
     problems: tuple[ShapeProblem, ...]
 
 
-def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
+def read_source_facts(connection: psycopg.Connection, settings: Settings) -> SourceFacts:
     """Read the catalogue. Needs no right but to connect. Raises `psycopg.Error`."""
     mapping, problems = read_mapping(connection, settings)
     row = connection.execute(
@@ -75,13 +75,13 @@ def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
     ).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
     in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows, names_organizations = row
-    return SeenSource(
+    return SourceFacts(
         connection.info.server_version, in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows,
         names_organizations, mapping, tuple(problems),
     )  # fmt: skip
 
 
-def least_privilege_sql(settings: Settings, seen: SeenSource | None = None) -> str:
+def least_privilege_sql(settings: Settings, seen: SourceFacts | None = None) -> str:
     """Statements for psql in the source's database. `seen`: the source they have to fit; None assumes the platform's tables.
 
     With `sync.mode = "poll"` neither server settings, REPLICATION nor a publication is asked for. Never holds a password.
@@ -114,7 +114,7 @@ def _of_dsn(settings: Settings, key: str) -> str:
     return str(conninfo.conninfo_to_dict(dsn).get(key) or "") if dsn else ""
 
 
-def _heading(settings: Settings, seen: SeenSource | None) -> str:
+def _heading(settings: Settings, seen: SourceFacts | None) -> str:
     lines = [
         "-- What OW-kai Analytics needs on the source. Review it, then run it with psql in the source's database,",
         "-- as a superuser; sections 3 and 4 need only the owner of the tables.",
@@ -133,7 +133,7 @@ def _heading(settings: Settings, seen: SeenSource | None) -> str:
     return "\n".join(lines)
 
 
-def _server_settings(seen: SeenSource | None) -> Iterator[str]:
+def _server_settings(seen: SourceFacts | None) -> Iterator[str]:
     logical = seen is not None and seen.wal_level == "logical"
     bounded = seen is not None and seen.kept_wal != "-1"  # before Postgres 13 there is no such setting
     yield "-- 1. Server settings. A managed service has them in its parameter group, e.g. rds.logical_replication = 1."
@@ -150,7 +150,7 @@ def _server_settings(seen: SeenSource | None) -> Iterator[str]:
         yield "-- wal_level takes effect when Postgres is restarted. Restart it before you start the server."
 
 
-def _role(settings: Settings, seen: SeenSource | None, streams: bool) -> Iterator[str]:
+def _role(settings: Settings, seen: SourceFacts | None, streams: bool) -> Iterator[str]:
     role = source_role(settings)
     verb = "ALTER" if seen is not None and seen.role_exists else "CREATE"
     yield "-- 2. The role. Its password is not set here: in psql, \\password asks for it."
@@ -166,7 +166,7 @@ def _role(settings: Settings, seen: SeenSource | None, streams: bool) -> Iterato
         yield f"ALTER ROLE {_name(role)} BYPASSRLS;"
 
 
-def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+def _grants(settings: Settings, seen: SourceFacts | None) -> Iterator[str]:
     role = _name(source_role(settings))
     yield "-- 3. Rights to read: the mapped columns only, never a password."
     if settings.sync.mode != "stream":
@@ -186,7 +186,7 @@ def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
         yield f"GRANT SELECT (id, name) ON {_qualified(settings, organizations)} TO {role};"
 
 
-def _readable(settings: Settings, seen: SeenSource | None) -> Iterator[tuple[str, Sequence[str]]]:
+def _readable(settings: Settings, seen: SourceFacts | None) -> Iterator[tuple[str, Sequence[str]]]:
     """Each table with the columns to read, by their names on the source."""
     if seen is not None:
         for found in seen.mapping.tables:
@@ -204,7 +204,7 @@ def assumed_columns(settings: Settings, table: Table) -> tuple[str, ...]:
     return tuple(renamed.get(name, name) for name in table.column_names)
 
 
-def _publication(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+def _publication(settings: Settings, seen: SourceFacts | None) -> Iterator[str]:
     yield "-- 4. What is streamed: the mapped columns only, so that no credential leaves the source."
     yield f"-- The server makes its replication slot {settings.source.slot} itself."
     if seen is not None and seen.publication_exists:
