@@ -1,4 +1,4 @@
-"""What a build says about itself (`owkai version`): only what follows from the commit and the machine that builds."""
+"""The facts that a build records about itself (`owkai version`), all derived from the commit and the build machine."""
 
 from __future__ import annotations
 

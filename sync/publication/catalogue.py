@@ -72,7 +72,7 @@ SELECT {IDENTITY_COLUMNS},
 
 
 def read_publication(connection: psycopg.Connection, name: str, mapping: Mapping) -> Publication | None:
-    """The publication with the members that are mapped, and every hazard; None where there is none of that name."""
+    """The publication with the members that are mapped, and every hazard; None if no publication has that name."""
     version = connection.info.server_version
     root = "pubviaroot" if version >= PARTITION_ROOT_SERVER else "false"
     generated = "pubgencols = 's'" if version >= GENERATED_SERVER else "false"

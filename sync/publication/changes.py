@@ -14,9 +14,9 @@ from sync.source.schema import Mapping
 
 @dataclass(frozen=True)
 class Membership:
-    """Since when each mapped table has been in the publication: its entry in pg_publication_rel by the table's name.
+    """The entry of each mapped table in pg_publication_rel, by table name.
 
-    An owner who takes a table out and puts it back has migrated it: its new shape is meant.
+    An owner who removes a table and adds it again has migrated it: its new shape is intended.
     """
 
     entries: tuple[tuple[str, int | None], ...] = ()
@@ -32,11 +32,11 @@ class Membership:
         )
 
     def renewed(self, before: Membership, table: str) -> bool:
-        """Whether the table's entry is another one than `before`."""
+        """Whether the table's entry differs from the one in `before`."""
         return dict(self.entries).get(table) != dict(before.entries).get(table)
 
 
-# A truncated partition gets new storage; the stream tells only of a TRUNCATE of the whole table.
+# A truncated partition gets new storage; the stream reports only a TRUNCATE of the whole table.
 _PARTITIONS = """
 WITH RECURSIVE tree (oid) AS (
     SELECT %s::oid
@@ -47,17 +47,17 @@ FROM tree t JOIN pg_class c ON c.oid = t.oid WHERE c.relkind <> 'p'"""
 
 
 def publication_fingerprint(settings: Settings, connection: psycopg.Connection, mapping: Mapping) -> str:
-    """Changes with what the publication streams, even where it is set back: an option altered, a table or a schema that left and
-    came back, a partition attached, detached or emptied on its own.
+    """A text that changes with what the publication streams, even if the change is reverted: an option altered, a table or schema
+    removed and added again, a partition attached, detached or truncated.
 
-    None of these sends the rows concerned through the stream.
+    None of these sends the affected rows through the stream.
     """
     schemas = (
         ", coalesce((SELECT string_agg(s.oid::text, ',' ORDER BY s.oid) FROM pg_publication_namespace s WHERE s.pnpubid = p.oid), '')"
         if connection.info.server_version >= COLUMN_LIST_SERVER
         else ""
     )
-    # xmin is another one after every ALTER PUBLICATION … SET.
+    # xmin changes with every ALTER PUBLICATION … SET.
     rows = connection.execute(
         "SELECT p.oid::text || '.' || p.xmin::text, coalesce((SELECT string_agg(r.oid::text, ',' ORDER BY r.oid)"  # noqa: S608
         f" FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = ANY (%s::oid[])), ''){schemas}"

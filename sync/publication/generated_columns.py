@@ -1,8 +1,8 @@
-"""Generated columns: a query reads them, but the change stream seldom carries them.
+"""Generated columns: queries return them, but the change stream rarely carries them.
 
 Before version 18 Postgres publishes no generated column, and from 18 on only stored ones, where the publication lists them or
-sets `publish_generated_columns`. A column that the stream does not carry would be right in the copy and wrong after the first
-change, so both leave it out. Polling reads with queries and keeps it.
+sets `publish_generated_columns`. A column missing from the stream would be right in the copy and wrong after the first
+change, so both leave it out. Polling uses queries and keeps it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def streamed_mapping(mapping: Mapping, left_out: tuple[UnstreamedColumn, ...]) -
 def unstreamed_columns(
     mapping: Mapping, publication: Publication | None, server_version: int
 ) -> tuple[UnstreamedColumn, ...]:
-    """The mapped columns that the stream does not carry, or will not once the publication is made."""
+    """The mapped columns that the stream does not carry, or will not once the publication exists."""
     return tuple(
         UnstreamedColumn(table, column, _remedy(column, publication, server_version))
         for table in mapping.tables

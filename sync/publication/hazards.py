@@ -31,7 +31,7 @@ class Hazard:
     member: str  # quoted, as a statement names it
     explicit: bool
     listed: frozenset[str] | None  # the member's column list
-    virtual: bool = False  # the generated columns are virtual: nothing publishes those
+    virtual: bool = False  # the generated columns are virtual: no publication carries those
 
     @property
     def message(self) -> str:

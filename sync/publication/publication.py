@@ -19,7 +19,7 @@ class Member:
 
     oid: int
     explicit: bool
-    membership: int | None  # oid in pg_publication_rel: another one after the table has left and come back
+    membership: int | None  # oid in pg_publication_rel: changes when the table is removed and added again
     columns: frozenset[str] | None  # of its column list; None: no list
     filtered: bool
 
@@ -35,7 +35,7 @@ class Publication:
     all_tables: bool
     generated: bool  # stored generated columns of tables without a column list are published
     members: tuple[Member, ...]
-    hazards: tuple[Hazard, ...]  # that there are, or would be if it published updates and deletes
+    hazards: tuple[Hazard, ...]  # actual, or if it published updates and deletes
 
     @property
     def quoted(self) -> str:
@@ -43,7 +43,7 @@ class Publication:
 
     @property
     def rejected_writes(self) -> tuple[Hazard, ...]:
-        """The hazards that hurt now."""
+        """The hazards that make Postgres reject writes now."""
         return self.hazards if {"update", "delete"} & set(self.publishes) else ()
 
     def member(self, table: SourceTable) -> Member | None:
@@ -51,6 +51,6 @@ class Publication:
         return next((member for member in self.members if member.oid == table.oid), None)
 
     def carries_generated(self, table: SourceTable) -> bool:
-        """Whether it streams the table's stored generated columns; a list that names one or ought to does."""
+        """Whether it streams the table's stored generated columns; a column list names them, or should."""
         member = self.member(table)
         return self.generated or (member is not None and member.columns is not None)

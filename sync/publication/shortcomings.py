@@ -21,10 +21,9 @@ from sync.source.schema import Mapping, SourceTable
 class Shortcoming:
     """Something that keeps a publication from streaming what is mapped.
 
-    `alters` are the oids of the tables that the statements publish again, which takes their owner; `automatic` tells whether the server
-    may run the statements by itself. It never undoes what only an operator can have meant: a row filter, a list without a
-    required column, a choice of operations. Nor does it add a table that is absent: its owner may be in the middle of a
-    migration, for which the table has to be out of the publication.
+    `alters` are the oids of the tables that the statements add again, which requires owning them. `automatic`: the server may run the
+    statements itself. It never reverts an operator's choice: a row filter, a list without a required column, a set of operations. Nor
+    does it add a missing table: its owner may be in the middle of a migration that keeps the table out of the publication.
     """
 
     message: str
@@ -34,14 +33,14 @@ class Shortcoming:
 
 
 def shortcomings(publication: Publication, mapping: Mapping) -> list[Shortcoming]:
-    """All of them, in the order in which they should be ended."""
+    """All shortcomings, in the order in which to remove them."""
     found = []
     if lacking := [what for what in PUBLISHED if what not in publication.publishes]:
         found.append(
             Shortcoming(
                 f"does not publish {', '.join(lacking)}",
                 (publish_all_operations(publication),),
-                # Another choice is the operator's; this one is how writes are protected, and ends with the danger.
+                # Another set is the operator's choice; this one is our protection of writes, and ends with the hazard.
                 automatic=publication.publishes == HARMLESS and not publication.hazards,
             )
         )
@@ -66,7 +65,7 @@ def shortcomings(publication: Publication, mapping: Mapping) -> list[Shortcoming
 
 
 def hazard_shortcoming(publication: Publication, hazard: Hazard, mapping: Mapping) -> Shortcoming:
-    """A hazard with the statements that end it for good."""
+    """A hazard with the statements that remove it permanently."""
 
     def ended_by(*statements: str, automatic: bool, alters: tuple[int, ...] = ()) -> Shortcoming:
         return Shortcoming(hazard.message, statements, automatic, alters)

@@ -13,7 +13,7 @@ from sync.source.schema import Generated, Mapping, SourceTable
 
 
 def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -> list[str]:
-    """The statements by which an owner of the tables makes our publication; column lists where the server knows them."""
+    """The statements with which the tables' owner creates our publication; with column lists where the server supports them."""
     tables = ", ".join(published_table(table, server_version) for table in mapping.tables)
     options = f"publish = '{', '.join(PUBLISHED)}'"
     if server_version >= PARTITION_ROOT_SERVER:
@@ -26,7 +26,7 @@ def publication_sql(settings: Settings, mapping: Mapping, server_version: int) -
 
 
 def published_table(table: SourceTable, server_version: int) -> str:
-    """A table as our publication names it: with the mapped columns, or whole where a list would make Postgres reject writes."""
+    """A table as our publication names it: with the mapped columns, or as a whole if a list would make Postgres reject writes."""
     lists = server_version >= COLUMN_LIST_SERVER and table.listable
     listed = listed_columns(table, server_version) if lists else None
     return _listed_table(table.identifier.as_string(None), listed)
@@ -48,7 +48,7 @@ def _listed_table(name: str, listed: Sequence[str] | None) -> str:
 def republish(publication: Publication, table: SourceTable) -> tuple[str, ...]:
     """Statements that give a table the list it should have.
 
-    Columns that are listed already stay: another server may stream them by the same publication.
+    Columns already listed stay: another server may use the same publication.
     """
     name, member = table.identifier.as_string(None), publication.member(table)
     if not table.listable:
@@ -59,7 +59,7 @@ def republish(publication: Publication, table: SourceTable) -> tuple[str, ...]:
 
 
 def add_again(publication: Publication, name: str, listed: Sequence[str] | None) -> tuple[str, ...]:
-    """In one transaction the stream misses nothing."""
+    """Run in one transaction, the stream misses nothing."""
     return (
         f"ALTER PUBLICATION {publication.quoted} DROP TABLE {name}",
         f"ALTER PUBLICATION {publication.quoted} ADD TABLE {_listed_table(name, listed)}",
@@ -71,7 +71,7 @@ def publish_all_operations(publication: Publication) -> str:
 
 
 def stop_publishing_changes(publication: Publication) -> str:
-    """The statement after which no table's identity can make Postgres reject a write, whatever it is."""
+    """The statement after which no replica identity can make Postgres reject a write."""
     return f"ALTER PUBLICATION {publication.quoted} SET (publish = '{', '.join(HARMLESS)}')"
 
 

@@ -1,8 +1,8 @@
-"""The guard of the platform's writes: our publication must never make Postgres reject an UPDATE or DELETE.
+"""Protects the platform's writes: our publication must never make Postgres reject an UPDATE or DELETE.
 
-Looked at every `sync.survey_seconds` for as long as the server runs, whatever sync does meanwhile. Where `source.manage_publication`
-and the role's rights allow it, the publication is changed at once: a table is published with another list, else updates and
-deletes are no longer published at all, which sync then reports as a fault of its own. Elsewhere an error names the statement.
+Checked every `sync.survey_seconds` as long as the server runs, whatever sync is doing. If `source.manage_publication` and the
+role's rights allow it, the publication is changed at once: a table gets another column list, or updates and deletes are no longer
+published, which sync then reports as a fault. Otherwise an error names the statement to run.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 
 class WriteGuard:
-    """Used by one thread. Raises `psycopg.Error` when the source cannot be looked at."""
+    """Used by one thread. Raises `psycopg.Error` when the source cannot be read."""
 
     def __init__(self, settings: Settings, board: StatusBoard) -> None:
         self._settings, self._board = settings, board
         self._reported = self._refused = ""
 
-    def look(self, connection: psycopg.Connection) -> None:
-        """End what can be ended; the board and the log say what is left."""
+    def check(self, connection: psycopg.Connection) -> None:
+        """Remove the hazards that can be removed; report the others on the board and in the log."""
         publication, mapping = self._read(connection)
         if publication is not None and publication.rejected_writes and self._may_adjust:
-            self._end(connection, publication, mapping)
+            self._remove_hazards(connection, publication, mapping)
             publication, mapping = self._read(connection)
         self._report(publication, mapping)
 
@@ -53,7 +53,7 @@ class WriteGuard:
     def _may_adjust(self) -> bool:
         return self._settings.source.manage_publication and self._settings.sync.mode != "poll"
 
-    def _end(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
+    def _remove_hazards(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
         ended: set[tuple[str, ...]] = set()
         for hazard in publication.rejected_writes:
             shortcoming = hazard_shortcoming(publication, hazard, mapping)

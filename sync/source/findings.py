@@ -30,22 +30,22 @@ class Finding:
 
 @dataclass
 class Survey:
-    """What was found out about a source, and everything wrong with it."""
+    """What the checks found out about a source, and every problem with it."""
 
     identity: SourceIdentity | None = None
     mapping: Mapping = field(default_factory=lambda: Mapping(()))
     all_organizations: bool = False  # sessions must set the platform's row security setting
-    mode: Literal["auto", "stream", "poll"] = "auto"  # as set; `streamable` says what it comes to
+    mode: Literal["auto", "stream", "poll"] = "auto"  # as configured; `streamable` is the outcome
     findings: list[Finding] = field(default_factory=list)
-    obstacles: list[Finding] = field(default_factory=list)  # what the source does not allow, and streaming needs
+    obstacles: list[Finding] = field(default_factory=list)  # what streaming needs and the source does not allow
     left_out: tuple[UnstreamedColumn, ...] = ()  # mapped columns that the change stream does not carry
-    unidentified: bool = False  # updates and deletes of a table do not tell which rows they mean
+    unidentified: bool = False  # a table's updates and deletes do not identify their rows
 
     def add(self, level: Level, subject: str, message: str, remedy: str = "") -> None:
         self.findings.append(Finding(level, subject, message, remedy))
 
     def prevent_streaming(self, subject: str, message: str, remedy: str) -> None:
-        """The source can be read but not followed: an error for `stream`, an explanation for `auto`, nothing to `poll`."""
+        """The source can be read but not streamed: an error in mode `stream`, a warning in `auto`, ignored in `poll`."""
         if self.mode == "poll":
             return
         self.obstacles.append(Finding("error", subject, message, remedy))
@@ -66,7 +66,7 @@ class Survey:
 
     @property
     def why_not_streaming(self) -> str:
-        """Why it is polled, and what would allow streaming; empty where it streams."""
+        """Why it is polled, and what would allow streaming; empty when it streams."""
         if self.mode == "poll":
             return "sync.mode = poll"
         return "; ".join(str(finding) for finding in self.obstacles)

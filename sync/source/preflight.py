@@ -1,6 +1,6 @@
-"""Is the source fit to be copied and followed? Every finding says what is wrong and the statement that mends it.
+"""Preflight checks: can the source be copied and followed? Each finding states a problem and the statement that fixes it.
 
-`survey` is what sync runs before each copy or stream; `inspect_source` gives the same as plain findings for `owkai check`.
+Sync runs `survey` before each copy or stream; `owkai check` shows the findings of `inspect_source`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def survey(settings: Settings) -> Survey:
 
 
 def inspect_source(settings: Settings) -> list[Finding]:
-    """The survey as findings; a source that cannot be reached is one of them."""
+    """The findings of a survey; an unreachable source is one of them."""
     try:
         found = survey(settings)
     except SourceError as error:
@@ -89,7 +89,7 @@ def _check_future_rows(settings: Settings, found: Survey) -> None:
                 if dated is not None:
                     found.add("warning", f"table {table.qualified}", dated.message, dated.remedy(table.table.name))
     except psycopg.Error as error:
-        found.add("warning", "source", f"its newest rows could not be looked at: {diagnose(error).message}")
+        found.add("warning", "source", f"its newest rows could not be read: {diagnose(error).message}")
 
 
 def _check_server(connection: psycopg.Connection, found: Survey) -> None:
@@ -108,7 +108,7 @@ def _check_server(connection: psycopg.Connection, found: Survey) -> None:
 
 
 def _check_pooler(connection: psycopg.Connection, found: Survey) -> None:
-    """A pooler that drops what a session is told would change numbers; one that keeps it cannot carry a stream."""
+    """A pooler that drops session settings would change numbers; one that keeps them cannot carry a stream."""
     zone, path, pid = connection.execute(
         "SELECT current_setting('TimeZone'), current_setting('search_path'), pg_backend_pid()"
     ).fetchone() or ("", "", 0)

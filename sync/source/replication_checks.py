@@ -43,19 +43,19 @@ def check_replication(settings: Settings, connection: psycopg.Connection, role: 
         settings.source.slot,
     ):
         found.prevent_streaming(
-            "server", f"all of its {slots} replication slots are taken",
-            "drop one that nobody reads (see pg_replication_slots), "
+            "server", f"all of its {slots} replication slots are in use",
+            "drop an unused one (see pg_replication_slots), "
             f"or ALTER SYSTEM SET max_replication_slots = {slots + 10}, then restart Postgres",
         )  # fmt: skip
     if found.obstacles or role.server_version < 130_000:
         return
     if query_text(connection, "SELECT current_setting('max_slot_wal_keep_size')") == "-1":
-        found.add("warning", "server", "max_slot_wal_keep_size is unlimited: a slot nobody reads can fill the disk",
+        found.add("warning", "server", "max_slot_wal_keep_size is unlimited: an unused slot can fill the disk",
                   "ALTER SYSTEM SET max_slot_wal_keep_size = '10GB'; a lost slot is replaced by a new copy")  # fmt: skip
 
 
 def check_generated_columns(found: Survey, publication: Publication | None, server_version: int) -> None:
-    """Columns that no change would bring: left out where they are optional, polled where they are not."""
+    """Columns that the stream does not carry: optional ones stay empty, a required one makes sync poll."""
     found.left_out = unstreamed_columns(found.mapping, publication, server_version)
     for column in found.left_out:
         subject, name = f"table {column.table.qualified}", column.column.name

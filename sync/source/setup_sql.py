@@ -1,7 +1,7 @@
-"""What the source's administrator runs once, as plain SQL to review: `owkai check --sql`.
+"""The setup statements for the source's administrator, as plain SQL to review: `owkai check --sql`.
 
-The statements give the role the rights it needs and no others. Where the source can be read, they fit it: the columns its tables
-have, its version, what exists already. Where it cannot (the role does not exist yet), they assume the platform's own tables.
+The statements grant the role the rights it needs and no others. If the source can be read, they fit its columns, its version and what
+exists already. Otherwise (the role does not exist yet) they assume the platform's own tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sync.source.schema import Mapping, ShapeProblem, read_mapping
 
 DEFAULT_ROLE = "owkai"
 PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
-# What Postgres' grammar keeps for itself, so that it names nothing unless it is quoted.
+# Postgres' reserved words, which must be quoted as identifiers.
 _RESERVED_WORDS = """
 all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char
 character check coalesce collate collation column concurrently constraint create cross current_catalog current_date
@@ -44,7 +44,7 @@ STANDBY_DECODING_SERVER = 160_000
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What the recipe must know of a source to fit it."""
+    """The facts about a source that the setup statements depend on."""
 
     version: int  # server_version_num
     in_recovery: bool
@@ -59,7 +59,7 @@ class SourceFacts:
 
 
 def read_source_facts(connection: psycopg.Connection, settings: Settings) -> SourceFacts:
-    """Read the catalogue. Needs no right but to connect. Raises `psycopg.Error`."""
+    """Read the catalogue. Needs only the right to connect. Raises `psycopg.Error`."""
     mapping, problems = read_mapping(connection, settings)
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_slot_wal_keep_size', true),"
@@ -82,9 +82,9 @@ def read_source_facts(connection: psycopg.Connection, settings: Settings) -> Sou
 
 
 def least_privilege_sql(settings: Settings, seen: SourceFacts | None = None) -> str:
-    """Statements for psql in the source's database. `seen`: the source they have to fit; None assumes the platform's tables.
+    """Statements for psql in the source's database. `seen`: the source to fit; None assumes the platform's tables.
 
-    With `sync.mode = "poll"` neither server settings, REPLICATION nor a publication is asked for. Never holds a password.
+    With `sync.mode = "poll"` server settings, REPLICATION and a publication are left out. Never contains a password.
     """
     streams = settings.sync.mode != "poll"
     if seen is not None and seen.in_recovery and seen.version < STANDBY_DECODING_SERVER:
@@ -105,7 +105,7 @@ def source_role(settings: Settings) -> str:
 
 
 def source_name(settings: Settings, table: Table) -> str:
-    """The source's name of a table; empty where the settings switch it off."""
+    """The source's name of a table; empty when the settings disable it."""
     return str(getattr(settings.source.tables, table.name))
 
 
@@ -231,7 +231,7 @@ def _qualified(settings: Settings, name: str) -> str:
 
 
 def _name(text: str) -> str:
-    """An identifier, quoted where it must be: whoever reviews the statements reads the plain ones more easily."""
+    """An identifier, quoted only where necessary, so that the statements are easy to review."""
     if PLAIN.fullmatch(text) and text not in RESERVED:
         return text
     return sql.Identifier(text).as_string(None)

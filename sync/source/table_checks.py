@@ -80,7 +80,7 @@ def check_privileges(connection: psycopg.Connection, table: SourceTable, role: S
 
 
 def check_transaction_ids(connection: psycopg.Connection, role: SourceRole, found: Survey) -> None:
-    """Polling tells changed rows by their transaction id, which a grant of columns does not cover."""
+    """Polling finds changed rows by their transaction id, which a grant on columns does not cover."""
     for table in without_transaction_ids(connection, found.mapping):
         found.add(
             "error",
@@ -91,7 +91,7 @@ def check_transaction_ids(connection: psycopg.Connection, role: SourceRole, foun
 
 
 def check_replica_identity(table: SourceTable, found: Survey, server_version: int) -> None:
-    """Updates and deletes must tell which row they mean, by the key that the cache has."""
+    """Updates and deletes must identify their row by the key that the cache uses."""
     if table.partitioned and server_version < PARTITION_ROOT_SERVER:
         found.prevent_streaming(
             f"table {table.qualified}", "is partitioned, and Postgres 12 publishes no partitioned table",
@@ -110,7 +110,7 @@ def check_replica_identity(table: SourceTable, found: Survey, server_version: in
 
 
 def check_row_security(settings: Settings, connection: psycopg.Connection, found: Survey, role: SourceRole) -> None:
-    """Row-level security silently hides rows: never run on less than everything."""
+    """Row-level security hides rows silently; the server must see every row."""
     bound = [
         table
         for table in found.mapping.tables
@@ -150,6 +150,6 @@ def _true_for_every_row(connection: psycopg.Connection, expression: str) -> bool
         with connection.transaction(force_rollback=True):
             connection.execute("SET TRANSACTION READ ONLY")
             connection.execute("SELECT set_config(%s, '1', true)", [RLS_SETTING])
-            return query_bool(connection, f"SELECT ({expression})")  # the catalogue's own text, read back as it stands
+            return query_bool(connection, f"SELECT ({expression})")  # the catalogue's own expression, unchanged
     except psycopg.Error:
         return False  # it names a column, or our role may not evaluate it
