@@ -48,7 +48,7 @@ def test_a_search_path_is_shortened_or_taken_out_and_the_file_still_loads(tmp_pa
     for tag in list(elf.read(library).paths):
         elf.replace_search_path(library, tag, "$ORIGIN")
         assert elf.read(library).paths[tag] == "$ORIGIN"
-        with pytest.raises(elf.ElfError, match="leaves no room for"):
+        with pytest.raises(elf.ElfError, match="is shorter than"):
             elf.replace_search_path(library, tag, "$ORIGIN/a/longer/one")
         needed = elf.read(library).needed
         elf.replace_search_path(library, tag, "")
