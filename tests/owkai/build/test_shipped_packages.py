@@ -94,7 +94,9 @@ def test_sup_06_a_file_that_is_not_the_published_one_stops_the_build(tmp_path: P
     (found,) = metadata.distributions(path=[str(tmp_path)])
     check_files(found)
     (tmp_path / "thing.py").write_text("evil = True\n")
-    with pytest.raises(DistributionError, match=r"thing\.py was changed since it was installed; install the lock again"):
+    with pytest.raises(
+        DistributionError, match=r"thing\.py was changed since it was installed; install the lock again"
+    ):
         check_files(found)
 
 
