@@ -201,7 +201,7 @@ def active_people(snapshot: Snapshot, question: ViewContext) -> int:
 
 
 def age_minutes(newest: datetime | None, now: datetime) -> int | None:
-    """Whole minutes since the newest action; 0 for one that the source's clock dates slightly ahead of ours."""
+    """ReadBody minutes since the newest action; 0 for one that the source's clock dates slightly ahead of ours."""
     return None if newest is None else max(0, (now - newest) // MINUTE)
 
 

@@ -39,7 +39,7 @@ from owkai.reloading import Reloading
 from owkai.standstill import Standstill
 from owkai.supervisor import supervisor
 from owkai.wiring import make_services
-from sync.comparison.scheduled_check import LightCheck
+from sync.comparison.scheduled_check import ScheduledCheck
 from sync.comparison.verify import Verifier
 from sync.loop import SyncLoop
 from sync.telemetry.collector import Collector
@@ -118,7 +118,7 @@ async def _serve(
         return _refuse(code, reason)
     collector = Collector(settings, telemetry, services.metrics.totals, utc_now, board.jobs)
     verifier = Verifier(settings, cache, sync, board, utc_now)
-    check = LightCheck(verifier, board, settings.sync.verify_seconds)
+    check = ScheduledCheck(verifier, board, settings.sync.verify_seconds)
     control = ControlServer(
         settings.cache.directory / SOCKET,
         {

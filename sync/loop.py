@@ -32,11 +32,14 @@ from sync.freshness import Freshness
 from sync.housekeeping import Housekeeping
 from sync.polling.poller import Poller, copy_for_polling, polled_origin, polling_gap
 from sync.position_barrier import NOW, PositionBarrier
-from sync.publication.publication import Membership, publication_mark, read_publication
+from sync.publication.adjustment import ensure_publication
+from sync.publication.catalogue import read_publication
+from sync.publication.changes import Membership, publication_fingerprint
 from sync.retention import retention_mark
 from sync.source.connections import SourceError, connect, server_text, wal_position
+from sync.source.findings import Survey
 from sync.source.open_transactions import SlotWait
-from sync.source.preflight import Survey, ensure_publication, survey
+from sync.source.preflight import survey
 from sync.source.sampler import Sampler
 from sync.source.schema import Mapping, ShapeError
 from sync.stream.batch import Batch, BatchLimits
@@ -145,7 +148,7 @@ class SyncLoop:
                 raise lost  # this process goes on once the old shape is back, or the table has been published again
             ensure_publication(self._settings, connection, found.mapping)
             membership = self._membership_in(connection, found)
-            mark = publication_mark(self._settings, connection, found.mapping)
+            mark = publication_fingerprint(self._settings, connection, found.mapping)
         shape = stream_shape(found.mapping.fingerprint, mark, retention_mark(self._settings), identity.timeline)
         origin = CacheOrigin(identity.system_identifier, identity.database, self._settings.source.slot, shape)
         with claimed_slot(self._settings):

@@ -10,7 +10,7 @@ from analytics.state.tables import ColumnKind
 from config.enumerations import WHITE_SPACE
 from config.settings import Settings
 from sync.source.schema import SourceTable
-from sync.values.times import moment
+from sync.values.times import utc_time
 
 TIMED_TABLES = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
 
@@ -46,4 +46,4 @@ def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
     found = next((mine for mine in table.columns if mine.column.name == column), None)
     if found is None or found.column.kind is not ColumnKind.TIME:
         return None
-    return moment(found)
+    return utc_time(found)

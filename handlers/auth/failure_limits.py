@@ -101,7 +101,7 @@ class FailureLimiter:
         return self._window(bucket, now).failures >= self.limit
 
     def retry_after(self, bucket: str, now: float) -> int:
-        """Whole seconds until the window of an address ends, at least 1."""
+        """ReadBody seconds until the window of an address ends, at least 1."""
         return max(1, int(self._window(bucket, now).ends_at - now + 0.999))
 
     def knows(self, fingerprint: bytes) -> bool:

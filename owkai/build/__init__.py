@@ -3,7 +3,7 @@
 Needed on the machine that builds: Linux on x86-64, this project installed from its lock, a C compiler with binutils, the
 static libraries of glibc and zstd, the programs zstd and (for the Debian package) dpkg-deb. No network, no root.
 
-The road: `distributions` says which locked packages the server needs and that their files are as published; `tree` lays
-interpreter, packages and rooms into one folder; `libraries` adds what the machine's own libraries must not be relied on
-for; `archive` writes the folder, compressed, behind the launcher; `debian` and `sbom` make the rest.
+Steps: `shipped_packages` selects the locked packages that the server needs and checks that their files are as published;
+`bundle_files` copies interpreter, packages and our own code into one folder; `libraries` adds the shared libraries that the
+target may lack; `archive` appends the compressed folder to the launcher; `debian` and `sbom` write the rest.
 """

@@ -1,4 +1,4 @@
-"""The one file: launcher, compressed bundle, trailer. Its form is stated in native/launcher.c, which reads it."""
+"""Writes the single executable file: launcher, compressed bundle, trailer. The format is described in native/launcher.c, which reads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = 1 << 20
 
 
 class ArchiveError(RuntimeError):
-    """The bundle cannot be packed; the text says why."""
+    """The bundle cannot be packed; the text states why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Entry:
 
 
 def entries(tree: Path) -> Iterator[Entry]:
-    """Folders first, then links and files, each by path; so every folder exists before what lies in it."""
+    """Folders first, then links and files, each by path; so every folder exists before its contents."""
     found = sorted(tree.rglob("*"), key=lambda path: path.relative_to(tree).as_posix())
     names = {path: path.relative_to(tree).as_posix() for path in found}
     for path, name in names.items():
@@ -65,7 +65,7 @@ def manifest_of(tree: Path) -> tuple[str, list[Entry]]:
 
 
 def folder_name(version: str, manifest: str) -> str:
-    """What the unpacked bundle is called: one name for one content."""
+    """The name of the unpacked bundle's folder, derived from its contents."""
     return f"{version}-{hashlib.sha256(manifest.encode()).hexdigest()[:16]}"
 
 
@@ -89,7 +89,7 @@ def write(launcher: Path, tree: Path, target: Path, *, version: str, libc: str, 
 
 
 def _compress(manifest: bytes, files: list[Path], target: BinaryIO, level: int) -> None:
-    """One zstd frame of the manifest and all contents; with one thread, as the result then never depends on timing."""
+    """One zstd frame of the manifest and all contents; with one thread, so that the result does not depend on timing."""
     target.flush()
     command = ["zstd", f"-{level}", f"--long={WINDOW_LOG}", "--single-thread", "--check", "-q", "-c"]
     with tempfile.TemporaryFile() as errors:

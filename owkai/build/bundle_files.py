@@ -1,11 +1,11 @@
-"""One folder with all that runs on the target: interpreter, standard library, packages, rooms, libraries, texts.
+"""Fills one folder with everything that the target runs: interpreter, standard library, packages, our code, libraries, texts.
 
 bin/owkai                   CPython that runs our command line (native/interpreter.c)
-lib/*.so                    libraries of the building machine that the bundle must not look for on the target
+lib/*.so                    shared libraries of the build machine that the target may lack
 lib/fallback/*.so           the compiler's run-time libraries, for targets without them
-lib/python/                 the standard library, byte code alone
+lib/python/                 the standard library, byte code only
 packages/                   the locked packages
-app/                        our rooms
+app/                        our own packages
 share/                      licence, licences of all parts, bill of materials, sample settings, service unit
 """
 
@@ -22,39 +22,41 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from owkai.build import elf, selection
-from owkai.build.distributions import OURS, ROOMS, imported_modules, module_files
-from owkai.build.libraries import Library, bring_in
-from owkai.build.tools import shared_library
+from owkai.build import elf, file_selection
+from owkai.build.libraries import Library, add_missing_libraries
+from owkai.build.required_tools import shared_library
+from owkai.build.shipped_packages import OUR_PACKAGES, OURS, imported_modules, module_files
 
 NATIVE = Path(__file__).with_name("native")
 CUT = frozenset({"scipy"})  # packages of which our imports load a small part
-LAID_FOLDERS = ("app", "bin", "lib/fallback", "lib/python/lib-dynload", "packages", "share/licences")
+BUNDLE_FOLDERS = ("app", "bin", "lib/fallback", "lib/python/lib-dynload", "packages", "share/licences")
 STRIP_FROM_BYTES = 64 * 1024
 
 
-class TreeError(RuntimeError):
-    """The folder cannot be made; the text says what is missing on this machine."""
+class BundleError(RuntimeError):
+    """The folder cannot be made; the text states what is missing on this machine."""
 
 
 def lay(root: Path, tree: Path, distributions: Iterable[metadata.Distribution]) -> list[Library]:
     """Fill the empty folder `tree` from the project at `root`; returns the machine's libraries that went in."""
     distributions = list(distributions)
     tree.mkdir()
-    for folder in LAID_FOLDERS:
+    for folder in BUNDLE_FOLDERS:
         (tree / folder).mkdir(parents=True)
-    sources = _lay_stdlib(tree) + _lay_packages(tree, distributions, root) + _lay_rooms(root, tree)
+    sources = (
+        _add_standard_library(tree) + _add_locked_packages(tree, distributions, root) + _add_our_packages(root, tree)
+    )
     _compile(sources)
-    _lay_interpreter(tree)
+    _add_interpreter(tree)
     for path in sorted(tree.rglob("*")):
         if _is_program(path):
-            _mend_search_paths(path)
+            _fix_search_paths(path)
             _strip(path)
-    brought = bring_in(tree)
+    brought = add_missing_libraries(tree)
     for library in brought:
         if library.licence is not None:
             shutil.copyfile(library.licence, tree / "share" / "licences" / f"{library.package}.txt")
-    _lay_texts(root, tree)
+    _add_texts(root, tree)
     return brought
 
 
@@ -63,18 +65,18 @@ def lay(root: Path, tree: Path, distributions: Iterable[metadata.Distribution]) 
 Source = tuple[Path, str, Path]
 
 
-def _lay_stdlib(tree: Path) -> list[Source]:
+def _add_standard_library(tree: Path) -> list[Source]:
     stdlib, target = Path(sysconfig.get_path("stdlib")), tree / "lib" / "python"
     sources: list[Source] = []
     for path in sorted(stdlib.rglob("*")):
         inside = PurePosixPath(path.relative_to(stdlib).as_posix())
-        if path.is_file() and selection.stdlib_is_kept(inside):
+        if path.is_file() and file_selection.stdlib_is_kept(inside):
             if path.name.startswith("_sysconfigdata"):
                 sources.append(
                     (_neutral_sysconfig(tree, path), f"lib/python/{inside}", (target / inside).with_suffix(".pyc"))
                 )
             else:
-                sources += _lay_file(path, target / inside, f"lib/python/{inside}")
+                sources += _add_file(path, target / inside, f"lib/python/{inside}")
     return sources
 
 
@@ -86,7 +88,7 @@ def _neutral_sysconfig(tree: Path, path: Path) -> Path:
     return copy
 
 
-def _lay_licence_terms(root: Path, tree: Path, distribution: metadata.Distribution) -> None:
+def _add_licence_terms(root: Path, tree: Path, distribution: metadata.Distribution) -> None:
     """For a package that brings no text of its licence: the text where it is ours too, else its name."""
     folder = tree / "share" / "licences" / distribution.metadata["Name"]
     if folder.is_dir():
@@ -97,24 +99,24 @@ def _lay_licence_terms(root: Path, tree: Path, distribution: metadata.Distributi
     if name == "Apache-2.0":
         shutil.copyfile(root / "LICENSE", folder / "LICENSE")
     else:
-        (folder / "LICENSE").write_text(f"{name}, as the package's own description says.\n", encoding="utf-8")
+        (folder / "LICENSE").write_text(f"{name}, according to the package's metadata.\n", encoding="utf-8")
 
 
-def _lay_packages(tree: Path, distributions: list[metadata.Distribution], root: Path) -> list[Source]:
+def _add_locked_packages(tree: Path, distributions: list[metadata.Distribution], root: Path) -> list[Source]:
     needed = _loaded_parts(root)
     sources: list[Source] = []
     for distribution in distributions:
         name = distribution.metadata["Name"]
         for inside, path in module_files(distribution):
-            if inside.parts[0].endswith(".dist-info") and selection.is_licence(inside):
+            if inside.parts[0].endswith(".dist-info") and file_selection.is_licence(inside):
                 licence = tree / "share" / "licences" / name / inside.name
                 licence.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, licence)
-            elif selection.package_is_kept(inside, CUT, needed):
-                sources += _lay_file(path, tree / "packages" / inside, f"packages/{inside}")
-                if inside.as_posix() in selection.READ_AS_SOURCE:
+            elif file_selection.package_is_kept(inside, CUT, needed):
+                sources += _add_file(path, tree / "packages" / inside, f"packages/{inside}")
+                if inside.as_posix() in file_selection.READ_AS_SOURCE:
                     shutil.copyfile(path, tree / "packages" / inside)
-        _lay_licence_terms(root, tree, distribution)
+        _add_licence_terms(root, tree, distribution)
     return sources
 
 
@@ -132,17 +134,17 @@ def _loaded_parts(root: Path) -> set[str]:
         [sys.executable, "-c", program, json.dumps(wanted)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise TreeError(f"our imports of {', '.join(sorted(CUT))} cannot be loaded here:\n{done.stderr}")
+        raise BundleError(f"our imports of {', '.join(sorted(CUT))} cannot be loaded here:\n{done.stderr}")
     return set(json.loads(done.stdout))
 
 
-def _lay_rooms(root: Path, tree: Path) -> list[Source]:
+def _add_our_packages(root: Path, tree: Path) -> list[Source]:
     sources: list[Source] = []
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*")):
+    for package in OUR_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
             inside = path.relative_to(root)
             if path.is_file() and "__pycache__" not in inside.parts and inside.parts[:2] != ("owkai", "build"):
-                sources += _lay_file(path, tree / "app" / inside, f"app/{inside}")
+                sources += _add_file(path, tree / "app" / inside, f"app/{inside}")
     described = metadata.distribution(OURS)
     folder = tree / "app" / f"owkai_analytics-{described.version}.dist-info"
     folder.mkdir()
@@ -150,8 +152,8 @@ def _lay_rooms(root: Path, tree: Path) -> list[Source]:
     return sources
 
 
-def _lay_file(path: Path, target: Path, name: str) -> list[Source]:
-    """Copy a file; of a module only what is to be compiled is noted."""
+def _add_file(path: Path, target: Path, name: str) -> list[Source]:
+    """Copy a file; return a module instead, to be compiled later."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".py":
         return [(path, name, target.with_suffix(".pyc"))]
@@ -166,7 +168,7 @@ def _compile(sources: list[Source]) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, input=lines, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise TreeError(f"a module does not compile:\n{done.stderr}")
+        raise BundleError(f"a module does not compile:\n{done.stderr}")
     for source, _, _ in sources:
         if source.name.startswith("_sysconfigdata"):
             source.unlink()
@@ -176,21 +178,21 @@ def _compile(sources: list[Source]) -> None:
 
 
 def compile_c(sources: list[Path], target: Path, *options: str) -> None:
-    """Build one of our C programs; raises TreeError with the compiler's words."""
+    """Build one of our C programs; raises BundleError with the compiler's output."""
     maps = [f"-ffile-prefix-map={NATIVE}=.", "-Wl,--build-id=none"]
     hardening = ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong", "-Wl,-z,relro,-z,now"]
     command = ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-s", *maps, *hardening, "-o", str(target)]
     try:
         done = subprocess.run([*command, *map(str, sources), *options], capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError as error:
-        raise TreeError("no C compiler: install gcc (Debian: gcc libc6-dev libzstd-dev)") from error
+        raise BundleError("no C compiler: install gcc (Debian: gcc libc6-dev libzstd-dev)") from error
     if done.returncode:
-        raise TreeError(
+        raise BundleError(
             f"{sources[0].name} cannot be compiled; installed must be gcc, libc6-dev, libzstd-dev:\n{done.stderr}"
         )
 
 
-def _lay_interpreter(tree: Path) -> None:
+def _add_interpreter(tree: Path) -> None:
     compile_interpreter(tree, tree / "bin" / "owkai", lay_library=True)
 
 
@@ -200,7 +202,7 @@ def compile_interpreter(tree: Path, program: Path, *defines: str, lay_library: b
     target = tree / "lib" / library.name
     if lay_library:
         shutil.copyfile(library, target)
-    # The old kind of search path holds for what the modules load too, and stands before LD_LIBRARY_PATH.
+    # DT_RPATH applies also to what the modules load, and precedes LD_LIBRARY_PATH.
     options = [
         f"-I{sysconfig.get_path('include')}",
         str(target),
@@ -214,8 +216,8 @@ def _is_program(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size > 4 and elf.is_elf(path)
 
 
-def _mend_search_paths(path: Path) -> None:
-    """A search path may only lead to places beside the file; one of the building machine is emptied."""
+def _fix_search_paths(path: Path) -> None:
+    """Keep only search paths relative to the file; drop those of the build machine."""
     for tag, text in elf.read(path).paths.items():
         kept = [part for part in text.split(":") if part.startswith("$ORIGIN")]
         if ":".join(kept) != text:
@@ -237,7 +239,7 @@ def _strip(path: Path) -> None:
 # -- texts and modes -----------------------------------------------------------------------------------------------
 
 
-def _lay_texts(root: Path, tree: Path) -> None:
+def _add_texts(root: Path, tree: Path) -> None:
     share = tree / "share"
     shutil.copyfile(root / "LICENSE", share / "LICENSE")
     for name in ("owkai.toml", "owkai.service"):

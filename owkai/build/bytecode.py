@@ -1,8 +1,8 @@
 """Compile modules to byte code that is the same on every run. A program of its own: `python bytecode.py < list`.
 
-The list has lines of SOURCE, NAME and TARGET, separated by tabs. NAME is what tracebacks show. How objects are shared in
-a written module depends on all that the process did before, so nothing else runs in this one; the hash seed is fixed by
-who starts it.
+The list has lines of SOURCE, NAME and TARGET, separated by tabs. NAME is what tracebacks show. How a written module
+shares objects depends on everything that the process did before, so this process does nothing else; the caller fixes the
+hash seed.
 """
 
 import importlib.util

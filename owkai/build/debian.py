@@ -1,7 +1,7 @@
 """The Debian package: the unpacked bundle owned by root, unit, settings, manual page. Made without root by dpkg-deb.
 
-The program in it is not the one file: unpacked at installation, it starts like that at every start, the service cannot
-change its own code, and dpkg knows every file.
+It holds the unpacked bundle, not the single file, so that the first start is as fast as the others, the service cannot change its
+own code, and dpkg knows every file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SETTINGS = "etc/owkai/owkai.toml"
 
 
 class DebianError(RuntimeError):
-    """The package cannot be made; the text says why."""
+    """The package cannot be made; the text states why."""
 
 
 def control(version: str, glibc: str, installed_kilobytes: int) -> str:
@@ -30,7 +30,7 @@ def control(version: str, glibc: str, installed_kilobytes: int) -> str:
         f"Depends: libc6 (>= {glibc}), passwd\nRecommends: libstdc++6, libgcc-s1, tzdata\n"
         "Description: analytics server for the governance of AI agents\n"
         " Copies the platform's tables out of Postgres, follows every change by logical\n"
-        " replication, and answers dashboards over REST and WebSocket from its own cache.\n"
+        " replication, and serves dashboards over REST and WebSocket from its own cache.\n"
     )
 
 

@@ -106,7 +106,7 @@ def replace_search_path(path: Path, tag: str, replacement: str) -> None:
             raise ElfError(f"{path}: it has no {tag}")
         old, fresh = _search_path(entry).encode(), replacement.encode()
         if len(fresh) > len(old):
-            raise ElfError(f"{path}: its search path {old.decode()} leaves no room for {replacement}")
+            raise ElfError(f"{path}: its search path {old.decode()} is shorter than {replacement}")
         _, strings = dynamic.get_table_offset("DT_STRTAB")
         text = strings + entry.entry.d_val
         start, size, each = dynamic["p_offset"], dynamic["p_filesz"], elf.structs.Elf_Dyn.sizeof()

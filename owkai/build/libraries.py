@@ -1,8 +1,8 @@
-"""Shared libraries that the bundle needs beyond itself: brought in, or left to the target where it must have them.
+"""Shared libraries that the bundle needs: copied into it, or left to the target.
 
-glibc is always the target's: it fits its kernel, its name service and its loader, and gets its security updates. The
+glibc is always the target's: it matches its kernel, name service and loader, and gets its security updates. The
 compiler's run-time libraries are the target's where it has them, as those are built for its glibc; copies lie in
-lib/fallback for a target that has none. Everything else, OpenSSL above all, comes along.
+lib/fallback for a target that has none. Everything else, OpenSSL in particular, is copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class LibraryError(RuntimeError):
 
 @dataclass(frozen=True)
 class Library:
-    """`package` and `version` are those of the package that installed it, empty where nobody says."""
+    """`package` and `version` are those of the package that installed it, empty if unknown."""
 
     name: str
     path: Path
@@ -48,7 +48,7 @@ def programs(tree: Path) -> list[Path]:
     )  # fmt: skip
 
 
-def bring_in(tree: Path) -> list[Library]:
+def add_missing_libraries(tree: Path) -> list[Library]:
     """Copy what is missing below `tree`/lib, and what that needs in turn; returns what was copied, sorted by name."""
     brought: dict[str, Library] = {}
     while True:
@@ -67,7 +67,7 @@ def bring_in(tree: Path) -> list[Library]:
 def missing_libraries(tree: Path) -> set[str]:
     """Names that some file needs and would not find in the bundle, besides those of glibc.
 
-    Raises LibraryError where the embedded Postgres, whose programs look in their own folder alone, lacks one.
+    Raises LibraryError where the embedded Postgres, whose programs search only their own folder, lacks one.
     """
     missing: set[str] = set()
     for path in programs(tree):
@@ -100,7 +100,7 @@ def _in(places: list[Path], name: str) -> bool:
 
 
 def glibc_floor(tree: Path) -> tuple[int, ...]:
-    """The newest glibc that some file needs; the fallback libraries are only loaded where nothing newer is at hand."""
+    """The newest glibc that some file needs; the fallback libraries are loaded only if the target has none."""
     wanted = {version for path in programs(tree) if path.parent.name != FALLBACK for version in elf.read(path).glibc}
     return max(wanted)
 
@@ -109,17 +109,17 @@ def described(name: str, path: Path) -> Library:
     """Package, version and licence text from Debian's records, where this machine is one."""
     real = path.resolve()
     for candidate in (real, Path("/usr") / path.relative_to("/"), path):
-        owner = _told("dpkg-query", "--search", str(candidate)).partition(": ")[0]
+        owner = _output_of("dpkg-query", "--search", str(candidate)).partition(": ")[0]
         package = owner.split(",")[0]
         if package:
-            version = _told("dpkg-query", "--show", "--showformat=${Version}", package)
+            version = _output_of("dpkg-query", "--show", "--showformat=${Version}", package)
             bare = package.partition(":")[0]
             licence = Path("/usr/share/doc") / bare / "copyright"
             return Library(name, real, bare, version, licence if licence.is_file() else None)
     return Library(name, real)
 
 
-def _told(*command: str) -> str:
+def _output_of(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The manual page owkai(1), from what the commands say of themselves."""
+"""The manual page owkai(1), from the help texts of the commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def page(version: str, date: str) -> str:
         ".B owkai",
         "COMMAND [OPTIONS]",
         ".SH DESCRIPTION",
-        "Copies the platform's tables out of Postgres, follows every change, and answers dashboards over REST and WebSocket.",
+        "Copies the platform's tables out of Postgres, follows every change, and serves dashboards over REST and WebSocket.",
         ".SH COMMANDS",
     ]
     for name, command in _commands(main, ""):
@@ -34,7 +34,7 @@ def page(version: str, date: str) -> str:
         ".TP", ".I /etc/owkai/owkai.toml", "Settings; a file named by \\-\\-config, OWKAI_CONFIG or ./owkai.toml comes before it.",
         ".TP", ".I /var/lib/owkai", "Cache, keys and audit log of the service.",
         ".SH ENVIRONMENT",
-        ".TP", ".B OWKAI_SECTION_KEY", "One setting, stronger than the file.",
+        ".TP", ".B OWKAI_SECTION_KEY", "One setting; overrides the file.",
         ".TP", ".B OWKAI_RUNTIME_DIR", "Where the one file unpacks itself; it must be private. Default: the cache folder of the account.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -24,8 +24,8 @@ from cyclonedx.model.tool import ToolRepository
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
-from owkai.build.distributions import DEMO, OURS, canonical
 from owkai.build.libraries import Library, programs
+from owkai.build.shipped_packages import DEMO, OURS, canonical
 
 # How a library states its version, by the beginning of its name.
 VERSION_TEXTS = {
@@ -131,7 +131,7 @@ def _inner_library(path: Path, inside: str, versions: Mapping[str, str]) -> Comp
 
 
 def _libpq_version() -> str:
-    """Of psycopg's wheel, as the library itself tells: 180001 is 18.1."""
+    """Of psycopg's wheel, as the library reports it: 180001 is 18.1."""
     from psycopg import pq
 
     number = pq.version()

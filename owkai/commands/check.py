@@ -18,14 +18,15 @@ from config.secrets import masked
 from config.settings import Settings
 
 if TYPE_CHECKING:
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
 LEAST_FREE_BYTES = 1_000_000_000
 
 
 def inspect(loaded: Loaded) -> list[Finding]:
     """All findings: settings, cache directory, port, source."""
-    from sync.source.preflight import Finding, inspect_source
+    from sync.source.findings import Finding
+    from sync.source.preflight import inspect_source
 
     settings = loaded.settings
     given = len(loaded.origins)
@@ -79,7 +80,7 @@ def cache_holder(directory: Path) -> str | None:
 
 def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
     """Whether the cache directory exists or can be made, is ours alone, and has room."""
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
     subject = "cache directory"
     if not directory.exists():
@@ -113,7 +114,7 @@ def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
 def inspect_certificate(settings: Settings) -> Iterator[Finding]:
     """Whether the port can speak TLS with what the settings name."""
     from handlers.connections.tls import CertificateError, load_identity
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
     try:
         identity = load_identity(settings.server, utc_now())
@@ -129,7 +130,7 @@ def inspect_certificate(settings: Settings) -> Iterator[Finding]:
 def inspect_public_keys(settings: Settings) -> Iterator[Finding]:
     """Whether the file of public keys holds keys of the pinned algorithm."""
     from handlers.auth.token_keys import KeyFileError, read_public_keys
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
     path, algorithm = settings.auth.jwt_public_key_file, settings.auth.jwt_algorithm
     if path is None:
@@ -146,7 +147,7 @@ def inspect_public_keys(settings: Settings) -> Iterator[Finding]:
 def inspect_keys(settings: Settings) -> Iterator[Finding]:
     """Whether anybody can be let in by a local key."""
     from handlers.auth.key_store import KeyStore
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
     if not settings.keys_file.exists():
         if not settings.auth.jwt_enabled:
@@ -167,7 +168,7 @@ def inspect_keys(settings: Settings) -> Iterator[Finding]:
 def inspect_port(settings: Settings, holder: str | None) -> Iterator[Finding]:
     """Whether the address can be listened on; a running server of this cache is expected to hold it."""
     from owkai.app import address, explain_bind
-    from sync.source.preflight import Finding
+    from sync.source.findings import Finding
 
     host, port = settings.server.host, settings.server.port
     try:

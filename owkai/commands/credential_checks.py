@@ -49,7 +49,7 @@ def token_problem(settings: Settings, organization_id: int, user_id: int, email:
     Raises `UncheckedError`.
     """
     with _asked(settings) as tenants:
-        if not tenants.keeps_users:
+        if not tenants.has_users:
             return None
         user = tenants.user(user_id)
         if user is None:

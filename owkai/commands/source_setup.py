@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from config.secrets import masked
 from config.settings import Settings
 from sync.source.connections import SourceError, connect, server_text
-from sync.source.privileges import SeenSource, least_privilege_sql, look_at
+from sync.source.setup_sql import SourceFacts, least_privilege_sql, read_source_facts
 
 
 def recipe(settings: Settings, admin: str | None, say: Callable[[str], None]) -> str:
@@ -19,7 +19,7 @@ def recipe(settings: Settings, admin: str | None, say: Callable[[str], None]) ->
     return least_privilege_sql(settings, _seen(settings, admin, say))
 
 
-def _seen(settings: Settings, admin: str | None, say: Callable[[str], None]) -> SeenSource | None:
+def _seen(settings: Settings, admin: str | None, say: Callable[[str], None]) -> SourceFacts | None:
     reading = settings
     if admin is not None:
         source = settings.source.model_copy(update={"dsn": SecretStr(admin), "password": SecretStr("")})
@@ -28,7 +28,7 @@ def _seen(settings: Settings, admin: str | None, say: Callable[[str], None]) -> 
         return None
     try:
         with connect(reading) as connection:
-            return look_at(connection, settings)
+            return read_source_facts(connection, settings)
     except (psycopg.Error, SourceError) as error:
         say(
             masked(

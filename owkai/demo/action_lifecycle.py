@@ -1,4 +1,4 @@
-"""What becomes of an action, by its risk: the platform's life of a row as a pure function of chance and age."""
+"""The outcome of an action by its risk level, chance and age, as on the platform. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RECORDED = 0.7
 
 
 class ActionOutcome(NamedTuple):
-    """How an action stands. Delays in seconds after the action; None: has not happened or was not recorded.
+    """The state of an action. Delays in seconds after the action; None: has not happened or was not recorded.
 
     `approved` is the platform's tri-state; `human`: a person decided, and the reviewer's name is recorded.
     """
@@ -74,7 +74,7 @@ def still_waiting(age: float, chance: float) -> bool:
 
 
 def outcome(level: str, age: float, chances: Sequence[float], recorded: float = RECORDED) -> ActionOutcome:
-    """How an action of `level` stands `age` seconds after it. `chances`: six independent numbers in [0, 1).
+    """The state of an action of `level` when it is `age` seconds old. `chances`: six independent numbers in [0, 1).
 
     `recorded`: share (0–1) of outcomes whose decision is recorded.
     """
@@ -94,7 +94,7 @@ def outcome(level: str, age: float, chances: Sequence[float], recorded: float = 
     # A person takes minutes to hours, and never longer than the row's age.
     delay = min(age, (4 * MINUTE + 9 * HOUR * delay_chance**4) if human else 0.4 + 20 * delay_chance)
     denied = status in DENIALS
-    # The newer interface changes the status alone and records nobody.
+    # The newer interface changes only the status and records no reviewer.
     older_interface = path_chance < recorded
     by_name = human and older_interface
     approved = None if not older_interface or status == "false_positive" else not denied

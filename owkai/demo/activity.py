@@ -1,4 +1,4 @@
-"""Activity that goes on while the demo runs: actions come, are scored, decided, finished and, rarely, deleted."""
+"""Activity while the demo runs: actions come, are scored, decided, finished and, rarely, deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from owkai.demo.people import Person
 log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
-LOOKS_A_SECOND = 3.0
+CHECKS_PER_SECOND = 3.0
 VISITS = 0.12  # of what happens: a person does something
 # How long a new action stays with the platform before its outcome, and an elevated one with a reviewer.
 SETTLE_SECONDS = (1.0, 40.0)
@@ -42,7 +42,7 @@ class Activity:
 
     With `rate`, about so many changes a second (inserts, updates, deletes) instead, at any hour.
 
-    It survives a restart of the database: what was open then is forgotten, new activity follows.
+    It survives a restart of the database: steps that were due are dropped, new activity follows.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Activity:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """End the thread; what it has begun to write is written or rolled back."""
+        """End the thread; a transaction in progress is committed or rolled back."""
         self._stopped.set()
         self._thread.join(timeout_seconds)
 
@@ -93,7 +93,7 @@ class Activity:
                 self._due.clear()
 
     def _write(self, connection: psycopg.Connection[Any]) -> None:
-        while not self._stopped.wait(self._random.expovariate(self._rate or LOOKS_A_SECOND)):
+        while not self._stopped.wait(self._random.expovariate(self._rate or CHECKS_PER_SECOND)):
             now = self._clock()
             ready = [step for step in self._due if step.at <= now]
             # What is due goes first, so that the changes a second stay near the rate.
@@ -112,7 +112,7 @@ class Activity:
                     self._act(connection, now)
 
     def _chance(self, now: datetime) -> bool:
-        """Whether something new happens at this look."""
+        """Whether something new happens at this check."""
         if self._rate is not None:
             return True
         a_second = sum(
@@ -120,7 +120,7 @@ class Activity:
             for organization in self._organizations
             for agent in organization.agents
         )
-        return self._random.random() < a_second / (1 - VISITS) / LOOKS_A_SECOND
+        return self._random.random() < a_second / (1 - VISITS) / CHECKS_PER_SECOND
 
     def _act(self, connection: psycopg.Connection[Any], now: datetime) -> None:
         """A new action, as the platform first writes it; its scoring and its outcome become due."""
@@ -231,7 +231,7 @@ class Activity:
         connection.execute("update public.agent_actions set status = %s where id = %s", (status, action_id))
 
     def _visit(self, connection: psycopg.Connection[Any], now: datetime) -> None:
-        """Somebody logs in, or does one of the things that people do."""
+        """A user logs in, or does some other daily work."""
         organization = self._pick(self._organizations, [one.people for one in self._organizations])
         person = self._random.choice(self._people[organization.id])
         if self._random.random() < 0.4:
@@ -244,7 +244,7 @@ class Activity:
             self._record(connection, person, verb, resource, None, now, "low")
 
     def _tidy(self, connection: psycopg.Connection[Any]) -> None:
-        """Somebody deletes a row by hand, or marks one as a false positive after the fact."""
+        """A user deletes a row by hand, or marks one as a false positive after the fact."""
         action_id = self._random.choice(self._recent)
         if self._random.random() < 0.5:
             self._recent.remove(action_id)

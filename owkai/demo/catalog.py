@@ -1,4 +1,4 @@
-"""Who acts in the demo and what they do: three organizations, their agents, the agents' tasks. All of it invented."""
+"""The demo's three organizations, their agents and the agents' tasks. All of it is invented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys for the demo's people, as the platform makes and stores them; fresh for every run."""
+"""API keys for the demo's people, as the platform creates and stores them; new for every run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Ninety days of believable activity that end now, as rows for the platform's tables.
+"""Ninety days of realistic activity that end now, as rows for the platform's tables.
 
-`generate` is pure: the same seed and the same moment give the same rows. Times are aware UTC; columns without a time
+`generate` is pure: the same seed and the same time give the same rows. Times are aware UTC; columns without a time
 zone get the naive UTC value. `load` writes the rows with COPY, then deletes and changes some of them as people do.
 """
 

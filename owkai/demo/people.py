@@ -1,4 +1,4 @@
-"""The people of the demo's organizations, and the audit trail that their days leave."""
+"""The people of the demo's organizations, and the audit events of their daily work."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def audit_of_people(
             come, hour, work, leave = chances[back].tolist()
             if come > person.diligence * (1.0 if day.weekday() < 5 else 0.08) or day < person.created_at:
                 continue
-            # Whoever was switched off has not come in during the last weeks.
+            # Deactivated users have not logged in during the last weeks.
             if (not person.active or person.suspended) and back < 25:
                 continue
             arrived = day + timedelta(hours=7.5 + 3 * hour - person.utc_offset_hours)

@@ -22,7 +22,7 @@ def load_platform(connection: psycopg.Connection[Any]) -> None:
 
 
 def create_publication(connection: psycopg.Connection[Any], name: str) -> None:
-    """Publish the mapped tables as their owner; from Postgres 15 on, the mapped columns alone."""
+    """Publish the mapped tables as their owner; from Postgres 15 on, only the mapped columns."""
     tables = []
     for table in TABLES:
         clause: sql.Composable = sql.SQL("public.{}").format(sql.Identifier(table.name))

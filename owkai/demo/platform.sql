@@ -162,7 +162,7 @@ create table public.api_keys (
 create index ix_api_keys_key_prefix on public.api_keys (key_prefix);
 create index ix_api_keys_user_id on public.api_keys (user_id);
 
--- The start of the transaction, not the moment of the write: a transaction that commits late carries an old time.
+-- The start of the transaction, not the time of the write: a transaction that commits late carries an old time.
 create function public.touch_updated_at() returns trigger language plpgsql as $$
 begin
     new.updated_at = now();

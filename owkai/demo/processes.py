@@ -1,4 +1,4 @@
-"""Processes that must not outlive us, seen through /proc; where there is none, only what the kernel says directly."""
+"""Child processes that must not outlive this one, read from /proc where it exists."""
 
 from __future__ import annotations
 

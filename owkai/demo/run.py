@@ -1,4 +1,4 @@
-"""`owkai demo`: the real server before an invented platform, and nothing left when it ends.
+"""`owkai demo`: the real server on an invented platform; it leaves nothing behind.
 
 The demo is only a source: Postgres with the platform's tables, their history and a thread that keeps writing. Sync,
 cache and server are the ones of `owkai serve`, with a settings file like an operator's.
@@ -33,8 +33,18 @@ from owkai.demo.catalog import ORGANIZATIONS
 from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
-from owkai.demo.postgres import EmbeddedPostgres, PostgresError, free_port
-from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory, write_private
+from owkai.demo.postgres import EmbeddedPostgres, free_port
+from owkai.demo.postgres_programs import PostgresError
+from owkai.demo.private_file import write_private
+from owkai.demo.state_directory import (
+    CACHE,
+    INDEX,
+    POSTGRES,
+    REMEDY,
+    SETTINGS,
+    DemoError,
+    StateDirectory,
+)
 from owkai.exits import Exit
 from sync.source.connections import server_text
 
@@ -45,30 +55,30 @@ PUBLICATION = "owkai"
 POSTGRES_OPTIONS = {"max_slot_wal_keep_size": "2GB"}
 READY_POLL_SECONDS = 0.4
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 class DemoStopped(Exception):
-    """A signal asked for the end before the server took the signals over."""
+    """A signal arrived before the server installed its own handlers."""
 
 
 class Interrupts:
-    """Remembers SIGINT, SIGTERM and SIGHUP instead of dying of them, so that what was made is removed."""
+    """Records SIGINT, SIGTERM and SIGHUP instead of ending the process, so that cleanup runs."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._remember)
 
     def check(self) -> None:
-        """Raises Stopped when the end was asked for."""
-        if self.asked:
+        """Raise DemoStopped after a signal."""
+        if self.requested:
             raise DemoStopped
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
 
 
 def run_demo(
@@ -77,19 +87,19 @@ def run_demo(
     *,
     rate: float | None = None,
     seed: int = DEFAULT_SEED,
-    say: Say = lambda line: print(line, flush=True),
+    print_line: PrintLine = lambda line: print(line, flush=True),
 ) -> int:
     """Run the demo until SIGINT or SIGTERM; returns the exit code (`owkai.exits.Exit`).
 
     `port` 0 takes a free one. `state` is the directory of everything the demo makes, a temporary one when None. `rate` is
-    the number of changes a second, None as many as at the end of the history; `seed` decides the history. `say` gets the
+    the number of changes a second, None as many as at the end of the history; `seed` decides the history. `print_line` receives the
     lines for the terminal.
     """
     interrupts = Interrupts()
     interrupts.listen()
     try:
         with StateDirectory.claim(state) as directory:
-            return _run(directory.path, port, rate, seed, say, interrupts)
+            return _run(directory.path, port, rate, seed, print_line, interrupts)
     except DemoStopped:
         return Exit.OK
     except DemoError as error:
@@ -104,13 +114,13 @@ def run_demo(
         return _refuse(Exit.SETTINGS, str(error))
 
 
-def _run(home: Path, port: int, rate: float | None, seed: int, say: Say, interrupts: Interrupts) -> int:
+def _run(home: Path, port: int, rate: float | None, seed: int, print_line: PrintLine, interrupts: Interrupts) -> int:
     bound = _choose_port(port)
-    say("Starting Postgres for the demo")
+    print_line("Starting Postgres for the demo")
     with EmbeddedPostgres.start(home / POSTGRES, options=POSTGRES_OPTIONS) as postgres:
         interrupts.check()
         history, keys = _fill(postgres, seed, utc_now(), interrupts)
-        say(
+        print_line(
             f"Loaded 90 days of invented activity: {len(history.actions)} actions of {len(ORGANIZATIONS)} organizations"
         )
         password = secrets.token_hex(16)
@@ -135,12 +145,12 @@ def _run(home: Path, port: int, rate: float | None, seed: int, say: Say, interru
         def announce() -> None:
             write_private(home / INDEX, json.dumps(index, indent=2) + "\n")
             for line in welcome(base_url, home, keys):
-                say(line)
+                print_line(line)
 
-        with _announced_when_ready(bound, announce) as watch:
+        with _announce_when_ready(bound, announce) as watch:
 
             def listening(_: int) -> None:
-                if interrupts.asked:
+                if interrupts.requested:
                     os.kill(os.getpid(), signal.SIGTERM)
                 watch()
 
@@ -148,7 +158,7 @@ def _run(home: Path, port: int, rate: float | None, seed: int, say: Say, interru
             try:
                 return owkai.app.run(loaded, on_ready=listening)
             finally:
-                # The server gave the signals back; what follows is short and must not be cut off.
+                # The server has restored the handlers; the cleanup is short and must not be interrupted.
                 interrupts.listen()
                 activity.stop()
 
@@ -226,7 +236,7 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
     lines = [
         "",
         f"The demo is ready at {base_url}",
-        "All data is invented; every answer says mock_data: true.",
+        "All data is invented; every response has mock_data: true.",
         "",
         "Keys:",
     ]
@@ -254,7 +264,7 @@ def welcome(base_url: str, home: Path, keys: Sequence[DemoKey]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _announced_when_ready(port: int, announce: Callable[[], None]) -> Iterator[Callable[[], None]]:
+def _announce_when_ready(port: int, announce: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Gives a function that starts watching /readyz in a thread; `announce` is called when the first copy is served."""
     over = threading.Event()
 

@@ -1,7 +1,7 @@
-"""Row checksums that Postgres and DuckDB compute alike, and the buckets they are summed up by.
+"""Row checksums that Postgres and DuckDB compute identically, summed by bucket.
 
 A row's checksum is 60 bits of the md5 over all mapped columns in one canonical text: NULL as `~`, whole numbers in decimal,
-text behind its number of characters (so that no separator inside a text can shift a boundary), truth values as t and f, floats
+text after its number of characters (so that a separator inside a text cannot shift a boundary), booleans as t and f, floats
 as their 64-bit pattern, times as µs since 2000 in UTC. Of a text the first 65,536 characters count (`sync.values.long_text`). The
 mapping rules of docs/sync.md are applied on the source's side, so that a value mapped by rule is equal. A bucket's checksum is
 the sum of its rows': it does not depend on their order.
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from analytics.state.tables import Column, ColumnKind, Table
+from sync.retention import TIMED_TABLES
 from sync.source.schema import SourceColumn, SourceTable
 from sync.values import wire
 from sync.values.long_text import LONGEST_TEXT_CHARACTERS
-from sync.values.times import BEYOND, FIRST, moment, moment_type
+from sync.values.times import BEYOND, FIRST, utc_time, utc_time_type
 
 NULL = "~"
 UNDATED = "undated"
 BEFORE, AFTER = "before 0001-01-01", "after 9999-12-31"
 IDS_PER_BUCKET = 10_000
-TIMED = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
 
-# A numeric from here on has no double but infinity; one closer to zero than this is zero. Postgres would raise an error.
+# A numeric of at least LARGEST becomes infinity as a double, one closer to zero than SMALLEST becomes zero; Postgres would raise an error.
 LARGEST = 2**1024 - 2**970
 SMALLEST = "0." + str(5**1075).rjust(1075, "0")  # 2 ** -1075
 
@@ -49,12 +49,12 @@ def row_hash_postgres(table: SourceTable) -> sql.Composed:
         for column in table.table.columns
     ]
     text = sql.SQL(" || '|' || ").join(values)
-    # The text may be in another encoding on the source; the checksum is over UTF-8 on both sides.
+    # The source may use another encoding; the checksum is over UTF-8 on both sides.
     return sql.SQL("('x' || substr(md5(convert_to({}, 'UTF8')), 1, 15))::bit(60)::bigint").format(text)
 
 
 def row_hash_duckdb(table: Table) -> str:
-    """A BIGINT expression over the cache's columns. A derived column that does not follow from the mapped ones shows too."""
+    """A BIGINT expression over the cache's columns. A derived column that does not match the mapped ones changes it too."""
     text = " || '|' || ".join(_value_duckdb(column) for column in table.columns)
     derived = " AND ".join(f'"{name}" IS NOT DISTINCT FROM ({value})' for name, _, value in table.derived) or "true"
     return f"('0x' || substr(md5({text}), 1, 15))::BIGINT + CASE WHEN {derived} THEN 0 ELSE 1 END"
@@ -62,7 +62,7 @@ def row_hash_duckdb(table: Table) -> str:
 
 def bucket_postgres(table: SourceTable) -> sql.Composed:
     """A text expression: the day of the event in UTC, or the range of ids for tables without an event time."""
-    if table.table.name not in TIMED:
+    if table.table.name not in TIMED_TABLES:
         key = _column(table, table.table.key)
         assert key is not None  # noqa: S101 - the key is a required column
         return sql.SQL("div(trunc({}::numeric), {})::text").format(sql.Identifier(key.name), IDS_PER_BUCKET)
@@ -71,10 +71,10 @@ def bucket_postgres(table: SourceTable) -> sql.Composed:
 
 
 def bucket_duckdb(table: Table) -> str:
-    """The same of the cache."""
-    if table.name not in TIMED:
+    """The same for the cache."""
+    if table.name not in TIMED_TABLES:
         return f'("{table.key}" // {IDS_PER_BUCKET})::VARCHAR'
-    days = ", ".join(_day_duckdb(name) for name in TIMED[table.name])
+    days = ", ".join(_day_duckdb(name) for name in TIMED_TABLES[table.name])
     return f"coalesce({days}, '{UNDATED}')"
 
 
@@ -86,13 +86,15 @@ def since_postgres(table: SourceTable) -> sql.Composed | None:
     conditions = []
     for place, column in enumerate(times):
         earlier = [sql.SQL("{} IS NULL AND ").format(sql.Identifier(before.name)) for before in times[:place]]
-        conditions.append(sql.SQL("({}{} >= %(since)s::timestamptz)").format(sql.SQL("").join(earlier), moment(column)))
+        conditions.append(
+            sql.SQL("({}{} >= %(since)s::timestamptz)").format(sql.SQL("").join(earlier), utc_time(column))
+        )
     return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
 
 
 def event_duckdb(table: Table) -> str | None:
     """The event time of a row of the cache, from the mapped columns; None for tables without one."""
-    names = TIMED.get(table.name)
+    names = TIMED_TABLES.get(table.name)
     return None if names is None else "coalesce({})".format(", ".join(f'"{name}"' for name in names))
 
 
@@ -101,7 +103,7 @@ def _column(table: SourceTable, name: str) -> SourceColumn | None:
 
 
 def _times(table: SourceTable) -> list[SourceColumn]:
-    found = [_column(table, name) for name in TIMED.get(table.table.name, ())]
+    found = [_column(table, name) for name in TIMED_TABLES.get(table.table.name, ())]
     return [column for column in found if column is not None]
 
 
@@ -133,9 +135,9 @@ def _time_postgres(column: SourceColumn) -> sql.Composed:
         wire.TIMESTAMP: "('x' || encode(timestamp_send({m}), 'hex'))::bit(64)::bigint::text",
         wire.TIMESTAMPTZ: "('x' || encode(timestamptz_send({m}), 'hex'))::bit(64)::bigint::text",
         wire.DATE: "(({m} - '2000-01-01'::date)::bigint * 86400000000)::text",
-    }[moment_type(column)]
+    }[utc_time_type(column)]
     form = f"CASE WHEN {{m}} >= '{BEYOND}' THEN 'infinity' WHEN {{m}} < '{FIRST}' THEN '-infinity' ELSE {bits} END"
-    return sql.SQL("coalesce(" + form + ", {null})").format(m=moment(column), null=NULL)
+    return sql.SQL("coalesce(" + form + ", {null})").format(m=utc_time(column), null=NULL)
 
 
 def _float_postgres(column: SourceColumn) -> sql.Composed:
@@ -173,7 +175,7 @@ def _day_postgres(column: SourceColumn) -> sql.Composed:
     return sql.SQL(
         f"CASE WHEN {{m}} < '{FIRST}' THEN {{before}} WHEN {{m}} >= '{BEYOND}' THEN {{after}}"
         " ELSE to_char({m}::timestamp, 'YYYY-MM-DD') END"
-    ).format(m=moment(column), before=BEFORE, after=AFTER)
+    ).format(m=utc_time(column), before=BEFORE, after=AFTER)
 
 
 def _day_duckdb(name: str) -> str:

@@ -1,13 +1,13 @@
-"""One moment, seen on both sides: the source at an exported snapshot, the cache at that snapshot's WAL position.
+"""A common snapshot: the source at an exported snapshot, the cache at the same WAL position.
 
-Why not a plain snapshot beside the current WAL position: a commit becomes visible to snapshots only after its record is in the
+Why not a plain snapshot and the current WAL position: a commit becomes visible to snapshots only after its record is in the
 WAL, and not in the WAL's order. A snapshot paired with `pg_current_wal_lsn()` may lack a transaction that the position
-includes, so a healthy cache would look wrong now and then. The snapshot that a new logical slot exports has no such gap: it
+includes, so a correct cache would sometimes look wrong. The snapshot that a new logical slot exports has no such gap: it
 shows exactly the transactions whose commit records lie before the slot's consistent point.
 
-That point lies in the past when its slot answers, and sync does not wait by itself. So sync is held before the slot is made.
-While the slot waits for transactions that are open on the source, the hold moves on with the source. A cache that took in a
-change from after the consistent point meanwhile refuses it (`PassedError`), and the moment is tried again.
+That point is in the past once the slot exists, and sync does not wait for it. So a barrier stops sync before the slot is created.
+While the slot waits for open transactions on the source, the barrier follows the source. If the cache has meanwhile applied a
+change from after the consistent point, the position is lost (`PassedError`), and another slot is tried.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from config.settings import Settings
 from sync.copy.copy_stream import Stopped, Stopping
 from sync.position_barrier import NOW, PassedError
 from sync.source.connections import SourceError, connect, wal_position
-from sync.source.open_transactions import described, open_transactions, remedy_for
+from sync.source.open_transactions import described, open_transactions, remedy_for_open
 from sync.stream.replication import ExportedSlot, create_slot
 
 log = logging.getLogger(__name__)
@@ -40,14 +40,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS = 5
-TRAIL_SECONDS = 0.5  # how far the moving hold stays behind the source; doubled with every attempt
-HELD_SECONDS = 20.0  # sync goes on by itself after this
+TRAIL_SECONDS = 0.5  # how far the moving barrier stays behind the source; doubled with every attempt
+HELD_SECONDS = 20.0  # sync continues after this time
 REACH_SECONDS = 60.0  # bound on sync reaching a position
 OPEN_TRANSACTIONS_SECONDS = 60.0  # bound on transactions that were open when the slot was made
 
 
 class VerifyError(RuntimeError):
-    """The two sides could not be compared. `remedy` tells the operator what to do."""
+    """The two sides could not be compared. `remedy` states what the operator can do."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class VerifyError(RuntimeError):
 
 
 class Positions(Protocol):
-    """What of `sync.loop.SyncLoop` is needed here."""
+    """The part of `sync.loop.SyncLoop` that is needed here."""
 
     def at_position(self, lsn: int, action: Callable[[Store], T]) -> Future[T]:
         """See `SyncLoop.at_position`."""
@@ -63,7 +63,7 @@ class Positions(Protocol):
 
 @dataclass(frozen=True)
 class CommonSnapshot(Generic[T]):
-    """`source` is in a read-only transaction at `lsn`; `result` is what the action made of the store at `lsn`."""
+    """`source` is in a read-only transaction at `lsn`; `result` is what the action returned for the store at `lsn`."""
 
     lsn: int
     source: psycopg.Connection
@@ -71,7 +71,7 @@ class CommonSnapshot(Generic[T]):
 
 
 @contextmanager
-def shared_moment(
+def common_snapshot(
     settings: Settings,
     positions: Positions,
     action: Callable[[Store, psycopg.Connection], T],
@@ -80,27 +80,27 @@ def shared_moment(
     all_organizations: bool = False,
     undo: Callable[[T], None] = lambda result: None,
 ) -> Iterator[CommonSnapshot[T]]:
-    """Run `action(store, source)` in the sync thread at one moment; the source's transaction stays open inside the `with`.
+    """Run `action(store, source)` in the sync thread at one position; the source's transaction stays open inside the `with`.
 
-    `undo` gets a result that came too late for anybody to wait for. Raises `VerifyError`, `SourceError`, `psycopg.Error`,
+    `undo` receives a result that arrived after the caller stopped waiting. Raises `VerifyError`, `SourceError`, `psycopg.Error`,
     `Stopped`, and what the action raises.
     """
     with connect(settings, all_organizations=all_organizations, statement_timeout=False) as source:
         trail = TRAIL_SECONDS
         for _ in range(ATTEMPTS):
             try:
-                moment = _attempt(settings, positions, action, source, trail, stopping, undo)
+                found = _attempt(settings, positions, action, source, trail, stopping, undo)
                 break
             except PassedError:
-                log.debug("sync was past the consistent point; the moment is tried again")
+                log.debug("sync was past the consistent point; trying again")
                 trail *= 2
                 source.rollback()
         else:
             raise VerifyError(
-                "the source never had a quiet enough moment to be compared",
+                "the source was too busy to be compared at one position",
                 "verify again when fewer long transactions are open on the source",
             )
-        yield moment
+        yield found
 
 
 def _attempt(
@@ -112,7 +112,7 @@ def _attempt(
     stopping: Stopping,
     undo: Callable[[T], None],
 ) -> CommonSnapshot[T]:
-    hold = _MovingHold(positions, source, trail_seconds, stopping)
+    hold = _MovingBarrier(positions, source, trail_seconds, stopping)
     try:
         generation = hold.begin()
         slot = _export(settings, hold)
@@ -120,21 +120,21 @@ def _attempt(
             source.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(slot.snapshot))
         finally:
-            slot.connection.close()  # the slot goes with it
+            slot.connection.close()  # this also drops the slot
         lsn = slot.consistent_lsn
 
-        def at_moment(store: Store) -> T:
+        def at_position(store: Store) -> T:
             if store is not generation:
-                raise PassedError("a new copy was swapped in meanwhile")
+                raise PassedError("a new copy has replaced the cache")
             return action(store, source)
 
-        future = positions.at_position(lsn, at_moment)
+        future = positions.at_position(lsn, at_position)
     finally:
         hold.release()
     return CommonSnapshot(lsn, source, _await(future, REACH_SECONDS, stopping, undo))
 
 
-def _export(settings: Settings, hold: _MovingHold) -> ExportedSlot:
+def _export(settings: Settings, hold: _MovingBarrier) -> ExportedSlot:
     name = f"owkai_verify_{os.getpid()}_{secrets.token_hex(4)}"
     try:
         return create_slot(settings, hold.watch, temporary_name=name)
@@ -146,8 +146,8 @@ def _export(settings: Settings, hold: _MovingHold) -> ExportedSlot:
         raise
 
 
-class _MovingHold:
-    """Keeps sync from going past a position that is known to lie before the slot's consistent point."""
+class _MovingBarrier:
+    """Keeps sync from passing a position that is known to precede the slot's consistent point."""
 
     def __init__(
         self, positions: Positions, source: psycopg.Connection, trail_seconds: float, stopping: Stopping
@@ -158,23 +158,23 @@ class _MovingHold:
         self._started = time.monotonic()
 
     def begin(self) -> Store:
-        """Hold sync wherever it stands; returns the generation it works on."""
+        """Stop sync at its current position; returns the generation it works on."""
         standing: Future[Store] = Future()
         go = self._go
 
-        def stand(store: Store) -> None:
+        def pause(store: Store) -> None:
             if standing.set_running_or_notify_cancel():
                 standing.set_result(store)
                 self._wait(go)
 
-        waiting = self._positions.at_position(NOW, stand)
+        waiting = self._positions.at_position(NOW, pause)
         waiting.add_done_callback(lambda done: standing.cancel() if done.cancelled() else None)
         generation = _await(standing, REACH_SECONDS, self._stopping, lambda store: go.set())
         self._started = time.monotonic()
         return generation
 
     def watch(self) -> bool:
-        """Called while the slot waits on the source: moves the hold; true when the waiting must end."""
+        """Called while the slot waits on the source: moves the barrier. Returns true when the wait must end."""
         now = time.monotonic()
         if self._stopping():
             return True
@@ -202,7 +202,7 @@ class _MovingHold:
         found = open_transactions(self._source)
         return VerifyError(
             f"transactions have been open on the source for {OPEN_TRANSACTIONS_SECONDS:g} s: {described(found)}",
-            f"{remedy_for(found)}; then verify again",
+            f"{remedy_for_open(found)}; then verify again",
         )
 
 
@@ -212,10 +212,10 @@ def _await(future: Future[T], seconds: float, stopping: Stopping, undo: Callable
         try:
             return future.result(0.1)
         except CancelledError:
-            raise VerifyError("sync has ended") from None
+            raise VerifyError("sync has stopped") from None
         except TimeoutError:
             if future.done():
-                raise  # the action's own
+                raise  # raised by the action
             over = time.monotonic() > deadline
             if not (over or stopping()):
                 continue
@@ -223,7 +223,8 @@ def _await(future: Future[T], seconds: float, stopping: Stopping, undo: Callable
                 future.add_done_callback(lambda done: _undo(done, undo))
             if over:
                 raise VerifyError(
-                    f"sync did not reach the compared position within {seconds:g} s", "see state and log of sync"
+                    f"sync did not reach the compared position within {seconds:g} s",
+                    "see the phase of sync on /readyz, and the log",
                 ) from None
             raise Stopped from None
 

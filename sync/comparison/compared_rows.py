@@ -38,7 +38,7 @@ class SourceSide:
 
     @classmethod
     def of(cls, table: SourceTable, settings: Settings, now: datetime, since: datetime | None) -> SourceSide:
-        """What retention keeps at `now`, with an event time from `since` on where that is given."""
+        """The rows that retention keeps at `now`, with an event time from `since` on if that is given."""
         return cls(table, kept_rows(table, settings, now), since)
 
     def _select(self) -> sql.Composed:
@@ -88,7 +88,7 @@ class CacheSide:
 
     @classmethod
     def of(cls, table: SourceTable, settings: Settings, now: datetime, since: datetime | None) -> CacheSide:
-        """The same rule as `SourceSide.of`, in the cache's words."""
+        """The same rule as `SourceSide.of`, in DuckDB's SQL."""
         event = event_duckdb(table.table)
         if event is None:
             return cls(table, "true", {})
@@ -123,7 +123,7 @@ class CacheSide:
 
 
 def rows_by_key(table: SourceTable, settings: Settings, now: datetime, keys: list[int]) -> sql.Composed:
-    """The copy command of some rows, as retention keeps them."""
+    """The COPY command for some rows, if retention keeps them."""
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
     key = table.source_name(table.table.key)
     assert key is not None  # noqa: S101 - the key is a required column

@@ -9,10 +9,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 from analytics.state.lsn import format_lsn
-from sync.comparison.checksums import IDS_PER_BUCKET, TIMED, Bucket
+from sync.comparison.checksums import IDS_PER_BUCKET, Bucket
+from sync.retention import TIMED_TABLES
 
 KEYS_SHOWN = 100
-REPAIR_LIMIT = 100_000  # more differing rows than this are a case for a new copy
+REPAIR_LIMIT = 100_000  # with more differing rows, a new copy is better
 
 Kind = Literal["missing", "extra", "different"]
 KINDS: tuple[Kind, ...] = ("missing", "extra", "different")
@@ -143,20 +144,20 @@ class ComparisonReport:
 def key_lines(table: TableComparison) -> Iterator[str]:
     """The differing keys of a table, at most `KEYS_SHOWN` of them, with their number."""
     words = {"missing": "missing in the cache", "extra": "only in the cache", "different": "different"}
-    room = KEYS_SHOWN
+    remaining = KEYS_SHOWN
     for kind in KINDS:
         total, keys = table.keys.total[kind], table.keys.keys[kind]
         if not total:
             continue
-        shown = keys[: max(room, 0)]
-        room -= len(shown)
+        shown = keys[: max(remaining, 0)]
+        remaining -= len(shown)
         more = f" and {total - len(shown)} more" if total > len(shown) else ""
         yield f"  {table.name}, {total} {words[kind]}: id {', '.join(map(str, shown))}{more}"
 
 
 def bucket_title(table: str, key: str) -> str:
-    """How a bucket is called: its day, or its range of ids."""
-    if table in TIMED:
+    """The title of a bucket: its day, or its range of ids."""
+    if table in TIMED_TABLES:
         return key
     first = int(key) * IDS_PER_BUCKET
     return f"ids {first} to {first + IDS_PER_BUCKET - 1}"
@@ -173,13 +174,13 @@ def differing_buckets(source: Iterable[Bucket], cache: Iterable[Bucket]) -> tupl
 
 
 def differing_keys(source: Iterable[tuple[int, int]], cache: Iterable[tuple[int, int]]) -> KeyDifferences:
-    """Merge (id, checksum) pairs of both sides, each in ascending order of id. An id that is there twice is `different`."""
+    """Merge (id, checksum) pairs of both sides, each in ascending order of id. An id that occurs twice is `different`."""
     found = KeyDifferences()
     left, right = groups(source), groups(cache)
     mine, other = next(left, None), next(right, None)
     while mine is not None or other is not None:
         if other is None or (mine is not None and mine[0] < other[0]):
-            assert mine is not None  # noqa: S101 - one of them is there
+            assert mine is not None  # noqa: S101 - one of them is not None
             found.add("missing", mine[0])
             mine = next(left, None)
         elif mine is None or other[0] < mine[0]:

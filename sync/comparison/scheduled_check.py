@@ -1,4 +1,4 @@
-"""The light check: on a schedule, the last two days and the tables of users and keys, compared with the source."""
+"""The scheduled check compares the last two days and the tables of users and keys with the source."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sync.source.connections import server_text
 log = logging.getLogger(__name__)
 
 DAYS = 2
-FIRST_SECONDS = 60.0  # the first check comes soon after the start, so that short-lived servers are checked too
+FIRST_SECONDS = 60.0  # the first check runs soon after the start, so that short-lived servers are checked too
 
 
-class LightCheck:
-    """Runs in a thread until `stop`. Interval in seconds; 0: never."""
+class ScheduledCheck:
+    """Runs in a thread until `stop`. `interval_seconds` 0: never."""
 
     def __init__(self, verifier: Verifier, board: StatusBoard, interval_seconds: float) -> None:
         self._verifier, self._board, self._interval = verifier, board, interval_seconds
@@ -31,7 +31,7 @@ class LightCheck:
             self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Give up a check that is under way. Idempotent."""
+        """Abort a running check. Idempotent."""
         self._stop.set()
         self._thread.join(timeout_seconds)
 
@@ -39,7 +39,7 @@ class LightCheck:
         pause = min(FIRST_SECONDS, self._interval)
         while not self._stop.wait(pause):
             pause = self._interval
-            # Sync says itself what is wrong while it does not stream; while it polls it reconciles.
+            # While sync does not stream, it reports the reason itself; while it polls, it reconciles.
             if self._board.current.phase is Phase.STREAMING:
                 self._check()
 
@@ -51,10 +51,10 @@ class LightCheck:
         except Exception as error:  # noqa: BLE001 - reported with its traceback
             if self._stop.is_set():
                 return
-            self._failed(error)
+            self._report_failure(error)
 
-    def _failed(self, error: Exception) -> None:
-        """A check that could not be made is reported, whatever kept it from being made; the next one comes as planned."""
+    def _report_failure(self, error: Exception) -> None:
+        """Report a check that failed for any reason; the next one runs as scheduled."""
         remedy = getattr(error, "remedy", "")
         reason = server_text(str(error)) if str(error) else type(error).__name__
         expected = isinstance(error, COMPARISON_ERRORS)

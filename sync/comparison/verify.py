@@ -1,6 +1,6 @@
 """Verification: every mapped column of source and cache, compared at one WAL position, and the repair of what differs.
 
-The source is read without locks, in one read-only transaction; both sides add up their rows by bucket (`sync.comparison.checksums`), so
+The source is read without locks, in one read-only transaction; both sides sum their rows by bucket (`sync.comparison.checksums`), so
 memory is bounded by the number of buckets. Only differing buckets are read row by row, as (id, checksum), in order of id.
 """
 
@@ -24,7 +24,7 @@ from analytics.state.lsn import format_lsn
 from analytics.state.store import CacheNotReadyError, Snapshot, Store
 from analytics.state.sync_status import Phase, StatusBoard, Verification
 from config.settings import Settings
-from sync.comparison.common_snapshot import Positions, VerifyError, shared_moment
+from sync.comparison.common_snapshot import Positions, VerifyError, common_snapshot
 from sync.comparison.compared_rows import ROWS_PER_READ, CacheSide, SourceSide, rows_by_key
 from sync.comparison.differences import (
     REPAIR_LIMIT,
@@ -38,26 +38,27 @@ from sync.comparison.differences import (
 from sync.copy.copy_stream import Stopped, Stopping, copy_rows
 from sync.copy.initial_copy import decode_rows
 from sync.source.connections import SourceError
-from sync.source.preflight import Survey, survey
+from sync.source.findings import Survey
+from sync.source.preflight import survey
 from sync.source.schema import Mapping, SourceTable
 from sync.values import wire
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.2  # how soon a stop is noticed
+STOP_CHECK_SECONDS = 0.2  # how soon a stop is noticed
 
 
 class BusyError(RuntimeError):
     """Another verification is running."""
 
 
-# What keeps a comparison from being made, by source, cache or line; any other error is a fault of ours.
+# Expected errors of source, cache or network; any other error is a bug.
 COMPARISON_ERRORS = (VerifyError, SourceError, CacheNotReadyError, psycopg.Error, duckdb.Error)
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is compared: all tables or one, all that is kept or the last `days` (days of UTC, today included).
+    """What is compared: all tables or one, all kept rows or the last `days` (days in UTC, including today).
 
     Tables without an event time are always compared whole; rows without one are left out when `days` is given.
     """
@@ -72,7 +73,7 @@ class Scope:
         return within if self.table is None else f"{within} of {self.table}"
 
     def covers(self, other: Scope) -> bool:
-        """Whether all that `other` compares is compared here."""
+        """Whether this scope includes everything in `other`."""
         tables = self.table in (None, other.table)
         return tables and (self.days is None or (other.days is not None and self.days >= other.days))
 
@@ -83,7 +84,7 @@ class Scope:
 
 
 class Verifier:
-    """Compares and repairs. Methods may be called from any thread but the sync thread; one at a time does its work."""
+    """Compares and repairs. Methods may be called from any thread except the sync thread; one verification runs at a time."""
 
     def __init__(
         self,
@@ -104,11 +105,11 @@ class Verifier:
         self._shown: tuple[Scope, int, Verification] | None = None  # with the number of copies there were then
 
     def verify(self, scope: Scope, stopping: Stopping) -> ComparisonReport:
-        """Compare at one position; the status board shows the result, unless it would hide a wider one's difference.
+        """Compare at one position; the status board shows the result, unless it would hide a difference found in a wider scope.
 
         Raises `VerifyError`, `BusyError`, `SourceError`, `psycopg.Error`, `Stopped`.
         """
-        with self._alone():
+        with self._exclusively():
             report = self._verify(scope, self._survey(), stopping)
         self._record(report, scope)
         return report
@@ -129,28 +130,28 @@ class Verifier:
     def repair(self, report: ComparisonReport, stopping: Stopping) -> int:
         """Copy the report's differing rows from the source again, at a new position; returns how many keys.
 
-        Raises as `verify` does; `VerifyError` as well when too many rows differ to be repaired one by one.
+        Raises as `verify` does; `VerifyError` as well when too many rows differ to repair them individually.
         """
         if report.differing_rows > REPAIR_LIMIT:
             raise VerifyError(
                 f"{report.differing_rows} rows differ, more than the {REPAIR_LIMIT} that are repaired one by one",
-                "stop the server, run `owkai sync drop` and start it again: that makes a new copy",
+                "stop the server, run `owkai sync drop` and start it again to make a new copy",
             )
-        with self._alone():
+        with self._exclusively():
             found = self._survey()
             now = self._clock()
 
             def replace(store: Store, source: psycopg.Connection) -> int:
                 return self._replace(store, source, report, found.mapping, now, stopping)
 
-            with shared_moment(
+            with common_snapshot(
                 self._settings, self._positions, replace, stopping, all_organizations=found.all_organizations
-            ) as moment:
-                log.info("repaired %d keys of the cache at %s", moment.result, format_lsn(moment.lsn))
-                return moment.result
+            ) as common:
+                log.info("repaired %d keys of the cache at %s", common.result, format_lsn(common.lsn))
+                return common.result
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _exclusively(self) -> Iterator[None]:
         if not self._one.acquire(timeout=5):
             raise BusyError("another verification is running; wait for it to end")
         try:
@@ -163,7 +164,7 @@ class Verifier:
         if now.phase is Phase.POLLING:
             raise VerifyError(
                 "sync polls this source, so there is no position at which both sides could be compared",
-                "polling reconciles by itself, see docs/sync.md; sync.mode = stream is exact",
+                "polling reconciles automatically, see docs/sync.md; sync.mode = stream is exact",
             )
         if now.phase is not Phase.STREAMING:
             why = f": {now.error}" if now.error else ""
@@ -179,21 +180,21 @@ class Verifier:
         tables = [table for table in found.mapping.tables if scope.table in (None, table.table.name)]
         if not tables:
             raise VerifyError(f"table {scope.table} is not copied from the source", "see [source.tables]")
-        with shared_moment(
+        with common_snapshot(
             self._settings,
             self._positions,
             lambda store, _: self._open_read(store, found.mapping),
             stopping,
             all_organizations=found.all_organizations,
             undo=lambda opened: opened.close(),
-        ) as moment:
-            # Retention goes by the clock: a time after the cache's snapshot makes ours the later horizon.
-            with moment.result as opened, interruptible(stopping, moment.source.cancel, opened.snapshot.interrupt):
+        ) as common:
+            # Retention depends on the clock: a time after the cache's snapshot makes this horizon the later one.
+            with common.result as opened, interruptible(stopping, common.source.cancel, opened.snapshot.interrupt):
                 now = self._clock()
                 compared = [
-                    self._compare(table, moment.source, opened.snapshot, scope, now, stopping) for table in tables
+                    self._compare(table, common.source, opened.snapshot, scope, now, stopping) for table in tables
                 ]
-            report = ComparisonReport(moment.lsn, now, time.monotonic() - started, scope.days, tuple(compared))
+            report = ComparisonReport(common.lsn, now, time.monotonic() - started, scope.days, tuple(compared))
         log.info("%s", next(report.lines()))
         return report
 
@@ -201,8 +202,8 @@ class Verifier:
         origin = store.origin()
         if origin is None or not origin.mapping.startswith(mapping.fingerprint):
             raise VerifyError(
-                "the source's tables have another shape than the cache was copied from",
-                "sync makes a new copy by itself; verify again when it is complete",
+                "the source's tables have changed since the cache was copied",
+                "sync makes a new copy automatically; verify again when it is complete",
             )
         return _OpenRead(store)
 
@@ -229,7 +230,7 @@ class Verifier:
         if differing:
             names = [bucket.key for bucket in differing]
             keys = differing_keys(
-                _until(stopping, theirs.rows(source, names)), _until(stopping, ours.rows(cache, names))
+                _stoppable(stopping, theirs.rows(source, names)), _stoppable(stopping, ours.rows(cache, names))
             )
             _report_differences(table, differing)
         return TableComparison(
@@ -253,9 +254,9 @@ class Verifier:
         now: datetime,
         stopping: Stopping,
     ) -> int:
-        """In the sync thread: remove the differing keys, append what the source has of them, commit where the store stands."""
+        """In the sync thread: remove the differing keys, append the source's rows, commit at the store's position."""
         position = store.position()
-        assert position is not None  # noqa: S101 - a generation that is streamed into is complete
+        assert position is not None  # noqa: S101 - a generation that receives the stream is complete
         mapped = wire.Mapped()
         touched, keys_done = [], 0
         store.begin()
@@ -303,16 +304,16 @@ class _OpenRead:
 
 @contextmanager
 def interruptible(stopping: Stopping, *cancels: Callable[[], None]) -> Iterator[None]:
-    """Call `cancels` once `stopping` says so; the errors that follow become `Stopped`."""
+    """Call `cancels` once `stopping` returns true; the errors that follow become `Stopped`."""
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK_SECONDS):
+        while not over.wait(STOP_CHECK_SECONDS):
             if stopping():
                 for cancel in cancels:
                     try:
                         cancel()
-                    except Exception:  # what it would have ended has ended by itself
+                    except Exception:  # the query had already ended
                         log.debug("a cancelled query had ended", exc_info=True)
                 return
 
@@ -329,7 +330,7 @@ def interruptible(stopping: Stopping, *cancels: Callable[[], None]) -> Iterator[
         watcher.join()
 
 
-def _until(stopping: Stopping, pairs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _stoppable(stopping: Stopping, pairs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     for place, pair in enumerate(pairs):
         if place % ROWS_PER_READ == 0 and stopping():
             raise Stopped

@@ -52,7 +52,7 @@ from sync.polling.reconciliation import (
     whole_rows,
 )
 from sync.source.connections import connect
-from sync.source.preflight import Survey
+from sync.source.findings import Survey
 from sync.source.schema import Mapping, SourceTable
 from sync.values import wire
 

@@ -21,7 +21,6 @@ from analytics.state.store import Store
 from config.settings import Settings
 from sync.comparison.checksums import (
     IDS_PER_BUCKET,
-    TIMED,
     Bucket,
     bucket_duckdb,
     bucket_postgres,
@@ -31,7 +30,7 @@ from sync.comparison.checksums import (
 from sync.comparison.differences import BucketDifference, differing_buckets
 from sync.copy.copy_stream import Stopping, await_result, copy_rows, drain_results
 from sync.copy.initial_copy import ROWS_PER_CHUNK, chunked, decode_rows, selected
-from sync.retention import kept_rows, retention_horizon
+from sync.retention import TIMED_TABLES, kept_rows, retention_horizon
 from sync.source.schema import SourceTable
 from sync.values import wire
 
@@ -154,7 +153,7 @@ def replace_rows(table: str, ids: Numbers, rows: Iterator[wire.Rows], store: Sto
 def expire(table: SourceTable, source: SourceReader, store: Store) -> int:
     """Drop what retention no longer keeps, so that both sides are compared over the same rows."""
     name = table.table.name
-    if name not in TIMED:
+    if name not in TIMED_TABLES:
         return 0
     before = retention_horizon(source.settings, source.now).replace(tzinfo=None)
     pending = source.settings.meaning.pending_statuses if name == "agent_actions" else ()

@@ -1,1 +1,1 @@
-"""The publication: what it streams, what it lacks, and what it does to the platform's writes."""
+"""The publication: what it streams, what it lacks, and how it is kept from making Postgres reject the platform's writes."""

@@ -1,8 +1,8 @@
-"""Generated columns: a query reads them, but the change stream seldom carries them.
+"""Generated columns: queries return them, but the change stream rarely carries them.
 
 Before version 18 Postgres publishes no generated column, and from 18 on only stored ones, where the publication lists them or
-sets `publish_generated_columns`. A column that the stream does not carry would be right in the copy and wrong after the first
-change, so both leave it out. Polling reads with queries and keeps it.
+sets `publish_generated_columns`. A column missing from the stream would be right in the copy and wrong after the first
+change, so both leave it out. Polling uses queries and keeps it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sync.source.schema import Generated, Mapping, SourceColumn, SourceTable
 
 
 @dataclass(frozen=True)
-class Unstreamed:
+class UnstreamedColumn:
     """A mapped column that the change stream does not carry. `remedy` is empty where Postgres offers none."""
 
     table: SourceTable
@@ -27,7 +27,7 @@ class Unstreamed:
         return self.column.column.required
 
 
-def streamed(mapping: Mapping, left_out: tuple[Unstreamed, ...]) -> Mapping:
+def streamed_mapping(mapping: Mapping, left_out: tuple[UnstreamedColumn, ...]) -> Mapping:
     """The mapping without the columns that are left out."""
     gone = {(found.table.oid, found.column.number) for found in left_out}
     return Mapping(
@@ -38,10 +38,12 @@ def streamed(mapping: Mapping, left_out: tuple[Unstreamed, ...]) -> Mapping:
     )
 
 
-def unstreamed(mapping: Mapping, publication: Publication | None, server_version: int) -> tuple[Unstreamed, ...]:
-    """The mapped columns that the stream does not carry, or will not once the publication is made."""
+def unstreamed_columns(
+    mapping: Mapping, publication: Publication | None, server_version: int
+) -> tuple[UnstreamedColumn, ...]:
+    """The mapped columns that the stream does not carry, or will not once the publication exists."""
     return tuple(
-        Unstreamed(table, column, _remedy(column, publication, server_version))
+        UnstreamedColumn(table, column, _remedy(column, publication, server_version))
         for table in mapping.tables
         for column in table.columns
         if column.generated is not Generated.NO and not _carried(table, column, publication, server_version)

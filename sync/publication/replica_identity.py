@@ -25,7 +25,7 @@ n.nspname::text, relation.relname::text, relation.relreplident::text,
   LIMIT 1),
 (SELECT i.indimmediate AND i.indisvalid FROM pg_index i WHERE i.indrelid = relation.oid AND i.indisprimary LIMIT 1)"""
 
-# Partitions are found in the catalogue: pg_partition_tree() would wait for whoever changes one of them.
+# Partitions are found in the catalogue: pg_partition_tree() would wait for a lock on one of them.
 _OF_TABLE = f"""
 WITH RECURSIVE tree (oid) AS (
     SELECT %s::oid
@@ -39,9 +39,9 @@ ORDER BY 1, 2"""  # noqa: S608 - our own text
 
 @dataclass(frozen=True)
 class ReplicaIdentity:
-    """Of one relation that holds rows. `key` are the columns that identify a row; None where no index does.
+    """The identity of one relation that holds rows. `key` are the columns that identify a row; None if no index does.
 
-    `primary` tells whether the primary key could identify rows; None: there is no primary key.
+    `primary`: whether the primary key could identify rows; None without a primary key.
     """
 
     schema: str
@@ -71,7 +71,7 @@ class ReplicaIdentity:
         return self.full or column in (self.key or ())
 
     def statement_that_identifies_by(self, column: str) -> str:
-        """What the table's owner runs so that the column identifies rows again."""
+        """The statement with which the table's owner makes the column identify rows again."""
         quoted = sql.Identifier(column).as_string(None)
         if self.primary is None:
             return f"ALTER TABLE {self.identifier} ADD PRIMARY KEY ({quoted})"

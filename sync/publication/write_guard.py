@@ -1,8 +1,8 @@
-"""The guard of the platform's writes: our publication must never make Postgres reject an UPDATE or DELETE.
+"""Protects the platform's writes: our publication must never make Postgres reject an UPDATE or DELETE.
 
-Looked at every `sync.survey_seconds` for as long as the server runs, whatever sync does meanwhile. Where `source.manage_publication`
-and the role's rights allow it, the publication is changed at once: a table is published with another list, else updates and
-deletes are no longer published at all, which sync then reports as a fault of its own. Elsewhere an error names the statement.
+Checked every `sync.survey_seconds` as long as the server runs, whatever sync is doing. If `source.manage_publication` and the
+role's rights allow it, the publication is changed at once: a table gets another column list, or updates and deletes are no longer
+published, which sync then reports as a fault. Otherwise an error names the statement to run.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ import psycopg
 
 from analytics.state.sync_status import StatusBoard
 from config.settings import Settings
-from sync.publication.generated_columns import streamed, unstreamed
-from sync.publication.publication import (
-    Hazard,
-    Publication,
-    hazard_shortcoming,
-    read_publication,
-    run_together,
-    stop_publishing_changes,
-)
-from sync.source.connections import one_snapshot, server_text
+from sync.publication.adjustment import run_in_transaction
+from sync.publication.catalogue import read_publication
+from sync.publication.generated_columns import streamed_mapping, unstreamed_columns
+from sync.publication.hazards import Hazard
+from sync.publication.publication import Publication
+from sync.publication.shortcomings import hazard_shortcoming
+from sync.publication.statements import stop_publishing_changes
+from sync.source.connections import repeatable_read, server_text
 from sync.source.schema import Mapping, read_mapping
 
 log = logging.getLogger(__name__)
 
 
 class WriteGuard:
-    """Used by one thread. Raises `psycopg.Error` when the source cannot be looked at."""
+    """Used by one thread. Raises `psycopg.Error` when the source cannot be read."""
 
     def __init__(self, settings: Settings, board: StatusBoard) -> None:
         self._settings, self._board = settings, board
         self._reported = self._refused = ""
 
-    def look(self, connection: psycopg.Connection) -> None:
-        """End what can be ended; the board and the log say what is left."""
+    def check(self, connection: psycopg.Connection) -> None:
+        """Remove the hazards that can be removed; report the others on the board and in the log."""
         publication, mapping = self._read(connection)
         if publication is not None and publication.rejected_writes and self._may_adjust:
-            self._end(connection, publication, mapping)
+            self._remove_hazards(connection, publication, mapping)
             publication, mapping = self._read(connection)
         self._report(publication, mapping)
 
     def _read(self, connection: psycopg.Connection) -> tuple[Publication | None, Mapping]:
-        with one_snapshot(connection):
+        with repeatable_read(connection):
             mapping, _ = read_mapping(connection, self._settings)
             publication = read_publication(connection, self._settings.source.publication, mapping)
-        return publication, streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+        return publication, streamed_mapping(
+            mapping, unstreamed_columns(mapping, publication, connection.info.server_version)
+        )
 
     @property
     def _may_adjust(self) -> bool:
         return self._settings.source.manage_publication and self._settings.sync.mode != "poll"
 
-    def _end(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
+    def _remove_hazards(self, connection: psycopg.Connection, publication: Publication, mapping: Mapping) -> None:
         ended: set[tuple[str, ...]] = set()
         for hazard in publication.rejected_writes:
             shortcoming = hazard_shortcoming(publication, hazard, mapping)
@@ -66,7 +66,7 @@ class WriteGuard:
 
     def _run(self, connection: psycopg.Connection, hazard: Hazard, statements: tuple[str, ...]) -> bool:
         try:
-            run_together(connection, statements)
+            run_in_transaction(connection, statements)
         except psycopg.Error as error:
             if connection.broken:
                 raise

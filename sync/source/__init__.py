@@ -1,1 +1,1 @@
-"""Everything asked of the source itself: connections, preflight checks, privileges, schema and samples."""
+"""Reads of the source itself: connections, preflight checks, setup statements, schema and samples."""

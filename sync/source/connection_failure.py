@@ -1,7 +1,7 @@
 """Why a connection to the source failed: one cause, one sentence, one remedy.
 
-A refused connection carries no SQLSTATE, only the words of libpq, of Postgres or of a pooler in between, so the cause is read from
-them. It chooses what operators are told and nothing else; an unknown wording, such as a translated one, is passed on as it is.
+A refused connection carries no SQLSTATE, only a message of libpq, Postgres or a pooler, so the cause is read from that message. It
+chooses the text shown to operators and nothing else. An unknown message, for example a translated one, is shown unchanged.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sync.source.connections import server_text
 
 
 class Cause(Enum):
-    """What kept us from the source. The value is the sentence; operators read the server's own words behind it."""
+    """Why the source could not be reached. The value is the sentence shown; the server's own message follows it."""
 
     WRONG_PASSWORD = "the source refused the password of the role"  # noqa: S105 - a sentence
-    NO_PASSWORD = "the source asks for a password, and none is set"  # noqa: S105 - a sentence
+    NO_PASSWORD = "the source requires a password, and none is set"  # noqa: S105 - a sentence
     UNKNOWN_ROLE = "the source has no such role"
     UNKNOWN_DATABASE = "the source has no such database"
     PEER = "the source compares the role with the operating system's account, and they differ"
@@ -42,7 +42,7 @@ class Cause(Enum):
     LOST = "the connection to the source broke"
     TOO_LONG = "the source ended a statement that took too long"
     LOCKED = "a lock on the source was not granted in time"
-    EXHAUSTED = "the source lacks a resource"
+    EXHAUSTED = "the source is out of a resource"
     UNKNOWN = "the source cannot be reached"
 
     @property
@@ -52,7 +52,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`message` is the cause's sentence with the server's own words behind it."""
+    """`message` is the cause's sentence followed by the server's own message."""
 
     cause: Cause
     message: str
@@ -62,38 +62,38 @@ class Diagnosis:
         return self.cause.remedy
 
 
-_RETRIED = "the server tries again by itself"
+_RETRIES = "the server retries automatically"
 _REMEDIES = {
-    Cause.WRONG_PASSWORD: "correct source.password or the file source.password_file names; in psql, \\password sets it",
+    Cause.WRONG_PASSWORD: "correct source.password or the contents of source.password_file; in psql, \\password sets it",
     Cause.NO_PASSWORD: "set source.password_file, source.password or OWKAI_SOURCE_PASSWORD",
     Cause.UNKNOWN_ROLE: "correct the user in source.dsn, or create the role: `owkai check --sql` prints how",
-    Cause.UNKNOWN_DATABASE: "correct the database in source.dsn; psql -l lists those there are",
+    Cause.UNKNOWN_DATABASE: "correct the database in source.dsn; psql -l lists the existing ones",
     Cause.PEER: "this process runs as {account}: connect by TCP with a password (host=127.0.0.1 in source.dsn), "
     "run the server as the account named like the role, or map {account} to the role in pg_ident.conf",
     Cause.NOT_ADMITTED: "add a line for this role, database and address (and for replication, the database) to pg_hba.conf, "
     "then SELECT pg_reload_conf()",
     Cause.LOGIN: "ALTER ROLE … LOGIN and GRANT CONNECT ON DATABASE …: `owkai check --sql` prints both",
     Cause.UNKNOWN_AUTHORITY: "name the certificate of your own authority: sslrootcert=/path/to/ca.pem in source.dsn",
-    Cause.OTHER_HOST: "use the name of the certificate as host in source.dsn; hostaddr can hold the address beside it",
+    Cause.OTHER_HOST: "use the name in the certificate as host in source.dsn; hostaddr can hold the address",
     Cause.NO_ROOT_FILE: "correct sslrootcert in source.dsn, and let the server's account read the file",
-    Cause.NO_TLS: "turn on ssl on the source; set sslmode to disable in source.dsn only on a network that no one else can read",
+    Cause.NO_TLS: "turn on ssl on the source; set sslmode to disable in source.dsn only on a private network",
     Cause.TLS: "check the server's certificate and sslmode, sslrootcert in source.dsn",
-    Cause.POOLER: "point source.dsn at Postgres itself, past PgBouncer and the like (usually port 5432)",
-    Cause.TOO_MANY: f"close idle connections or raise max_connections (or the role's CONNECTION LIMIT); {_RETRIED}",
-    Cause.STARTING: f"wait for it; {_RETRIED}",
-    Cause.REFUSED: f"check host and port in source.dsn, and that Postgres runs and listens there (listen_addresses); {_RETRIED}",
-    Cause.NO_SOCKET: f"check that Postgres runs, and host in source.dsn: a folder, or host=127.0.0.1 for TCP; {_RETRIED}",
-    Cause.UNKNOWN_HOST: f"check host in source.dsn and this machine's DNS; {_RETRIED}",
-    Cause.UNREACHABLE: f"check host and port in source.dsn, routes and firewalls in between; {_RETRIED}",
-    Cause.LOST: f"check the network and the source's log if it lasts; {_RETRIED}",
-    Cause.TOO_LONG: f"raise source.statement_timeout_seconds, or see what the source is busy with; {_RETRIED}",
-    Cause.LOCKED: f"see pg_locks for a long ALTER TABLE or LOCK on a mapped table; {_RETRIED}",
-    Cause.EXHAUSTED: f"see the source's log: memory, disk or its settings; {_RETRIED}",
-    Cause.UNKNOWN: f"check source.dsn, the network and the source if it lasts; {_RETRIED}",
+    Cause.POOLER: "point source.dsn at Postgres itself, not at PgBouncer or another pooler (usually port 5432)",
+    Cause.TOO_MANY: f"close idle connections or raise max_connections (or the role's CONNECTION LIMIT); {_RETRIES}",
+    Cause.STARTING: f"wait; {_RETRIES}",
+    Cause.REFUSED: f"check host and port in source.dsn, and that Postgres runs and listens there (listen_addresses); {_RETRIES}",
+    Cause.NO_SOCKET: f"check that Postgres runs, and host in source.dsn: a folder, or host=127.0.0.1 for TCP; {_RETRIES}",
+    Cause.UNKNOWN_HOST: f"check host in source.dsn and this machine's DNS; {_RETRIES}",
+    Cause.UNREACHABLE: f"check host and port in source.dsn, routes and firewalls in between; {_RETRIES}",
+    Cause.LOST: f"check the network and the source's log if it lasts; {_RETRIES}",
+    Cause.TOO_LONG: f"raise source.statement_timeout_seconds, or find out what keeps the source busy; {_RETRIES}",
+    Cause.LOCKED: f"see pg_locks for a long ALTER TABLE or LOCK on a mapped table; {_RETRIES}",
+    Cause.EXHAUSTED: f"see the source's log: memory, disk or its settings; {_RETRIES}",
+    Cause.UNKNOWN: f"check source.dsn, the network and the source if it lasts; {_RETRIES}",
 }
 
 # Errors of an open session carry their SQLSTATE.
-_STATES = (
+_CAUSES_BY_SQLSTATE = (
     ("57014", Cause.TOO_LONG),
     ("25P", Cause.TOO_LONG),
     ("55P03", Cause.LOCKED),
@@ -101,8 +101,8 @@ _STATES = (
     ("53", Cause.EXHAUSTED),
 )
 
-# In order: what names a cause most exactly comes first.
-_SIGNS: tuple[tuple[Cause, str], ...] = (
+# In order: the most specific patterns come first.
+_PATTERNS_BY_CAUSE: tuple[tuple[Cause, str], ...] = (
     (
         Cause.POOLER,
         r"unsupported startup parameter|unsupported .*options startup|pgbouncer|query_wait_timeout|server_login_retry",
@@ -149,9 +149,9 @@ _SIGNS: tuple[tuple[Cause, str], ...] = (
 def diagnose(error: psycopg.Error) -> Diagnosis:
     """The cause of an error that concerns the connection."""
     text, state = server_text(str(error)), error.sqlstate or "none"
-    cause = next((cause for prefix, cause in _STATES if state.startswith(prefix)), None)
+    cause = next((cause for prefix, cause in _CAUSES_BY_SQLSTATE if state.startswith(prefix)), None)
     if cause is None:
-        cause = next((cause for cause, pattern in _SIGNS if re.search(pattern, text)), Cause.UNKNOWN)
+        cause = next((cause for cause, pattern in _PATTERNS_BY_CAUSE if re.search(pattern, text)), Cause.UNKNOWN)
     return Diagnosis(cause, f"{cause.value} ({text})")
 
 

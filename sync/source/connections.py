@@ -1,8 +1,8 @@
 """Connections to the operator's Postgres: ordinary ones for catalogue, copy and samples, one replication connection.
 
-Every session is told what the numbers depend on (UTC, ISO dates, UTF-8, `search_path = pg_catalog`), so that a server's
-unusual defaults change nothing and no object of another schema can stand in for ours. Nothing is ever written to the source
-except, where the role may, our publication and our slot.
+Every session sets what the numbers depend on (UTC, ISO dates, UTF-8, `search_path = pg_catalog`), so that unusual server defaults
+change nothing and no object of another schema can shadow a built-in one. The server writes nothing to the source except its
+publication and its slot, where the role may.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SESSION = {
     "standard_conforming_strings": "on",
 }
 LOCK_TIMEOUT = "10s"
-# Bounds that a role or server may set for all its sessions, and from which version on: ours have their own.
-LATER_BOUNDS = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
+# Timeouts that a role or server may set for all its sessions, with the first version that has them; our sessions disable them.
+NEWER_TIMEOUTS = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 
 
 T = TypeVar("T")
@@ -46,9 +46,9 @@ LOOK_SECONDS = 0.2
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A session whose every answer is awaited for `bound_seconds` at most: a half-open line never answers.
+    """A session that waits at most `bound_seconds` for each response: a half-open connection never responds.
 
-    The server's own statement_timeout cannot end a wait for a server that is out of reach.
+    The server's own statement_timeout cannot end a wait for an unreachable server.
     """
 
     bound_seconds: float | None = None
@@ -60,7 +60,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def _bounded(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-    """`gen`, given up when nothing it waits for came within `seconds`. Raises `psycopg.OperationalError`."""
+    """`gen`, abandoned when nothing it waits for arrives within `seconds`. Raises `psycopg.OperationalError`."""
     deadline = time.monotonic() + seconds
     try:
         waited_for = next(gen)
@@ -76,7 +76,7 @@ def _bounded(gen: Generator[Any, Any, T], seconds: float) -> Generator[Any, Any,
 
 
 class SourceError(RuntimeError):
-    """The source cannot be used as it is. `remedy` tells the operator what to do."""
+    """The source cannot be used in its current state. `remedy` states what the operator can do."""
 
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
@@ -91,7 +91,7 @@ class SourceIdentity:
     database: str
     version: int  # server_version_num
     in_recovery: bool
-    timeline: int  # changes with a failover and a restore: what the old one had past the fork no longer happened
+    timeline: int  # changes with a failover or restore; what the old timeline recorded after the fork no longer exists
 
 
 def connection_string(
@@ -99,11 +99,11 @@ def connection_string(
 ) -> str:
     """The DSN with our session settings, password and TLS rule.
 
-    The session's bounds are ours whatever the server or role sets: `statement_timeout` false is for long reads, `lock_timeout` false
-    for a session that waits for transactions to end.
+    The session's timeouts override those of the server and role. `statement_timeout=False` is for long reads, `lock_timeout=False` for
+    a session that waits for transactions to end.
 
     Hosts other than this machine are verified (`sslmode=verify-full`, the system's certificate authorities) unless the DSN
-    or libpq's own environment says otherwise. Raises `SourceError` for a malformed DSN.
+    or libpq's environment variables specify otherwise. Raises `SourceError` for a malformed DSN.
     """
     text = settings.source.dsn.get_secret_value()
     if not text.strip():
@@ -151,13 +151,13 @@ def connection_string(
 def connect(
     settings: Settings, *, all_organizations: bool = False, statement_timeout: bool = True
 ) -> Iterator[psycopg.Connection]:
-    """An ordinary autocommit session, closed at the end. Raises `psycopg.OperationalError` when the source is out of reach."""
+    """An ordinary autocommit session, closed at the end. Raises `psycopg.OperationalError` when the source is unreachable."""
     text = connection_string(settings, all_organizations=all_organizations, statement_timeout=statement_timeout)
     connection = BoundedConnection.connect(text, autocommit=True)
     connection.prepare_threshold = None
     connection.bound_seconds = settings.source.statement_timeout_seconds + settings.sync.reply_timeout_seconds
     try:
-        _lift_later_bounds(connection)
+        _disable_newer_timeouts(connection)
         yield connection
     finally:
         connection.close()
@@ -168,18 +168,18 @@ def open_replication(settings: Settings) -> psycopg.Connection:
     text = connection_string(settings, statement_timeout=False, lock_timeout=False)
     connection = psycopg.connect(conninfo.make_conninfo(text, replication="database"), autocommit=True)
     try:
-        _lift_later_bounds(connection)
+        _disable_newer_timeouts(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _lift_later_bounds(connection: psycopg.Connection) -> None:
-    """An older server refuses a session that names these when it begins, so they are set afterwards."""
+def _disable_newer_timeouts(connection: psycopg.Connection) -> None:
+    """Disabled after connecting: an older server rejects a connection whose startup options name them."""
     lifted = [
         f"set_config('{name}', '0', false)"
-        for name, since in LATER_BOUNDS.items()
+        for name, since in NEWER_TIMEOUTS.items()
         if connection.info.server_version >= since
     ]
     if lifted:
@@ -187,7 +187,7 @@ def _lift_later_bounds(connection: psycopg.Connection) -> None:
 
 
 def replication_command(connection: psycopg.Connection, command: str) -> list[dict[str, str | None]]:
-    """Run one replication command by the simple protocol; its rows by column name. Raises `SourceError` with the server's text."""
+    """Run one replication command and return its rows by column name. Raises `SourceError` with the server's text."""
     result = connection.pgconn.exec_(command.encode())
     if result.status == pq.ExecStatus.TUPLES_OK:
         names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
@@ -204,7 +204,7 @@ def replication_command(connection: psycopg.Connection, command: str) -> list[di
 
 
 def server_text(message: bytes | str | None) -> str:
-    """A server's error on one line, shortened, controls escaped: it may come from a hostile peer."""
+    """A server's error on one line, shortened, control characters replaced: the peer may be hostile."""
     text = (
         message.decode("utf-8", "replace") if isinstance(message, (bytes, bytearray, memoryview)) else (message or "")
     )
@@ -213,9 +213,21 @@ def server_text(message: bytes | str | None) -> str:
     return "".join(character if character.isprintable() else "?" for character in line)[:500]
 
 
+def query_bool(connection: psycopg.Connection, query: str, *parameters: object) -> bool:
+    """The single value of the query's first row as a truth value; false without a row."""
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return bool(row and row[0])
+
+
+def query_text(connection: psycopg.Connection, query: str, *parameters: object) -> str:
+    """The single value of the query's first row as text; empty without a row."""
+    row = connection.execute(query.encode(), list(parameters)).fetchone()
+    return str(row[0]) if row else ""
+
+
 @contextlib.contextmanager
-def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
-    """Several reads of the catalogue that must tell of one moment; a table may be changed between two of them."""
+def repeatable_read(connection: psycopg.Connection) -> Iterator[None]:
+    """A read-only transaction for several catalogue reads that must be consistent with each other."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield
@@ -224,7 +236,7 @@ def one_snapshot(connection: psycopg.Connection) -> Iterator[None]:
 def identify(connection: psycopg.Connection) -> SourceIdentity:
     row = connection.execute(
         "SELECT s.system_identifier::text, current_database(), current_setting('server_version_num')::int, pg_is_in_recovery(),"
-        # The control file learns of a promotion only with the next checkpoint.
+        # The control file records a promotion only at the next checkpoint.
         " CASE WHEN pg_is_in_recovery() THEN c.timeline_id"
         "      ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END"
         " FROM pg_control_system() s, pg_control_checkpoint() c"
@@ -242,7 +254,7 @@ def wal_position(connection: psycopg.Connection) -> int:
 
 
 def drop_replication(settings: Settings) -> list[str]:
-    """Remove our slot and, where the role may, our publication. Returns what was done, a line each."""
+    """Remove our slot and, where the role may, our publication. Returns one line for each action."""
     done = []
     slot, publication = settings.source.slot, settings.source.publication
     with connect(settings) as connection:
@@ -250,7 +262,7 @@ def drop_replication(settings: Settings) -> list[str]:
             "SELECT active, active_pid FROM pg_replication_slots WHERE slot_name = %s", [slot]
         ).fetchone()
         if found is None:
-            done.append(f"replication slot {slot}: there is none")
+            done.append(f"replication slot {slot}: does not exist")
         elif found[0]:
             raise SourceError(
                 f"replication slot {slot} is in use by server process {found[1]}",
@@ -262,20 +274,20 @@ def drop_replication(settings: Settings) -> list[str]:
         if not settings.source.manage_publication:
             return done
         if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [publication]).fetchone() is None:
-            done.append(f"publication {publication}: there is none")
+            done.append(f"publication {publication}: does not exist")
             return done
         try:
             connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(publication)))
             done.append(f"publication {publication}: removed")
         except psycopg.errors.InsufficientPrivilege:
-            done.append(f"publication {publication}: belongs to another role; it keeps no WAL and may stay")
+            done.append(f"publication {publication}: belongs to another role; it retains no WAL and can stay")
     return done
 
 
 def _password(settings: Settings) -> str:
-    """The password as `source.password_file` holds it now, which may have been replaced since the start."""
+    """The password, read again from `source.password_file`, which may have been replaced since the start."""
     if settings.source.password_file is not None:
-        with contextlib.suppress(ValueError):  # a file that is just being written: what was read at the start may do
+        with contextlib.suppress(ValueError):  # the file is being written: use the password read at the start
             return read_secret(settings.source.password_file)
     return settings.source.password.get_secret_value()
 

@@ -1,6 +1,6 @@
-"""Rows that are dated after now: their writer's clock is wrong, or a column without a zone holds another zone's local times.
+"""Rows dated in the future: their writer's clock is wrong, or a column without a zone holds another zone's local times.
 
-Numbers count what happened up to now, so such rows are missing from them until their time comes.
+Numbers count only what happened up to now, so such rows are not counted until their time comes.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from psycopg import sql
 from analytics.state.store import Store
 from analytics.state.sync_status import StatusBoard
 from config.settings import Settings
+from sync.retention import TIMED_TABLES
 from sync.source.schema import SourceTable
 from sync.values import wire
-from sync.values.times import BEYOND, moment
+from sync.values.times import BEYOND, utc_time
 
 log = logging.getLogger(__name__)
 
-EVENT_TIMES = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("created_at",)}
 CACHED_TIMES = {"agent_actions": "event_at", "audit_logs": "created_at"}
 NEWEST_ROWS = 1000
-LOOK_SECONDS = 60.0
+CHECK_SECONDS = 60.0
 QUARTER_MINUTES = 15  # offsets of zones are multiples of it
 
 
 @dataclass(frozen=True)
 class RowsAhead:
-    """Of the newest `rows` of a table, `ahead` are dated after now, by up to `minutes`. `naive`: the column has no zone."""
+    """Of the newest `rows` of a table, `ahead` are dated in the future, by up to `minutes`. `naive`: the column has no zone."""
 
     rows: int
     ahead: int
@@ -55,13 +55,13 @@ class RowsAhead:
 
 
 def rows_ahead(connection: psycopg.Connection, table: SourceTable, tolerance_seconds: float) -> RowsAhead | None:
-    """The newest rows of the source by id; None where none is dated after now. Raises `psycopg.Error`."""
-    names = EVENT_TIMES.get(table.table.name, ())
+    """The newest rows of the source by id; None when none is dated in the future. Raises `psycopg.Error`."""
+    names = TIMED_TABLES.get(table.table.name, ())
     times = [column for name in names for column in table.columns if column.column.name == name]
     key = table.source_name(table.table.key)
     if not times or key is None:
         return None
-    listed = sql.SQL(", ").join(sql.SQL("({})::timestamptz").format(moment(column)) for column in times)
+    listed = sql.SQL(", ").join(sql.SQL("({})::timestamptz").format(utc_time(column)) for column in times)
     query = sql.SQL(
         "SELECT count(*), count(*) FILTER (WHERE ahead), max(extract(epoch FROM at - now())) FILTER (WHERE ahead)"
         " FROM (SELECT at, at > now() + %s * interval '1 second' AND at < {beyond} AS ahead"
@@ -77,7 +77,7 @@ def rows_ahead(connection: psycopg.Connection, table: SourceTable, tolerance_sec
 
 
 class FutureRowsWatch:
-    """Looks at the cache now and then, in the sync thread: the board has how far ahead the newest row is, the log names it once."""
+    """Checks the cache once a minute, in the sync thread. The board shows how far ahead the newest row is; the log reports it once."""
 
     def __init__(self, settings: Settings, store: Store, board: StatusBoard, clock: Callable[[], datetime]) -> None:
         self._settings, self._store, self._board, self._clock = settings, store, board, clock
@@ -87,7 +87,7 @@ class FutureRowsWatch:
     def run(self) -> None:
         if time.monotonic() < self._due:
             return
-        self._due = time.monotonic() + LOOK_SECONDS
+        self._due = time.monotonic() + CHECK_SECONDS
         now = self._clock().replace(tzinfo=None)
         latest = now + timedelta(seconds=self._settings.meaning.future_tolerance_seconds)
         furthest = 0.0
@@ -102,7 +102,7 @@ class FutureRowsWatch:
             if table not in self._warned:
                 self._warned.add(table)
                 log.warning(
-                    "%d rows of %s are dated up to %d minutes ahead, and are not counted before their time; where the source's"
+                    "%d rows of %s are dated up to %d minutes ahead, and are not counted until then; if the source's"
                     " columns without a zone hold local time, set source.zones.%s (see `owkai check`)",
                     count,
                     table,

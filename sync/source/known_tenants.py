@@ -1,4 +1,4 @@
-"""Who the source knows: organizations, roles and users, asked once by an operator's command before it makes a credential."""
+"""The organizations, roles and users of the source, read by an operator's command before it creates a credential."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from config.settings import Settings
 from sync.source.connections import connect
 from sync.source.schema import Mapping, SourceTable, read_mapping
 
-# The platform's own, also where no user has them yet.
+# The platform's own roles, even if no user has them yet.
 PLATFORM_ROLES = (
     "user", "viewer", "analyst", "operator", "manager", "admin", "org_admin", "owner", "super_admin", "platform_admin",
 )  # fmt: skip
-NAMED = 20
+MOST_ORGANIZATIONS = 20
 
 
 @dataclass(frozen=True)
 class KnownUser:
-    """A row of the users table, as far as a token must agree with it."""
+    """The columns of a users row that a token must match."""
 
     organization_id: int | None
     email: str
@@ -31,7 +31,7 @@ class KnownUser:
 
 
 class Tenants:
-    """Questions to the users table and the tables of data. Each raises `psycopg.Error`, `SourceError`."""
+    """Queries on the users table and the data tables. Each raises `psycopg.Error`, `SourceError`."""
 
     def __init__(self, connection: psycopg.Connection, mapping: Mapping) -> None:
         self._connection = connection
@@ -40,15 +40,15 @@ class Tenants:
 
     def organization_exists(self, organization_id: int) -> bool:
         """Whether any row of the source belongs to it."""
-        return any(self._any(table, organization_id) for table in self._by_organization)
+        return any(self._has_rows(table, organization_id) for table in self._by_organization)
 
     def organizations(self) -> tuple[int, ...]:
-        """Some organizations there are, ascending: those of users, else of any table."""
+        """Some existing organizations, ascending: from the users table, else from any other."""
         tables = sorted(self._by_organization, key=lambda table: table is not self._users)
         for table in tables:
             column = sql.Identifier(table.source_name("organization_id") or "")
             query = sql.SQL("SELECT DISTINCT {0} FROM {1} WHERE {0} IS NOT NULL ORDER BY {0} LIMIT {2}")
-            rows = self._connection.execute(query.format(column, table.identifier, NAMED)).fetchall()
+            rows = self._connection.execute(query.format(column, table.identifier, MOST_ORGANIZATIONS)).fetchall()
             if rows:
                 return tuple(int(row[0]) for row in rows)
         return ()
@@ -62,8 +62,8 @@ class Tenants:
         return tuple(str(row[0]) for row in self._connection.execute(query.format(column, self._users.identifier)))
 
     @property
-    def keeps_users(self) -> bool:
-        """Whether users can be looked up at all; where not, the server takes a token's word."""
+    def has_users(self) -> bool:
+        """Whether the users table has rows; without them the server trusts a token's claims."""
         if self._users is None:
             return False
         query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(self._users.identifier)
@@ -86,7 +86,7 @@ class Tenants:
         row = self._connection.execute(query, [user_id]).fetchone()
         return None if row is None else KnownUser(row[0], row[1] or "", row[2] or "", bool(row[3]))
 
-    def _any(self, table: SourceTable, organization_id: int) -> bool:
+    def _has_rows(self, table: SourceTable, organization_id: int) -> bool:
         column = sql.Identifier(table.source_name("organization_id") or "")
         query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} = %s)").format(table.identifier, column)
         return bool((self._connection.execute(query, [organization_id]).fetchone() or (False,))[0])
@@ -94,7 +94,7 @@ class Tenants:
 
 @contextmanager
 def known_tenants(settings: Settings) -> Iterator[Tenants]:
-    """Ask the source. Raises `psycopg.Error`, `SourceError`."""
+    """Open a connection for these queries. Raises `psycopg.Error`, `SourceError`."""
     with connect(settings, all_organizations=True) as connection:
         mapping, _ = read_mapping(connection, settings)
         yield Tenants(connection, mapping)

@@ -22,11 +22,11 @@ from sync.source.connections import SourceError, connect
 
 log = logging.getLogger(__name__)
 
-NAMED = 3
+MOST_LISTED = 3
 QUIET_SECONDS = 2.0  # short transactions end by themselves
-LOOK_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 
-# pg_locks shows every role the transactions of others; what pg_stat_activity hides without pg_read_all_stats stays unknown.
+# Every role sees all of pg_locks; what pg_stat_activity hides without pg_read_all_stats stays unknown.
 _WRITERS = """
 SELECT l.pid, NULL, a.datname, a.usename, a.xact_start, a.state
 FROM (SELECT DISTINCT pid FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted) l
@@ -39,7 +39,7 @@ ORDER BY 5 NULLS LAST, 1 LIMIT %s"""
 
 @dataclass(frozen=True)
 class OpenTransaction:
-    """A transaction that writes. Either `pid` is known, or `gid` of a prepared one. `since` is aware UTC, None where hidden."""
+    """A transaction that has written. `pid` is set, or `gid` for a prepared one. `since` is aware UTC, None where hidden."""
 
     pid: int | None
     gid: str | None
@@ -55,8 +55,8 @@ class OpenTransaction:
         return f"{who} (database {self.database}, user {self.user}, open since {since}{state})"
 
     @property
-    def ending(self) -> str:
-        """The statement that ends it, undoing its work."""
+    def ending_statement(self) -> str:
+        """The statement that ends it and rolls back its work."""
         if self.gid is None:
             return f"SELECT pg_terminate_backend({self.pid})"
         return f"in database {self.database}: ROLLBACK PREPARED {self._quoted_gid}"
@@ -66,24 +66,24 @@ class OpenTransaction:
         return sql.Literal(self.gid).as_string(None)
 
 
-def open_transactions(connection: psycopg.Connection, most: int = NAMED) -> tuple[OpenTransaction, ...]:
-    """The transactions that write now, longest open first."""
+def open_transactions(connection: psycopg.Connection, most: int = MOST_LISTED) -> tuple[OpenTransaction, ...]:
+    """Open transactions that have written, oldest first."""
     return tuple(OpenTransaction(*row) for row in connection.execute(_WRITERS, [most]).fetchall())
 
 
 def described(found: Sequence[OpenTransaction]) -> str:
-    return ", ".join(map(str, found)) or "none that can be seen"
+    return ", ".join(map(str, found)) or "none visible"
 
 
-def remedy_for(found: Sequence[OpenTransaction]) -> str:
-    """What the operator can do."""
+def remedy_for_open(found: Sequence[OpenTransaction]) -> str:
+    """What the operator can do about them."""
     if not found:
         return "wait, or see pg_locks and pg_prepared_xacts on the source"
-    return "commit them, or undo them: " + "; ".join(transaction.ending for transaction in found)
+    return "commit them, or roll them back: " + "; ".join(transaction.ending_statement for transaction in found)
 
 
 class SlotWait:
-    """Called again and again while a new slot is being made: reports what it waits for. True once the waiting must end."""
+    """Called repeatedly while a new slot is being created: reports what it waits for. Returns true when the wait must end."""
 
     def __init__(self, settings: Settings, board: StatusBoard, stopping: Stopping) -> None:
         self._settings, self._board, self._stopping = settings, board, stopping
@@ -95,7 +95,7 @@ class SlotWait:
             return True
         if time.monotonic() >= self._due:
             self._report()
-            self._due = time.monotonic() + LOOK_SECONDS
+            self._due = time.monotonic() + REPORT_SECONDS
         return False
 
     def _report(self) -> None:
@@ -103,17 +103,17 @@ class SlotWait:
             with connect(self._settings) as connection:
                 found = open_transactions(connection)
         except (psycopg.Error, SourceError) as error:
-            log.debug("what the new slot waits for cannot be read: %s", error)
+            log.debug("the transactions that the new slot waits for could not be read: %s", error)
             return
         message = f"the copy waits until open transactions on the source have ended: {described(found)}"
-        remedy = remedy_for(found)
+        remedy = remedy_for_open(found)
         if message != self._reported:
             log.warning("%s; %s", message, remedy)
         self._reported = message
         self._board.update(error=message, remedy=remedy)
 
     def over(self) -> None:
-        """The slot is there: the report no longer holds."""
+        """The slot exists: withdraw the report."""
         if self._reported is not None:
             log.info("the open transactions have ended; the copy begins")
             self._board.update(error=None, remedy=None)

@@ -1,6 +1,6 @@
 """The organizations' names, where a table of the source provides them: read by the sampler, never copied or streamed.
 
-A report without a name shows the organization's number, so a table that is missing or may not be read is no fault.
+A report without a name shows the organization's id, so a missing or unreadable table is not an error.
 """
 
 from __future__ import annotations

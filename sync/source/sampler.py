@@ -1,6 +1,6 @@
-"""Samples of the source on a connection of their own: WAL end each second, connections and retained WAL now and then.
+"""Samples of the source on a connection of their own: the end of WAL every second, connections and retained WAL less often.
 
-No request ever waits for these; views read the newest sample from the status board.
+No request waits for these; views read the newest sample from the status board.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from analytics.state.background import BackgroundThread
 from analytics.state.sync_status import Connections, RoundTrip, StatusBoard
 from config.settings import Settings
 from sync.freshness import Freshness
-from sync.publication.generated_columns import streamed, unstreamed
-from sync.publication.publication import publication_mark, read_publication
+from sync.publication.catalogue import read_publication
+from sync.publication.changes import publication_fingerprint
+from sync.publication.generated_columns import streamed_mapping, unstreamed_columns
 from sync.publication.write_guard import WriteGuard
-from sync.source.connections import SourceError, connect, one_snapshot, server_text, wal_position
+from sync.source.connections import SourceError, connect, repeatable_read, server_text, wal_position
 from sync.source.organization_names import read_organization_names
 from sync.source.schema import Mapping, read_mapping
 from sync.source.statement_statistics import StatementSampler
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 WAL_SECONDS = 1.0
 NAMES_SECONDS = 60.0
-ROUND_TRIPS = 15  # the median of so many: one that met a busy moment of this machine is not the network's
+ROUND_TRIPS = 15  # the median of this many: one slow sample may be this machine, not the network
 CLOCK_TOLERANCE = timedelta(seconds=1)
 
 _CONNECTIONS = """
@@ -46,7 +47,7 @@ FROM pg_replication_slots WHERE slot_name = %s"""
 
 
 class Sampler:
-    """A thread that samples until `stop`. A source out of reach only means that samples grow old."""
+    """A thread that samples until `stop`. While the source is unreachable, samples only grow older."""
 
     def __init__(
         self, settings: Settings, board: StatusBoard, freshness: Freshness, clock: Callable[[], datetime]
@@ -70,26 +71,28 @@ class Sampler:
         self._thread.join(timeout_seconds)
 
     def watch(self, mapping: Mapping | None, mark: str | None = None) -> None:
-        """Compare the source with this mapping and publication from now on; None: stop comparing. `shape_changed` tells.
+        """Compare the source with this mapping and publication from now on and set `shape_changed`; None: stop comparing.
 
-        Without a `mark` the publication is not looked at.
+        Without a `mark` the publication is not compared.
         """
         self._mark = mark
         self._watched = mapping
         self.shape_changed = False
 
-    def _look_at_shape(self, connection: psycopg.Connection) -> None:
-        """What the stream itself would only show with the next change of a table, or never: tables, columns, publication."""
+    def _check_shape(self, connection: psycopg.Connection) -> None:
+        """Detect changes of tables, columns and publication, which the stream shows late or never."""
         watched = self._watched
         if watched is None:
             return
         expected, mark = self._mark, None
-        with one_snapshot(connection):
+        with repeatable_read(connection):
             mapping, problems = read_mapping(connection, self._settings)
             if expected is not None:
-                mark = publication_mark(self._settings, connection, watched)
+                mark = publication_fingerprint(self._settings, connection, watched)
                 publication = read_publication(connection, self._settings.source.publication, mapping)
-                mapping = streamed(mapping, unstreamed(mapping, publication, connection.info.server_version))
+                mapping = streamed_mapping(
+                    mapping, unstreamed_columns(mapping, publication, connection.info.server_version)
+                )
         if self._watched is not watched:
             return
         changed = bool(problems) or mapping.fingerprint != watched.fingerprint or mark != expected
@@ -97,7 +100,7 @@ class Sampler:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._mind_the_clock()
+            self._check_clock()
             try:
                 with connect(self._settings) as connection:
                     self._sample(connection)
@@ -107,10 +110,10 @@ class Sampler:
                 self._board.update(round_trip=None)
             self._stop.wait(WAL_SECONDS)
 
-    def _mind_the_clock(self) -> None:
-        """A clock set back would leave the moment of equality in the future, and old answers would pass for fresh ones.
+    def _check_clock(self) -> None:
+        """A clock set back would leave `fresh_at` in the future, and old data would pass for fresh.
 
-        A clock set ahead only makes them look older than they are, until the next sample.
+        A clock set ahead only makes data look older, until the next sample.
         """
         zero = self._clock() - timedelta(seconds=time.monotonic())
         back, self._clock_zero = self._clock_zero - zero, zero
@@ -121,11 +124,11 @@ class Sampler:
     def _sample(self, connection: psycopg.Connection) -> None:
         due = shape_due = names_due = 0.0
         while not self._stop.is_set():
-            self._mind_the_clock()
-            if time.monotonic() >= shape_due:  # first, for no sample that fails may keep it from being done
+            self._check_clock()
+            if time.monotonic() >= shape_due:  # first, so that a failing sample cannot prevent it
                 shape_due = time.monotonic() + self._settings.sync.survey_seconds
-                self._write_guard.look(connection)
-                self._look_at_shape(connection)
+                self._write_guard.check(connection)
+                self._check_shape(connection)
             self._round_trips.append(round_trip_milliseconds(connection))
             at = self._clock()
             self._board.update(round_trip=RoundTrip(statistics.median(self._round_trips), at))
@@ -145,7 +148,7 @@ class Sampler:
 
 
 def round_trip_milliseconds(connection: psycopg.Connection) -> float:
-    """From sending an empty query until its answer is here."""
+    """From sending an empty query to receiving its response."""
     start = time.perf_counter()
     connection.execute("")
     return 1000 * (time.perf_counter() - start)

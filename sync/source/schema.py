@@ -1,4 +1,4 @@
-"""How the source's tables become the cache's: found in the catalogue, checked against what we can read, fingerprinted."""
+"""The mapping from the source's tables to the cache's: read from the catalogue, checked against the readable types, fingerprinted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SourceColumn:
 
     column: Column
     name: str
-    number: int  # attnum: a column dropped and added again under its name is another one
+    number: int  # attnum: a column dropped and added again under the same name has another number
     declared_oid: int  # as the table declares it, perhaps a domain
     type_oid: int  # what the wire carries: the domain's base, or LIKE_TEXT
     type_name: str
@@ -151,7 +151,7 @@ class SourceTable:
 
 
 class ShapeError(RuntimeError):
-    """The source's table no longer has the shape the cache was copied from. Needs a person, or a new copy."""
+    """The source's table no longer has the shape the cache was copied from. It needs an operator, or a new copy."""
 
     def __init__(self, table: str, column: str, what: str) -> None:
         super().__init__(f"column {column} of table {table} {what}")
@@ -209,7 +209,7 @@ class Mapping:
 
 @dataclass(frozen=True)
 class ShapeProblem:
-    """Something in the catalogue that keeps us from reading right."""
+    """Something in the catalogue that prevents correct reading."""
 
     subject: str
     message: str
@@ -217,7 +217,7 @@ class ShapeProblem:
 
 
 def read_mapping(connection: psycopg.Connection, settings: Settings) -> tuple[Mapping, list[ShapeProblem]]:
-    """The mapping the catalogue allows, and every problem found."""
+    """The mapping that the catalogue allows, and every problem found."""
     tables: list[SourceTable] = []
     problems: list[ShapeProblem] = []
     for table in TABLES:
@@ -280,7 +280,9 @@ def _read_table(
         if ours not in table.column_names:
             known = ", ".join(table.column_names)
             problems.append(
-                ShapeProblem(f"source.columns.{table.name}.{ours}", "is no column of ours", f"use one of {known}")
+                ShapeProblem(
+                    f"source.columns.{table.name}.{ours}", "is not a column of the cache", f"use one of {known}"
+                )
             )
     columns = []
     for column in table.columns:

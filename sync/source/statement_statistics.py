@@ -1,4 +1,4 @@
-"""pg_stat_statements of the source, where it is installed and readable: sums over an hour. A statement's text is never read."""
+"""pg_stat_statements of the source, where it is installed and readable: sums over an hour. Statement texts are never read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHERE = """
 SELECT n.nspname, current_setting('server_version_num')::int >= 130000
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_stat_statements'"""
 
-# showtext false: the server does not even read its file of texts.
+# showtext = false: the server does not read its file of statement texts.
 _TOTALS = """
 SELECT userid, queryid, sum(calls)::bigint, sum({time})
 FROM {schema}.pg_stat_statements(false)
@@ -47,7 +47,7 @@ class Interval(NamedTuple):
 
 
 def between(before: Mapping[Key, Total], after: Mapping[Key, Total], start: datetime) -> Interval:
-    """The executions between two readings. A statement that counts less than before was reset: it counts from zero."""
+    """The executions between two readings. If a count is lower than before, the statistics were reset and it counts from zero."""
     calls = slow = 0
     milliseconds = 0.0
     for key, total in after.items():
@@ -63,7 +63,7 @@ def between(before: Mapping[Key, Total], after: Mapping[Key, Total], start: date
 
 
 class StatementSampler:
-    """Reads at intervals on the sampler's connection and remembers an hour. A source that refuses is asked again later."""
+    """Reads at intervals on the sampler's connection and keeps an hour. After a refusal it retries later."""
 
     def __init__(self, interval: timedelta = INTERVAL) -> None:
         self._interval = interval
@@ -73,7 +73,7 @@ class StatementSampler:
         self._last: Statements | None = None
 
     def sample(self, connection: psycopg.Connection, now: datetime) -> Statements | None:
-        """The sums of the last hour, or since the first reading; None where there are none to read, or only one reading.
+        """The sums of the last hour, or since the first reading; None without statistics, or after only one reading.
 
         Needs a connection in autocommit. Raises psycopg.OperationalError when it is broken.
         """

@@ -1,4 +1,4 @@
-"""Whether the source knows the zones of the settings, and by the same rules as this machine's time zone data."""
+"""Checks that the source knows the configured time zones and has the same rules for them as this machine."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import psycopg
 from sync.source.schema import Mapping
 from sync.values.local_time import EPOCH, local_time
 
-COMPARED = timedelta(days=3 * 366)  # up to a year ahead: what the numbers are about
+COMPARED = timedelta(days=3 * 366)  # up to a year ahead: the range that the numbers cover
 STEP = timedelta(minutes=30)
 AHEAD = timedelta(days=366)
 
 
 def zones_of(mapping: Mapping) -> tuple[str, ...]:
-    """The zones by which columns without one are read, UTC left out."""
+    """The configured zones of columns that carry none, without UTC."""
     found = {column.zone for table in mapping.tables for column in table.columns if column.zone is not None}
     return tuple(sorted(found))
 
 
 def zone_problems(connection: psycopg.Connection, mapping: Mapping, now: datetime) -> Iterator[tuple[str, str]]:
-    """(what is wrong, remedy) of each zone that copy and comparison would read differently. `now`: aware."""
+    """(problem, remedy) of each zone that copy and comparison would read differently. `now`: aware."""
     for zone in zones_of(mapping):
         try:
-            # A transaction of its own, so that a refused zone ends nothing else.
+            # A transaction of its own, so that an unknown zone aborts nothing else.
             with connection.transaction():
                 same = _same_rules(connection, zone, now)
         except psycopg.errors.InvalidParameterValue:
@@ -37,8 +37,8 @@ def zone_problems(connection: psycopg.Connection, mapping: Mapping, now: datetim
             continue
         if not same:
             yield (
-                f"the source's rules of the time zone {zone} are not those of this machine",
-                "update the time zone data (tzdata) of the older one",
+                f"the rules of the time zone {zone} on the source differ from those on this machine",
+                "update the time zone data (tzdata) on the older machine",
             )
 
 

@@ -1,7 +1,7 @@
-"""CloudWatch: one GetMetricData and one Logs Insights query per period, called from the collector's thread alone.
+"""CloudWatch: one GetMetricData and one Logs Insights query per period, called only from the collector's thread.
 
-Credentials come from the AWS default chain. Every call is bounded; retries are adaptive. What CloudWatch says of time is
-compared with its own clock (the Date header of its answer), so that ages stay true when ours is wrong.
+Credentials come from the AWS default chain. Every call is bounded; retries are adaptive. CloudWatch's times are
+compared with its own clock (the Date header of its response), so that ages stay right when our clock is wrong.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import TelemetrySettings
-from sync.telemetry.bounded import bound_answers
-from sync.telemetry.faults import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectError, in_words
-from sync.telemetry.logquery import insights_query, number, read_row
+from sync.telemetry.aws_failures import NO_CREDENTIALS, NO_DATA, REFUSED, UNREADABLE, CollectionError, describe_failure
+from sync.telemetry.bounded_response import bound_responses
+from sync.telemetry.log_query import insights_query, number, read_row
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ ATTEMPTS = 2  # in all; the next period is the next attempt
 CONNECT_SECONDS = 3.0
 PAGES = 5
 POLL_SECONDS = 0.25
-SKEW_FROM = timedelta(seconds=5)  # below this, a difference of clocks is the way of the answer
+SMALLEST_SKEW = timedelta(seconds=5)  # a smaller difference is network delay
 SYSTEM, LOGS = "cloudwatch", "cloudwatch_logs"
 
 Points = list[tuple[datetime, float]]
@@ -62,7 +62,7 @@ class Metric:
 
 
 def metrics(settings: TelemetrySettings) -> list[Metric]:
-    """The series asked for under these settings."""
+    """The series requested under these settings."""
     service = {"ClusterName": settings.cluster, "ServiceName": settings.service}
     found = [
         Metric("cpu", "AWS/ECS", "CPUUtilization", "Average", service),
@@ -86,12 +86,12 @@ def metrics(settings: TelemetrySettings) -> list[Metric]:
     return found
 
 
-def series(answer: Mapping[str, Any], latest: datetime) -> dict[str, Points]:
-    """Points by series, newest first. What is no number, negative or of the future is left out. Raises `CollectError`."""
+def series(response: Mapping[str, Any], latest: datetime) -> dict[str, Points]:
+    """Points by series, newest first. Values that are not a number, negative or in the future are left out. Raises `CollectionError`."""
     found: dict[str, Points] = {}
-    for result in answer["MetricDataResults"]:
+    for result in response["MetricDataResults"]:
         if result.get("StatusCode") == "Forbidden":
-            raise CollectError(REFUSED)
+            raise CollectionError(REFUSED)
         points = found.setdefault(str(result["Id"]), [])
         for at, value in zip(result["Timestamps"], result["Values"], strict=True):
             known = number(value)
@@ -104,7 +104,7 @@ def series(answer: Mapping[str, Any], latest: datetime) -> dict[str, Points]:
 
 @dataclass
 class Reading:
-    """The answer of one GetMetricData at `now`, both in CloudWatch's time."""
+    """The result of one GetMetricData request at `now`, both in CloudWatch's time."""
 
     points: Mapping[str, Points]
     now: datetime
@@ -126,15 +126,15 @@ class Reading:
         return sum(values) / len(values) if values else None
 
     def measured_at(self) -> datetime:
-        """The end of the oldest interval in use: no value is older than that."""
+        """The end of the oldest interval in use: no value is older."""
         return min(self.used)
 
 
 def system_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
-    """CPU, memory and, with Container Insights, storage. Raises `CollectError` when there is neither CPU nor memory."""
+    """CPU, memory and, with Container Insights, storage. Raises `CollectionError` when there is neither CPU nor memory."""
     cpu, memory = reading.newest("cpu"), reading.newest("memory")
     if cpu is None and memory is None:
-        raise CollectError(NO_DATA)
+        raise CollectionError(NO_DATA)
     used, reserved = reading.newest("storageUsed"), reading.newest("storageReserved")
     return TelemetrySample(
         measured_at=reading.measured_at(),
@@ -147,11 +147,11 @@ def system_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
 
 
 def balancer_sample(reading: Reading, collected_at: datetime) -> TelemetrySample:
-    """Requests as the load balancer saw them in its newest complete interval. Raises `CollectError` without data."""
+    """Requests as the load balancer saw them in its newest complete interval. Raises `CollectionError` without data."""
     latency, p95 = reading.newest("latency"), reading.newest("latencyP95")
     requests = reading.newest("requests")
     if requests is None and latency is None:
-        raise CollectError("CloudWatch has no data points of this load balancer")
+        raise CollectionError("CloudWatch has no data points of this load balancer")
     errors = sum(reading.newest(name) or 0.0 for name in ("targetErrors", "balancerErrors"))
     return TelemetrySample(
         measured_at=reading.measured_at(),
@@ -172,14 +172,14 @@ class CloudWatch:
         self._settings, self._stopping = settings, stopping
         self._clients: dict[str, Any] = {}
         self._skew = timedelta()
-        self._told_unmatched = False
+        self._warned_unmatched = False
 
     def collect(self, now: datetime) -> tuple[Part, Part]:
-        """Both parts at `now`; never raises for what AWS does."""
+        """Both parts at `now`; never raises for a failure of AWS."""
         reading: Reading | None = None
         try:
             reading = self._read(now)
-        except Exception as error:  # noqa: BLE001 - whatever AWS sends must not end the thread
+        except Exception as error:  # noqa: BLE001 - nothing that AWS sends may end the thread
             failure = self._failed(error)
             system = Part(SYSTEM, failure=failure)
         else:
@@ -203,13 +203,13 @@ class CloudWatch:
             return Part(source, failure=self._failed(error))
 
     def _failed(self, error: Exception) -> str:
-        words = in_words(error)
-        if words in (NO_CREDENTIALS, REFUSED):
-            # New clients next time, so that the chain is asked again. Otherwise they stay, with what they know of our rate.
+        description = describe_failure(error)
+        if description in (NO_CREDENTIALS, REFUSED):
+            # New clients next time, so that the credential chain is read again. Otherwise they stay, as they adapt to our request rate.
             self._clients.clear()
-        if words == UNREADABLE:
+        if description == UNREADABLE:
             log.debug("CloudWatch: %s", type(error).__name__)
-        return words
+        return description
 
     def _in_our_time(self, sample: TelemetrySample) -> TelemetrySample:
         return replace(sample, measured_at=sample.measured_at - self._skew)
@@ -217,14 +217,14 @@ class CloudWatch:
     # -- metrics ---------------------------------------------------------------------------------------------------
 
     def _read(self, now: datetime) -> Reading:
-        asked_with = self._skew
-        reading = self._ask_metrics(now)
-        if abs(self._skew - asked_with) >= SKEW_FROM:
-            # The window was off by the difference of the clocks, which is only known from an answer.
-            reading = self._ask_metrics(now)
+        requested_with = self._skew
+        reading = self._request_metrics(now)
+        if abs(self._skew - requested_with) >= SMALLEST_SKEW:
+            # The window was off by the difference of the clocks, which is only known from a response.
+            reading = self._request_metrics(now)
         return reading
 
-    def _ask_metrics(self, now: datetime) -> Reading:
+    def _request_metrics(self, now: datetime) -> Reading:
         settings = self._settings
         period = timedelta(seconds=settings.metric_period_seconds)
         there = now + self._skew
@@ -236,30 +236,30 @@ class CloudWatch:
             "ScanBy": "TimestampDescending",
         }
         points: dict[str, Points] = {}
-        for answer in self._pages(request):
-            self._learn_skew(answer, now)
-            for name, found in series(answer, there).items():
+        for response in self._pages(request):
+            self._learn_skew(response, now)
+            for name, found in series(response, there).items():
                 points.setdefault(name, []).extend(found)
         return Reading(points, there, period, timedelta(seconds=settings.max_age_seconds))
 
     def _pages(self, request: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
         client = self._client("cloudwatch")
         for _ in range(PAGES):
-            answer = client.get_metric_data(**request)
-            yield answer
-            if not answer.get("NextToken"):
+            response = client.get_metric_data(**request)
+            yield response
+            if not response.get("NextToken"):
                 return
-            request = {**request, "NextToken": answer["NextToken"]}
+            request = {**request, "NextToken": response["NextToken"]}
 
-    def _learn_skew(self, answer: Mapping[str, Any], now: datetime) -> None:
+    def _learn_skew(self, response: Mapping[str, Any], now: datetime) -> None:
         try:
-            theirs = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            theirs = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
         except (KeyError, ValueError):
             return
         skew = theirs.astimezone(UTC) - now
-        if abs(skew) < SKEW_FROM:
+        if abs(skew) < SMALLEST_SKEW:
             skew = timedelta()
-        if abs(skew - self._skew) >= SKEW_FROM:
+        if abs(skew - self._skew) >= SMALLEST_SKEW:
             log.warning("this machine's clock and CloudWatch's differ by %.0f s", skew.total_seconds())
             self._skew = skew
 
@@ -276,9 +276,9 @@ class CloudWatch:
             queryString=insights_query(settings),
             limit=1,
         )
-        answer = self._await_query(logs, str(started["queryId"]))
-        found = read_row(answer.get("results", ()), settings)
-        self._tell_unmatched(found.requests, answer)
+        response = self._await_query(logs, str(started["queryId"]))
+        found = read_row(response.get("results", ()), settings)
+        self._warn_unmatched(found.requests, response)
         return TelemetrySample(
             measured_at=now,
             collected_at=now,
@@ -292,25 +292,25 @@ class CloudWatch:
         bound = self._settings.timeout_seconds
         deadline = time.monotonic() + bound
         while True:
-            answer: Mapping[str, Any] = logs.get_query_results(queryId=query)
-            status = answer.get("status")
+            response: Mapping[str, Any] = logs.get_query_results(queryId=query)
+            status = response.get("status")
             if status == "Complete":
-                return answer
+                return response
             if status not in ("Scheduled", "Running"):
-                raise CollectError("The logs query failed")
+                raise CollectionError("The logs query failed")
             if time.monotonic() >= deadline or self._stopping.wait(POLL_SECONDS):
                 with contextlib.suppress(Exception):
                     logs.stop_query(queryId=query)
-                raise CollectError(f"The logs query took longer than {bound:g} s")
+                raise CollectionError(f"The logs query took longer than {bound:g} s")
 
-    def _tell_unmatched(self, requests: float, answer: Mapping[str, Any]) -> None:
-        scanned = number(answer.get("statistics", {}).get("recordsScanned")) or 0.0
-        if requests == 0 and scanned > 0 and not self._told_unmatched:
+    def _warn_unmatched(self, requests: float, response: Mapping[str, Any]) -> None:
+        scanned = number(response.get("statistics", {}).get("recordsScanned")) or 0.0
+        if requests == 0 and scanned > 0 and not self._warned_unmatched:
             log.warning(
                 "none of %.0f log lines looked like a request; check telemetry.log_group and log_status_pattern",
                 scanned,
             )
-        self._told_unmatched = requests == 0 and scanned > 0
+        self._warned_unmatched = requests == 0 and scanned > 0
 
     def _client(self, service: str) -> Any:
         client = self._clients.get(service)
@@ -336,9 +336,9 @@ def make_client(service: str, settings: TelemetrySettings) -> Any:
             ignore_configured_endpoint_urls=True,
         ),
     )
-    bound_answers(client, settings.timeout_seconds)
+    bound_responses(client, settings.timeout_seconds)
     return client
 
 
-def _floor(moment: datetime, seconds: int) -> datetime:
-    return datetime.fromtimestamp(moment.timestamp() // seconds * seconds, UTC)
+def _floor(at: datetime, seconds: int) -> datetime:
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)

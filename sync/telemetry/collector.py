@@ -1,4 +1,4 @@
-"""The thread that collects telemetry: once per period, one collection at a time, whatever the source does."""
+"""The thread that collects telemetry: once per period, one collection at a time, independent of the source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 
-FAULT = "The collector failed; the log says why"
+FAULT = "The collector failed; see the log"
 
 
 class TelemetryOrigin(Protocol):
@@ -30,7 +30,7 @@ class TelemetryOrigin(Protocol):
 class Collector:
     """Collects every `telemetry.period_seconds` until `stop`; does nothing where telemetry.source is "none".
 
-    A collection that takes longer than the period delays the next one; samples then grow old, which their age says.
+    A collection that takes longer than the period delays the next one; samples then grow old, which their age shows.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Collector:
     ) -> None:
         self._settings, self._board, self._totals, self._clock = settings, board, totals, clock
         self._stopping = threading.Event()
-        self._told: dict[str, str | None] = {}
+        self._reported: dict[str, str | None] = {}
         self._thread = BackgroundThread("owkai-telemetry", self._run, self._stopping, jobs)
 
     def start(self) -> None:
@@ -51,14 +51,14 @@ class Collector:
             self._thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
-        """Ask for the end and wait for it that long: a call of AWS under way ends by its own bound. Idempotent."""
+        """Stop, and wait up to `timeout_seconds`: a running AWS call ends by its own timeout. Idempotent."""
         self._stopping.set()
         self._thread.join(timeout_seconds)
 
     def _origin(self) -> TelemetryOrigin:
         telemetry = self._settings.telemetry
         if telemetry.source == "cloudwatch":
-            # botocore takes a while to load; here it loads beside the first answers, not before them.
+            # botocore takes a while to load; loaded here, it does not delay the first responses.
             from sync.telemetry.cloudwatch import CloudWatch
 
             return CloudWatch(telemetry, self._stopping)
@@ -75,22 +75,22 @@ class Collector:
             if self._stopping.is_set():
                 return
             self._board.collected(system, application)
-            self._tell("system", system)
-            self._tell("application", application)
+            self._report("system", system)
+            self._report("application", application)
             pause = max(0.0, self._settings.telemetry.period_seconds - (time.monotonic() - begun))
 
     def _collect(self, origin: TelemetryOrigin) -> tuple[Part, Part]:
         try:
             return origin.collect(self._clock())
         except Exception:
-            # A fault of ours must not end the thread, and must be seen.
+            # A bug must not end the thread, and must be reported.
             log.exception("collecting telemetry failed")
             before = self._board.current
             return tuple(Part(part.source, failure=FAULT) for part in (before.system, before.application))  # type: ignore[return-value]
 
-    def _tell(self, name: str, part: Part) -> None:
+    def _report(self, name: str, part: Part) -> None:
         """One line when a failure begins, changes or ends."""
-        before, self._told[name] = self._told.get(name), part.failure
+        before, self._reported[name] = self._reported.get(name), part.failure
         if part.failure == before:
             return
         if part.failure is None:

@@ -19,7 +19,7 @@ NOT_READ = "This machine's CPU and memory could not be read"
 
 
 class CpuReading(NamedTuple):
-    """CPU seconds since boot, over all cores, at a monotonic moment."""
+    """CPU seconds since boot, over all cores, at a monotonic time."""
 
     at: float
     busy: float
@@ -27,7 +27,7 @@ class CpuReading(NamedTuple):
 
 
 def cpu_reading(times: Any, at: float) -> CpuReading:
-    """From `psutil.cpu_times()`. Waiting for disks is idleness; guests' time is part of user's and not counted twice."""
+    """From `psutil.cpu_times()`. Waiting for disks counts as idle; guest time is part of user time and not counted twice."""
     fields = times._asdict()
     total = sum(seconds for name, seconds in fields.items() if not name.startswith("guest"))
     return CpuReading(at, total - fields.get("idle", 0.0) - fields.get("iowait", 0.0), total)
@@ -49,7 +49,7 @@ class Host:
         totals: Callable[[], RequestTotals],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.warm_up_seconds = min(1.0, period_seconds)  # a share of CPU time needs a stretch of it
+        self.warm_up_seconds = min(1.0, period_seconds)  # CPU usage is measured over an interval
         self._directory, self._totals, self._monotonic = directory, totals, monotonic
         start = monotonic()
         self._readings = deque([cpu_reading(psutil.cpu_times(), start)])

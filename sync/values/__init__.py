@@ -1,1 +1,1 @@
-"""Values of Postgres as the cache keeps them: wire formats, times and long texts."""
+"""Conversion of Postgres values to those of the cache: wire formats, times and long texts."""

@@ -1,7 +1,7 @@
-"""Local times without a zone as moments in UTC, in bulk, by the rule that Postgres' AT TIME ZONE follows.
+"""Converts local times without a zone to UTC, in bulk, by the rule of Postgres' AT TIME ZONE.
 
-A time that a zone skipped counts by the offset before the change, one that it had twice by the offset after it: standard time in
-both cases. Stream and copy must come to the same moment as the source's own SQL, which comparisons use.
+A skipped local time uses the offset before the change, a repeated one the offset after it: standard time in both cases. Stream
+and copy must give the same result as the source's own SQL, which comparisons use.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 Microseconds = npt.NDArray[np.int64]
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-FIRST_YEAR = 1800  # before it, every zone has the mean time of its place
-CYCLE_YEARS = 400  # the calendar and the rules of clock changes repeat after it
+FIRST_YEAR = 1800  # earlier, every zone uses local mean time
+CYCLE_YEARS = 400  # the calendar and the rules of clock changes repeat after this many years
 LAST_YEAR = 2100 + CYCLE_YEARS  # from 2100 on, zones have rules only
 CYCLE_MICROSECONDS = 146_097 * 86_400_000_000
 DAY = timedelta(days=1)
@@ -34,24 +34,24 @@ class LocalTime:
         self._last = (datetime(LAST_YEAR, 1, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
     def to_utc(self, local: Microseconds) -> Microseconds:
-        """The moments of local times; the caller keeps them within the years that a date of Python can have."""
+        """Local times as UTC; the caller keeps them within the years that Python dates support."""
         beyond = np.maximum(0, -(-(local - self._last) // CYCLE_MICROSECONDS)) * CYCLE_MICROSECONDS
         place = np.searchsorted(self._begins, local - beyond, side="right")
-        moments: Microseconds = local - self._offsets[place]
-        return moments
+        utc: Microseconds = local - self._offsets[place]
+        return utc
 
 
 @lru_cache(maxsize=16)
 def local_time(zone: str) -> LocalTime:
-    """The zone's changes, found once."""
+    """The zone's changes, computed once."""
     return LocalTime(zone)
 
 
 def _changes(zone: ZoneInfo) -> list[tuple[int, int]]:
-    """(moment, offset from then on) in µs; the first entry holds from the beginning of time."""
+    """(time, offset from then on) in µs; the first entry applies to all earlier times."""
 
-    def offset(moment: datetime) -> timedelta:
-        return moment.astimezone(zone).utcoffset() or timedelta()
+    def offset(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
 
     def microseconds(span: timedelta) -> int:
         return span // timedelta(microseconds=1)

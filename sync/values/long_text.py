@@ -1,8 +1,8 @@
 """Long values, shortened on receipt: the cache keeps the first 65,536 characters of a text. Pure.
 
-No response shows more of a text than that. Postgres stores up to 1 GB in one, and a value that is decoded whole costs many times its
-size. So a copy asks the source for the beginning, and a streamed row loses the rest of its long texts, and long columns that nobody
-reads, before it is copied. `sync.values.wire` then cuts at the character; `sync.comparison.checksums` compares under the same rule.
+No response shows more of a text than that. Postgres stores up to 1 GB in one, and decoding a whole value takes many times its
+size in memory. So a copy selects only the beginning, and a streamed row loses the rest of its long texts, and long columns that are
+not mapped, before it is copied. `sync.values.wire` then cuts at the character; `sync.comparison.checksums` compares under the same rule.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class LongValue(Enum):
 
     KEEP = "keep"  # not a text: numbers have a bounded size
     SHORTEN = "shorten"  # a mapped text
-    DROP = "drop"  # not mapped: nothing reads it
+    DROP = "drop"  # not mapped: never read
 
 
 def characters_end(text: bytes | memoryview) -> int:
-    """How many bytes the first 65,536 characters of a UTF-8 text take; all of them where it is not longer."""
+    """The number of bytes of the first 65,536 characters of a UTF-8 text; of the whole text if it is shorter."""
     begin = np.frombuffer(text[: LONGEST_TEXT_BYTES + 1], dtype=np.uint8)
     starts = np.flatnonzero((begin & 0xC0) != 0x80)
     return int(starts[LONGEST_TEXT_CHARACTERS]) if len(starts) > LONGEST_TEXT_CHARACTERS else len(text)

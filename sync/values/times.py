@@ -1,7 +1,7 @@
-"""The one rule of times, as the source's SQL: what of a time column is in the cache. `sync.values.wire` applies it to what is received.
+"""The rule for times, as SQL on the source: the value of a time column in the cache. `sync.values.wire` applies it to received values.
 
-Every time is a moment in UTC. A column without a zone holds local times of the zone that source.zones names, UTC by default. What
-no date of Python can hold becomes infinite: -infinity before the year 1, infinity from the year 10000 on.
+Every time is in UTC. A column without a zone holds local times of the zone in source.zones, UTC by default. Times that Python dates
+do not support become infinite: -infinity before the year 1, infinity from the year 10000 on.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from sync.source.schema import SourceColumn
 from sync.values import wire
 
 FIRST, BEYOND = "0001-01-01", "10000-01-01"
-# AT TIME ZONE fails at the ends of Postgres' own range, so what is surely out of ours is sorted out before.
+# AT TIME ZONE fails at the ends of Postgres' own range, so times clearly outside our range are handled first.
 SURELY_BEFORE, SURELY_BEYOND = "0002-01-01 BC", "10001-01-01"
 
 
-def moment(column: SourceColumn) -> sql.Composed:
-    """A time of the source as a moment, for comparisons in a session in UTC: timestamptz where the column has a zone of its own or
-    of the settings, else as it stands. Times before `FIRST` and from `BEYOND` on are infinite in the cache."""
+def utc_time(column: SourceColumn) -> sql.Composed:
+    """A time column in UTC, for comparisons in a session in UTC: timestamptz if the column has a zone of its own or from the settings,
+    else unchanged. Times before `FIRST` and from `BEYOND` on are infinite in the cache."""
     name = sql.Identifier(column.name)
     if column.zone is None:
         return sql.SQL("{}").format(name)
@@ -28,6 +28,6 @@ def moment(column: SourceColumn) -> sql.Composed:
     ).format(c=name, zone=column.zone)
 
 
-def moment_type(column: SourceColumn) -> int:
-    """The type of `moment`, by OID."""
+def utc_time_type(column: SourceColumn) -> int:
+    """The type OID of `utc_time`."""
     return column.type_oid if column.zone is None else wire.TIMESTAMPTZ

@@ -1,10 +1,10 @@
-"""Postgres' values in bulk: many rows are walked one column at a time, then turned into Arrow without a Python object per value.
+"""Decodes Postgres' values in bulk: walks many rows one column at a time and builds Arrow arrays without a Python object per value.
 
 Two layouts share the walk: the tuples of pgoutput (a kind byte, then a length) and the rows of binary COPY (a length, -1 for
-NULL). A walk yields `Field`s, which only say where each row's bytes lie; `arrow_column` turns the chosen rows into Arrow.
+NULL). A walk returns `Field`s, which hold only the place of each row's bytes; `arrow_column` turns the chosen rows into Arrow.
 
 Times are UTC. A time without a zone is read in its column's zone. Times before the year 1 become '-infinity' and times from the
-year 10000 on 'infinity', because neither Python nor the contract has such dates (`sync.values.times` is the same rule in SQL).
+year 10000 on 'infinity', because neither Python nor the contract supports such dates (`sync.values.times` is the same rule in SQL).
 NaN is kept. A text keeps its first 65,536 characters (`sync.values.long_text`). Infinite times, such dates and shortened texts
 are counted (`Mapped`).
 """
@@ -34,12 +34,12 @@ EPOCH_2000_MICROSECONDS = 946_684_800_000_000
 EPOCH_2000_DAYS = 10_957
 INT64_MAX = np.iinfo(np.int64).max
 INT64_MIN = np.iinfo(np.int64).min
-# The moments that are kept, in µs since 2000: the years 1 to 9999.
-FIRST_MOMENT = -63_082_281_600_000_000
-LAST_MOMENT = 252_455_615_999_999_999
+# The range of finite times, in µs since 2000: the years 1 to 9999.
+FIRST_TIME = -63_082_281_600_000_000
+LAST_TIME = 252_455_615_999_999_999
 MICROSECONDS_PER_DAY = 86_400_000_000
 GATHERED_BYTES_PER_ROW = 512  # texts that are longer on average are copied one by one
-PADDING = bytes(16)  # so that reading eight bytes at any position stays inside
+PADDING = bytes(16)  # so that eight bytes can be read at any position
 
 # Types whose binary form we read; by OID, which Postgres keeps stable for built-in types.
 BOOL, BYTEA, INT8, INT2, INT4, TEXT_TYPE, JSON, FLOAT4, FLOAT8 = 16, 17, 20, 21, 23, 25, 114, 700, 701
@@ -58,12 +58,12 @@ LIKE_TEXT = -1  # stands for any type whose binary form is its text: enum, citex
 
 
 class WireError(ValueError):
-    """Bytes that are not what the protocol promises. The connection is dropped, the cache is left as it is."""
+    """Bytes that violate the protocol. The connection is dropped; the cache is unchanged."""
 
 
 @dataclass
 class Mapped:
-    """Counts values that were mapped by rule."""
+    """Counts values that a rule changed on the way into the cache."""
 
     values: int = 0
 
@@ -216,10 +216,10 @@ def integers(buffer: Buffer, field: Field, type_oid: int) -> npt.NDArray[np.int6
     views = {INT2: (buffer.int16, 2), INT4: (buffer.int32, 4), INT8: (buffer.int64, 8)}
     if field.binary and type_oid in views:
         view, width = views[type_oid]
-        return _fixed(field, view, width).astype(np.int64)
+        return _fixed_width(field, view, width).astype(np.int64)
     spell: Callable[[bytes], str] = numeric_text if field.binary else bytes.decode
-    # By its digits, not by way of a double: a numeric id may have more than 53 bits.
-    return _each(buffer, field, lambda raw: int(spell(raw).partition(".")[0]), np.int64, "whole number")
+    # From its digits, not through a double: a numeric id may have more than 53 bits.
+    return _parse_each(buffer, field, lambda raw: int(spell(raw).partition(".")[0]), np.int64, "whole number")
 
 
 def _floats(buffer: Buffer, field: Field, type_oid: int) -> npt.NDArray[np.float64]:
@@ -232,36 +232,36 @@ def _floats(buffer: Buffer, field: Field, type_oid: int) -> npt.NDArray[np.float
     }
     if field.binary and type_oid in views:
         view, width = views[type_oid]
-        return _fixed(field, view, width).astype(np.float64)
-    return _each(buffer, field, _numeric if field.binary else float, np.float64, "number")
+        return _fixed_width(field, view, width).astype(np.float64)
+    return _parse_each(buffer, field, _numeric if field.binary else float, np.float64, "number")
 
 
 def _booleans(buffer: Buffer, field: Field, type_oid: int) -> Mask:
     if field.binary:
         if type_oid != BOOL:
             return np.asarray(integers(buffer, field, type_oid) != 0)
-        return np.asarray(_fixed(field, buffer.bytes, 1) != 0)
+        return np.asarray(_fixed_width(field, buffer.bytes, 1) != 0)
     truths = (b"t", b"true", b"1")
-    return _each(buffer, field, lambda raw: raw in truths, np.bool_, "truth value")
+    return _parse_each(buffer, field, lambda raw: raw in truths, np.bool_, "boolean")
 
 
 def _times(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped, zone: str | None) -> npt.NDArray[np.int64]:
     """µs since 1970; DuckDB keeps ±infinity as the ends of the range."""
     if not field.binary:
-        source = _each(buffer, field, _time_from_text, np.int64, "time")
+        source = _parse_each(buffer, field, _time_from_text, np.int64, "time")
     elif type_oid == DATE:
-        days = _fixed(field, buffer.int32, 4).astype(np.int64)
+        days = _fixed_width(field, buffer.int32, 4).astype(np.int64)
         highest, lowest = days == np.iinfo(np.int32).max, days == np.iinfo(np.int32).min
         fits = (np.abs(days) < INT64_MAX // MICROSECONDS_PER_DAY) & ~highest & ~lowest
         source = np.where(
             fits, np.where(fits, days, 0) * MICROSECONDS_PER_DAY, np.where(days > 0, INT64_MAX, INT64_MIN)
         )
     else:
-        source = _fixed(field, buffer.int64, 8).astype(np.int64)
+        source = _fixed_width(field, buffer.int64, 8).astype(np.int64)
     if zone is not None:
-        near = (source >= FIRST_MOMENT - 2 * MICROSECONDS_PER_DAY) & (source <= LAST_MOMENT + 2 * MICROSECONDS_PER_DAY)
+        near = (source >= FIRST_TIME - 2 * MICROSECONDS_PER_DAY) & (source <= LAST_TIME + 2 * MICROSECONDS_PER_DAY)
         source = np.where(near, local_time(zone).to_utc(np.where(near, source, 0)), source)
-    late, early = source > LAST_MOMENT, source < FIRST_MOMENT  # ±infinity among them
+    late, early = source > LAST_TIME, source < FIRST_TIME  # ±infinity among them
     odd = (late | early) & field.present
     mapped.values += int(odd.sum())
     times = np.where(late | early, 0, source) + EPOCH_2000_MICROSECONDS
@@ -284,7 +284,7 @@ def _text(buffer: Buffer, field: Field, type_oid: int, mapped: Mapped) -> tuple[
     if total > np.iinfo(np.int32).max:
         raise WireError("more than 2 GiB of text in one column of a batch")
     if total > GATHERED_BYTES_PER_ROW * max(1, len(length)):
-        # Few long texts: a gather would cost sixteen bytes for each of theirs.
+        # Few long texts: a gather would take sixteen bytes of memory per byte.
         spans = zip(field.at.tolist(), length.tolist(), strict=True)
         joined = b"".join([buffer.slice(at, size) for at, size in spans if size])
         return offsets.astype(np.int32), np.frombuffer(joined, dtype=np.uint8)
@@ -318,19 +318,19 @@ def _text_from_objects(
     return offsets, np.frombuffer(b"".join(spelled) or b"\0", dtype=np.uint8)
 
 
-def _fixed(field: Field, view: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
+def _fixed_width(field: Field, view: npt.NDArray[Any], width: int) -> npt.NDArray[Any]:
     """Values of one width; zeros where there is none."""
     if bool(field.present.all()):
         if bool((field.length != width).any()):
-            raise WireError(f"a value of {int(field.length[field.length != width][0])} bytes where {width} are due")
+            raise WireError(f"a value of {int(field.length[field.length != width][0])} bytes instead of {width}")
         return view[field.at]
     wrong = field.present & (field.length != width)
     if bool(wrong.any()):
-        raise WireError(f"a value of {int(field.length[wrong][0])} bytes where {width} are due")
+        raise WireError(f"a value of {int(field.length[wrong][0])} bytes instead of {width}")
     return np.where(field.present, view[np.where(field.present, field.at, 0)], 0)
 
 
-def _each(buffer: Buffer, field: Field, parse: Callable[[bytes], Any], dtype: Any, what: str) -> npt.NDArray[Any]:
+def _parse_each(buffer: Buffer, field: Field, parse: Callable[[bytes], Any], dtype: Any, what: str) -> npt.NDArray[Any]:
     """One Python call a value: only for types that have no fixed binary form (numeric) and for text form (Postgres < 14)."""
     values = np.zeros(len(field.at), dtype)
     for row in np.flatnonzero(field.present).tolist():
@@ -338,7 +338,7 @@ def _each(buffer: Buffer, field: Field, parse: Callable[[bytes], Any], dtype: An
         try:
             values[row] = parse(raw)
         except (ValueError, OverflowError) as error:
-            raise WireError(f"a value of {len(raw)} bytes is no {what}") from error
+            raise WireError(f"a value of {len(raw)} bytes is not a {what}") from error
     return values
 
 

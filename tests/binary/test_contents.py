@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from owkai.build import elf, libraries
-from owkai.build.distributions import canonical
+from owkai.build.shipped_packages import canonical
 from tests.binary.bundles import Bundle
 
 ROOT = Path(__file__).resolve().parents[2]

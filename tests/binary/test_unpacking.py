@@ -191,7 +191,7 @@ def test_a_folder_mounted_noexec_is_named_and_another_one_taken(installed: Chroo
         make_private_folder(installed, HOME)
         refused = installed.run("owkai", "version")
         assert refused.returncode == 2
-        assert f"{HOME}/.cache/owkai: lies on a file system mounted noexec" in refused.stderr
+        assert f"{HOME}/.cache/owkai: is on a file system mounted noexec" in refused.stderr
         assert "Name one in OWKAI_RUNTIME_DIR: private (mode 0700)" in refused.stderr
         elsewhere = installed.run("owkai", "version", env={**ENVIRONMENT, "OWKAI_RUNTIME_DIR": "/srv/ada/run"})
         assert elsewhere.returncode == 0
@@ -217,7 +217,7 @@ def test_a_full_file_system_is_named_before_it_is_filled(installed: Chroot) -> N
     with installed.mounted("/srv", "-o", "mode=1777,size=100m"):
         refused = installed.run("owkai", "version", env={**ENVIRONMENT, "OWKAI_RUNTIME_DIR": "/srv/owkai"})
         assert refused.returncode == 2
-        assert "/srv/owkai: has room for 1" in refused.stderr
+        assert "/srv/owkai: has 1" in refused.stderr
         assert list(installed.inside("/srv/owkai").iterdir()) == [installed.inside("/srv/owkai/.lock")]
 
 
@@ -227,7 +227,7 @@ def test_sup_05_a_folder_that_others_can_change_is_refused(installed: Chroot) ->
     others.chmod(0o777)
     refused = installed.run("owkai", "version", env={**ENVIRONMENT, "OWKAI_RUNTIME_DIR": "/srv/shared/owkai"})
     assert refused.returncode == 2
-    assert "can change what lies in /srv/shared" in refused.stderr
+    assert "can change the contents of /srv/shared" in refused.stderr
     (others / "mine").mkdir(mode=0o755)
     refused = installed.run("owkai", "version", env={**ENVIRONMENT, "OWKAI_RUNTIME_DIR": "/srv/shared/mine/owkai"})
     assert refused.returncode == 2

@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from owkai.demo.postgres import EmbeddedPostgres, PostgresError, find_binaries
+from owkai.demo.postgres import EmbeddedPostgres
+from owkai.demo.postgres_programs import PostgresError, find_binaries
 from owkai.demo.processes import alive, children, wait_until
 from tests.postgres import Database, create_database, drop_database
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from analytics.state.store import Store
-from sync.comparison.common_snapshot import shared_moment
+from sync.comparison.common_snapshot import common_snapshot
 from sync.position_barrier import NOW, PassedError
 from sync.source.connections import wal_position
 from tests.faults.writing import WritingLoad
@@ -29,7 +29,7 @@ def test_an_action_sees_exactly_what_the_moments_snapshot_shows(database: Databa
         sync.streaming()
         with WritingLoad(database, largest=50):
             for _ in range(12):
-                with shared_moment(sync.settings, sync.loop, lambda store, _: seen(store), lambda: False) as moment:
+                with common_snapshot(sync.settings, sync.loop, lambda store, _: seen(store), lambda: False) as moment:
                     source = moment.source.execute("select id, status from public.agent_actions order by id").fetchall()
                 assert moment.result == source
         assert len(source) > 0
@@ -66,7 +66,7 @@ def test_a_transaction_open_on_the_source_does_not_hold_sync_up(database: Databa
         waited = threading.Event()
 
         def look() -> int:
-            with shared_moment(sync.settings, sync.loop, lambda store, _: len(seen(store)), waited.is_set) as moment:
+            with common_snapshot(sync.settings, sync.loop, lambda store, _: len(seen(store)), waited.is_set) as moment:
                 return moment.result
 
         with ThreadPoolExecutor(1) as pool:
@@ -118,6 +118,6 @@ def test_a_moment_that_sync_has_passed_is_tried_again(database: Database, tmp_pa
         database.execute("insert into agent_actions (agent_id, action_type, organization_id) values ('a', 'x', 1)")
         sync.caught_up(database)
         positions = Passing()
-        with shared_moment(sync.settings, positions, lambda store, _: seen(store), lambda: False) as moment:
+        with common_snapshot(sync.settings, positions, lambda store, _: seen(store), lambda: False) as moment:
             assert len(moment.result) == 1
         assert positions.refused == 1

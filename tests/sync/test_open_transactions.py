@@ -50,7 +50,7 @@ def test_a_first_copy_waits_for_open_and_prepared_transactions_and_names_them(
     prepared: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is idle in this database, one is prepared in another; the copy goes on by itself when both have ended."""
-    monkeypatch.setattr("sync.source.open_transactions.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("sync.source.open_transactions.REPORT_SECONDS", 0.2)
     elsewhere = create_database(prepared.server, "elsewhere")
     try:
         other = elsewhere.connect()

@@ -260,7 +260,7 @@ def test_a_server_without_logical_wal_and_without_a_free_slot_is_polled() -> Non
                 sync.phase(Phase.POLLING)
                 reason = sync.board.current.mode_reason or ""
                 assert "ALTER SYSTEM SET wal_level = logical" in reason
-                assert "all of its 1 replication slots are taken" in reason
+                assert "all of its 1 replication slots are in use" in reason
                 database.execute(INSERT)
                 wait_until(lambda: len(cache_rows(sync.cache, "agent_actions")) == 1, "the row")
         finally:
@@ -310,7 +310,7 @@ def test_poll_leaves_slots_and_publications_alone(database: Database, tmp_path: 
         database.execute(INSERT)
         assert_equal(sync, database)
         assert _slots_and_publications(database, sync) == (0, 0)
-        assert any("there is none" in line for line in drop_replication(sync.settings))
+        assert any("does not exist" in line for line in drop_replication(sync.settings))
 
 
 def _slots_and_publications(database: Database, sync: RunningSync) -> tuple[int, int]:

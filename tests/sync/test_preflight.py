@@ -12,7 +12,7 @@ from analytics.state.sync_status import Phase
 from config.settings import Settings
 from sync.source.connections import drop_replication
 from sync.source.preflight import inspect_source
-from sync.source.privileges import least_privilege_sql, look_at, source_role
+from sync.source.setup_sql import least_privilege_sql, read_source_facts, source_role
 from tests.postgres import Database
 from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until
@@ -126,7 +126,9 @@ def test_rep_06_the_printed_sql_follows_the_settings_and_the_tables(database: Da
     try:
         for mode in ("poll", "stream"):
             settings = settings_for(database, tmp_path / mode, dsn, source=source, sync={"mode": mode})
-            dsn = prepare(database, name, least_privilege_sql(settings, look_at(database.connect(), settings)))
+            dsn = prepare(
+                database, name, least_privilege_sql(settings, read_source_facts(database.connect(), settings))
+            )
             settings = settings_for(database, tmp_path / mode, dsn, source=source, sync={"mode": mode})
             row = database.execute(
                 "select rolbypassrls, rolreplication from pg_roles where rolname = %s", [name]

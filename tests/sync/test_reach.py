@@ -15,7 +15,8 @@ import pytest
 from owkai.demo.postgres import EmbeddedPostgres
 from sync.faults import Action, judge
 from sync.source.connection_failure import Cause, diagnose
-from sync.source.preflight import Finding, inspect_source
+from sync.source.findings import Finding
+from sync.source.preflight import inspect_source
 from tests.faults.test_source_restarts import Authority
 from tests.postgres import Database
 from tests.sync.running import settings_for

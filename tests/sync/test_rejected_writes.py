@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sync.publication.publication import RejectionCause, read_publication
+from sync.publication.catalogue import read_publication
+from sync.publication.hazards import RejectionCause
 from sync.source.schema import Mapping
 from tests.postgres import Database
 

@@ -14,7 +14,7 @@ from config.settings import Settings
 from owkai.cli import main
 from sync.source.connections import connect
 from sync.source.preflight import inspect_source
-from sync.source.privileges import least_privilege_sql, look_at
+from sync.source.setup_sql import least_privilege_sql, read_source_facts
 from tests.postgres import Database
 from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for
@@ -91,7 +91,7 @@ def test_the_recipe_fits_the_source_that_it_can_read(database: Database, role: s
     )
     dsn = psycopg.conninfo.make_conninfo(database.dsn, user=role)
     settings = settings_for(database, tmp_path, dsn, source={"manage_publication": False})
-    text = least_privilege_sql(settings, look_at(database.connect(), settings))
+    text = least_privilege_sql(settings, read_source_facts(database.connect(), settings))
     assert "mitre_technique" not in text
     assert "BYPASSRLS;" in text
     dsn = prepare(database, role, text)
@@ -99,7 +99,7 @@ def test_the_recipe_fits_the_source_that_it_can_read(database: Database, role: s
         sync.streaming()
         database.execute(INSERT)
         assert assert_equal(sync, database, "agent_actions") == 1
-    again = least_privilege_sql(settings, look_at(database.connect(), settings))
+    again = least_privilege_sql(settings, read_source_facts(database.connect(), settings))
     assert f"ALTER ROLE {role} LOGIN REPLICATION;" in again
     assert "CREATE PUBLICATION" not in again
 

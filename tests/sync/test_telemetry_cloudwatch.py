@@ -17,8 +17,8 @@ import pytest
 
 from analytics.state.telemetry_board import Part, TelemetrySample
 from config.settings import TelemetrySettings
+from sync.telemetry.aws_failures import CollectionError
 from sync.telemetry.cloudwatch import CloudWatch, series
-from sync.telemetry.faults import CollectError
 from tests.sync.aws import (
     ACCESS_KEY,
     BALANCER,
@@ -250,7 +250,7 @@ def test_rep_13_garbage_is_a_failure_and_not_an_end(body: bytes) -> None:
         system, _ = collector(bad.url).collect(now())
         assert system.sample is None
         assert system.failure in (
-            "CloudWatch gave an answer that could not be read",
+            "CloudWatch sent a response that could not be read",
             "CloudWatch has no data points of this cluster and service",
         )
 
@@ -280,7 +280,7 @@ def test_a_server_that_does_not_answer_is_given_up_within_its_bound() -> None:
         system, _ = collector(bad.url, timeout_seconds=0.2).collect(now())
         took = time.monotonic() - begun
         released.set()
-    assert system.failure == "CloudWatch did not answer in time"
+    assert system.failure == "CloudWatch did not respond in time"
     assert took < 20
 
 
@@ -319,7 +319,7 @@ def test_rep_13_an_answer_of_a_gigabyte_is_given_up_early() -> None:
     with endless(itertools.repeat(b" " * 2**20), 0) as url:
         begun = time.monotonic()
         system, _ = collector(url).collect(now())
-        assert system.failure == "CloudWatch gave an answer of more than 8192 kB"
+        assert system.failure == "CloudWatch sent a response of more than 8192 kB"
         assert time.monotonic() - begun < 20
 
 
@@ -327,7 +327,7 @@ def test_rep_13_an_answer_in_drops_is_given_up_within_its_bound() -> None:
     with endless(itertools.repeat(b" "), 0.05) as url:
         begun = time.monotonic()
         system, _ = collector(url, timeout_seconds=0.3).collect(now())
-        assert system.failure == "CloudWatch did not answer in time"
+        assert system.failure == "CloudWatch did not respond in time"
         assert time.monotonic() - begun < 20
 
 
@@ -402,5 +402,5 @@ def test_rep_13_what_is_no_number_or_of_the_future_is_left_out() -> None:
 
 
 def test_metrics_we_may_not_read_are_refused_as_a_whole() -> None:
-    with pytest.raises(CollectError, match="permissions"):
+    with pytest.raises(CollectionError, match="permissions"):
         series({"MetricDataResults": [{"Id": "cpu", "StatusCode": "Forbidden", "Timestamps": [], "Values": []}]}, now())

@@ -119,7 +119,7 @@ def test_a_fault_of_ours_is_logged_and_does_not_end_the_thread(
     collector = Collector(given, board, lambda: NONE_YET, utc_now, Jobs())
     collector.start()
     until(lambda: board.current.failures >= 2)
-    assert board.current.system == Part("host", failure="The collector failed; the log says why")
+    assert board.current.system == Part("host", failure="The collector failed; see the log")
     monkeypatch.undo()
     until(lambda: board.current.system.sample is not None)
     collector.stop(5)

@@ -218,4 +218,4 @@ def test_a_zone_with_other_rules_on_the_source_is_an_error(
         "sync.source.zone_check.local_time", lambda zone: LocalTime("America/Lima")
     )  # as if our data were older
     (found,) = problems()
-    assert "the source's rules of the time zone America/New_York are not those of this machine" in found
+    assert "the rules of the time zone America/New_York on the source differ from those on this machine" in found

@@ -17,7 +17,7 @@ from analytics.state.store import Store
 from analytics.state.sync_status import Phase
 from sync.comparison.common_snapshot import VerifyError
 from sync.comparison.differences import ComparisonReport
-from sync.comparison.scheduled_check import LightCheck
+from sync.comparison.scheduled_check import ScheduledCheck
 from sync.comparison.verify import Scope, Verifier, interruptible
 from sync.copy.copy_stream import Stopped
 from tests.faults.writing import WritingLoad
@@ -417,7 +417,7 @@ def test_the_light_check_reports_a_difference_on_the_board_and_in_the_log(
     fill(database, 30)
     with running_sync(database, tmp_path) as sync:
         sync.streaming()
-        check = LightCheck(verifier_of(sync), sync.board, 0.1)
+        check = ScheduledCheck(verifier_of(sync), sync.board, 0.1)
         check.start()
         try:
             seen = _seen(sync, lambda equal: equal is True)
@@ -463,7 +463,7 @@ def test_the_light_check_outlives_an_error_that_nobody_expects_and_reports_it(
     with running_sync(database, tmp_path) as sync:
         sync.streaming()
         verifier = FailingVerifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
-        check = LightCheck(verifier, sync.board, 0.2)
+        check = ScheduledCheck(verifier, sync.board, 0.2)
         check.start()
         try:
             wait_until(lambda: sync.board.current.verify_failures >= 1, f"a failure; {sync.board.current}")

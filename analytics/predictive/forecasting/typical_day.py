@@ -67,7 +67,7 @@ def trend(ahead: float, usual_count: float, drift: Trend) -> Trend:
 def drift_of(values: Counts) -> Trend:
     """Whether the totals of the last four and eight whole weeks rise or fall, beyond chance (at most 1.5 % false).
 
-    Whole weeks, so that no weekday pattern is taken for a trend. A score test for a linear drift of counts whose variance
+    ReadBody weeks, so that no weekday pattern is taken for a trend. A score test for a linear drift of counts whose variance
     is a multiple of their mean, estimated from the days within weeks; below two whole weeks there is no evidence.
     """
     whole = len(values) // WEEK

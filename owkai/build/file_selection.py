@@ -1,7 +1,7 @@
-"""What of the interpreter and of the packages goes into the bundle, and what stays behind. Pure: paths in, yes or no out.
+"""Which files of the interpreter and the packages go into the bundle. Pure.
 
-The rule is exclusion by name, so that a module that is loaded late is not lost; three large packages are cut down to the
-parts that our own imports load, which `tree` finds out by loading them.
+The rule is exclusion by name, so that a module that is imported late is not lost; large packages are reduced to the parts that
+our own imports load, which `bundle_files` determines by importing them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXTENSIONS = frozenset({
     "audioop",
 })  # fmt: skip
 TEST_FOLDERS = frozenset({"tests", "test", "testing_data", "__pycache__"})
-# Lies in a folder of tests, and is loaded by what is none.
+# In a folder of tests, but imported by code that is not a test.
 NO_TESTS = frozenset({"numpy/_core/tests/_natype.py"})
 # Read as text by their packages.
 READ_AS_SOURCE = frozenset({"nanoarrow/_static_version.py"})

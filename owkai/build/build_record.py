@@ -1,4 +1,4 @@
-"""What a build says about itself (`owkai version`): only what follows from the commit and the machine that builds."""
+"""The facts that a build records about itself (`owkai version`), all derived from the commit and the build machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from owkai.build.distributions import OURS, canonical
+from owkai.build.shipped_packages import OURS, canonical
 from owkai.commands.build_facts import KEY_PACKAGES
 
 

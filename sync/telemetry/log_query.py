@@ -25,7 +25,7 @@ MILLISECONDS = {"milliseconds": 1.0, "seconds": 1000.0}
 
 
 class Requests(NamedTuple):
-    """What the query's row says of its window; None where nothing was counted or measured."""
+    """The query's row for its window; None if nothing was counted or measured."""
 
     requests: float
     errors: float
@@ -36,7 +36,7 @@ class Requests(NamedTuple):
 def insights_query(settings: TelemetrySettings) -> str:
     """One query of one row: requests, errors, mean and p95 duration in the unit of `telemetry.log_duration_unit`.
 
-    `count(field)` counts only the lines in which the field was found, so errors need no comparison of texts.
+    `count(field)` counts only the lines in which the field was found, so counting errors needs no text comparison.
     """
     durations = (settings.log_duration_pattern,) if settings.log_duration_pattern else DURATION_PATTERNS
     names = [f"owkaiDuration{number}" for number in range(1, len(durations) + 1)]
@@ -79,7 +79,7 @@ def read_row(results: Sequence[Sequence[Mapping[str, Any]]], settings: Telemetry
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None for what is none."""
+    """A finite number, or None."""
     try:
         found = float(value)
     except (TypeError, ValueError):
