@@ -27,10 +27,11 @@ TYPES = {".html": HTML, ".js": SCRIPT, ".css": STYLE, ".txt": TEXT, ".svg": SVG}
 PAGES = {"/": "index.html", "/sign-in": "sign-in.html"}
 VENDORED = ("vendor/uplot/uPlot.iife.min.js", "vendor/uplot/uPlot.min.css", "vendor/uplot/LICENSE.txt")
 ASSET_NAMES = (
-    "account.js", "actions.js", "api.js", "app.js", "backoff.js", "base.css", "connection.js", "dashboard.css",
-    "days.js", "elements.js", "executive.js", "feed.js", "freshness.js", "health.js", "icon.svg", "live.js",
-    "navigation.js", "outlook.js", "panel.js", "print.css", "ranking.js", "risk.js", "sign-in.css", "sign-in.js",
-    "theme.js", "tiles.js", "words.js", "zone.js",
+    "account.js", "api.js", "app.js", "backoff.js", "base.css", "connection-status.js", "elements.js",
+    "executive.js", "forecast.js", "format.js", "icon.svg", "latest-actions.js", "layout.css", "live-connection.js",
+    "navigation.js", "panel.js", "panels.css", "period-choice.js", "poller.js", "print.css", "ranking.js",
+    "risk-chart.js", "sign-in.css", "sign-in.js", "sync-status.js", "tables.css", "telemetry.js", "theme.js",
+    "tiles.js", "time-zone.js",
     *VENDORED,
 )  # fmt: skip
 POLICY = (

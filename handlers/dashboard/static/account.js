@@ -1,7 +1,7 @@
 // Who is signed in, and signing out.
 import { Problem, ask } from "./api.js";
 import { byId, fact, fill, name } from "./elements.js";
-import { moment } from "./words.js";
+import { moment } from "./format.js";
 
 const NOTE = "owkai.sign-in";
 const VIEW = "owkai.view";
@@ -50,9 +50,9 @@ export async function whoIsSignedIn(mayAskAgain = true) {
 export function showAccount(account) {
   const menu = byId("account");
   byId("account-name").textContent = account.email || "Signed in";
-  byId("account-letter").textContent = (account.email || "?").slice(0, 1).toUpperCase();
+  byId("account-initial").textContent = (account.email || "?").slice(0, 1).toUpperCase();
   const out = byId("sign-out");
-  const words = byId("account-words");
+  const words = byId("account-note");
   const byPlatform = account.signed_in_by !== "page";
   const show = () =>
     fill(

@@ -1,23 +1,23 @@
 // Puts the page together: who is signed in, what is asked and how often, what shows it.
-import { followAttention, followOutlook } from "./outlook.js";
+import { followAttention, followOutlook } from "./forecast.js";
 import { leave, showAccount, whoIsSignedIn } from "./account.js";
-import { Actions } from "./actions.js";
+import { Actions } from "./latest-actions.js";
 import { API } from "./api.js";
 import { Backoff } from "./backoff.js";
-import { Connection } from "./connection.js";
-import { Days } from "./days.js";
+import { Connection } from "./connection-status.js";
+import { Days } from "./period-choice.js";
 import { byId, fill } from "./elements.js";
 import { executivePath, followExecutive, refuseExecutive } from "./executive.js";
-import { Feed } from "./feed.js";
-import { followFreshness, followSyncPanel } from "./freshness.js";
-import { followHealthSummary, followSystem } from "./health.js";
-import { Live } from "./live.js";
+import { Feed } from "./poller.js";
+import { followFreshness, followSyncPanel } from "./sync-status.js";
+import { followHealthSummary, followSystem } from "./telemetry.js";
+import { Live } from "./live-connection.js";
 import { Navigation } from "./navigation.js";
 import { problemWords } from "./panel.js";
 import { followRanking } from "./ranking.js";
-import { RiskChart } from "./risk.js";
+import { RiskChart } from "./risk-chart.js";
 import { Tiles } from "./tiles.js";
-import { zone } from "./zone.js";
+import { zone } from "./time-zone.js";
 
 const SECONDS = { live: 10, asking: 5 }; // between two questions for numbers, with and without the live connection
 const PAUSE_MILLISECONDS = 1000; // at the least between two questions that live updates bring about
@@ -152,11 +152,11 @@ async function account() {
   for (;;) {
     try {
       const found = await whoIsSignedIn();
-      byId("broken").hidden = true;
+      byId("startup-error").hidden = true;
       return found;
     } catch (problem) {
-      byId("broken").hidden = false;
-      fill(byId("broken-words"), ...problemWords(problem));
+      byId("startup-error").hidden = false;
+      fill(byId("startup-error-text"), ...problemWords(problem));
       await pause(problem.retrySeconds ? problem.retrySeconds * 1000 : backoff.next());
     }
   }

@@ -39,7 +39,7 @@ export function riskBadge(level) {
 }
 
 // Words of state in one form everywhere: good, watch, bad or quiet.
-export function stateBadge(text, tone = "quiet") {
+export function stateBadge(text, tone = "neutral") {
   const words = String(text ?? "").replaceAll("_", " ");
   return el("span", { class: "badge", "data-tone": tone }, words.slice(0, 1).toUpperCase() + words.slice(1));
 }

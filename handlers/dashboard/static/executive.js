@@ -2,21 +2,21 @@
 import { API } from "./api.js";
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
-import { table } from "./outlook.js";
-import { count, date, decimal, missing, percent, rate } from "./words.js";
-import { zone } from "./zone.js";
+import { table } from "./forecast.js";
+import { count, date, decimal, missing, percent, rate } from "./format.js";
+import { zone } from "./time-zone.js";
 
-const TRENDS = { improving: ["▲ improving", "good"], stable: ["→ stable", "quiet"], declining: ["▼ declining", "bad"] };
-const GROWTH = { positive: ["▲ growing", "good"], stable: ["→ stable", "quiet"], negative: ["▼ shrinking", "watch"] };
-const GRADES = { excellent: "good", good: "good", fair: "watch", poor: "bad", no_data: "quiet" };
-const PRIORITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
+const TRENDS = { improving: ["▲ improving", "good"], stable: ["→ stable", "neutral"], declining: ["▼ declining", "bad"] };
+const GROWTH = { positive: ["▲ growing", "good"], stable: ["→ stable", "neutral"], negative: ["▼ shrinking", "warning"] };
+const GRADES = { excellent: "good", good: "good", fair: "warning", poor: "bad", no_data: "neutral" };
+const PRIORITIES = { critical: "bad", high: "bad", medium: "warning", low: "neutral" };
 // The documented answer, without fields of our own, measures everything.
 const MEASURED = Object.fromEntries(
   ["platform_health", "security_posture", "operational_efficiency", "compliance_status", "platform_health_trend", "security_posture_trend", "growth_rate"].map(
     (figure) => [figure, true],
   ),
 );
-const NOTHING_TO_COMPARE = ["no earlier period to compare", "quiet"];
+const NOTHING_TO_COMPARE = ["no earlier period to compare", "neutral"];
 const FILES = { csv: "csv", "csv-days": "csv&table=days", pdf: "pdf" };
 // Spreadsheets of a locale that writes 98,5 expect semicolons between the columns.
 const DECIMAL = (1.5).toLocaleString().includes(",") ? "comma" : "point";
@@ -102,7 +102,7 @@ function render(report) {
           ["Insight", "Priority", "Action", "From"],
           report.strategic_insights.map((insight) => [
             name(insight.insight),
-            stateBadge(insight.priority, PRIORITIES[insight.priority] ?? "quiet"),
+            stateBadge(insight.priority, PRIORITIES[insight.priority] ?? "neutral"),
             name(insight.action),
             name(insight.data_source.replaceAll("_", " ")),
           ]),
@@ -120,11 +120,11 @@ function figure(title, score, active, trend, facts) {
   bar.style.setProperty("--share", String(Math.min(1, Math.max(0, (score ?? 0) / 100))));
   const shown =
     score === null
-      ? [el("span", { class: "soft" }, active ? "Not measured" : "No data yet")]
-      : [el("strong", {}, decimal(score)), el("span", { class: "soft" }, " of 100 "), trend ? stateBadge(...trend) : null];
+      ? [el("span", { class: "muted" }, active ? "Not measured" : "No data yet")]
+      : [el("strong", {}, decimal(score)), el("span", { class: "muted" }, " of 100 "), trend ? stateBadge(...trend) : null];
   return el(
     "article",
-    { class: "figure", "data-tone": score === null ? "quiet" : score >= 85 ? "good" : score >= 75 ? "watch" : "bad" },
+    { class: "figure", "data-tone": score === null ? "neutral" : score >= 85 ? "good" : score >= 75 ? "warning" : "bad" },
     el("h3", {}, title),
     el("p", { class: "figure-score" }, shown),
     bar,

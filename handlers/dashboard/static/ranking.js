@@ -1,7 +1,7 @@
 // The busiest agents and tools: ordered lists, each with a bar for its share of the longest.
 import { byId, el, fill, name } from "./elements.js";
 import { Panel, empty } from "./panel.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
 export function followRanking(trends, id, rowsOf, nothing) {
   new Panel(`panel-${id}`).follow(trends, (body) => {

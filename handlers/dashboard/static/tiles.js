@@ -1,6 +1,6 @@
 // The live tiles. Updates of the live connection move the first four; the API's answers move all.
 import { byId, fill } from "./elements.js";
-import { count, known } from "./words.js";
+import { count, known } from "./format.js";
 
 const TILES = ["actions", "risks", "agents", "people", "pending", "day"];
 

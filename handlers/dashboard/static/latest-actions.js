@@ -1,7 +1,7 @@
 // The latest actions: a table to filter and to sort by any column.
 import { byId, el, fill, name, riskBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { moment, plural } from "./words.js";
+import { moment, plural } from "./format.js";
 
 const SEVERITY = { critical: 4, high: 3, medium: 2, low: 1 };
 const COLUMNS = [

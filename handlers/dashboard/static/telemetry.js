@@ -1,15 +1,15 @@
 // The machine, the application and the source's database: live, stale, unavailable or off, each with its age.
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, known, milliseconds, missing, percent, smallRate, tenth } from "./words.js";
+import { age, count, decimal, known, milliseconds, missing, percent, smallRate, tenth } from "./format.js";
 
 const STATES = {
   live: ["Live", "good"],
-  stale: ["Stale", "watch"],
+  stale: ["Stale", "warning"],
   unavailable: ["Unavailable", "bad"],
-  phase_2_planned: ["Off", "quiet"],
-  cloudwatch_required: ["Off", "quiet"],
-  cloudwatch_disabled: ["Off", "quiet"],
+  phase_2_planned: ["Off", "neutral"],
+  cloudwatch_required: ["Off", "neutral"],
+  cloudwatch_disabled: ["Off", "neutral"],
   cloudwatch_error: ["Unavailable", "bad"],
 };
 const OFF = "No telemetry source is set up, so the machine is not measured (telemetry.source in the settings).";
@@ -18,7 +18,7 @@ const LATENCY = { host: "Round trip to the source" };
 const DEGRADED_PERCENT = 5;
 const BOUNDS = { cpu: 80, memory: 85, storage: 80 }; // percent from which the server calls it high
 
-const state = (status) => STATES[status] ?? [status, "quiet"];
+const state = (status) => STATES[status] ?? [status, "neutral"];
 const isOff = (status) => state(status)[0] === "Off";
 const source = (text) => SOURCES[text] ?? text;
 
@@ -46,8 +46,8 @@ export function followHealthSummary(realtime) {
 }
 
 function ageOf(part) {
-  if (!known(part.metrics_age_seconds)) return el("span", { class: "soft" }, isOff(part.status) ? "not measured" : "no sample");
-  return el("span", { class: "soft" }, "measured ", age(part.metrics_age_seconds), " ago, ", source(part.source));
+  if (!known(part.metrics_age_seconds)) return el("span", { class: "muted" }, isOff(part.status) ? "not measured" : "no sample");
+  return el("span", { class: "muted" }, "measured ", age(part.metrics_age_seconds), " ago, ", source(part.source));
 }
 
 export function followSystem(realtime, performance) {
@@ -95,16 +95,16 @@ function followRequests(realtime) {
 
 const WORDS = {
   ...Object.fromEntries(["live", "healthy", "optimal", "normal", "good"].map((status) => [status, "good"])),
-  ...Object.fromEntries(["degraded", "warning", "slow", "elevated", "stale"].map((status) => [status, "watch"])),
+  ...Object.fromEntries(["degraded", "warning", "slow", "elevated", "stale"].map((status) => [status, "warning"])),
   high: "bad",
 };
 
-const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
+const word = (status) => stateBadge(status, WORDS[status] ?? "neutral");
 
 // Some slow ones are normal: their share stands beside the limit, instead of a word that would contradict the number.
 function slowWord({ status, slow_queries_estimate: slow, recent_queries: all }) {
   if (status === "degraded" || !slow) return word(status);
-  return el("span", { class: "soft" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
+  return el("span", { class: "muted" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
 }
 
 function followDatabase(performance) {
@@ -188,6 +188,6 @@ function machineGauges(health) {
 function gauge(title, value, bound) {
   const bar = el("span", { class: "gauge-bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", String(known(value) ? Math.min(1, value / 100) : 0));
-  const tone = !known(value) ? "quiet" : value >= bound ? "bad" : value >= bound - 15 ? "watch" : "good";
+  const tone = !known(value) ? "neutral" : value >= bound ? "bad" : value >= bound - 15 ? "warning" : "good";
   return el("div", { class: "gauge", "data-tone": tone }, el("dt", {}, title), el("dd", {}, percent(value), bar));
 }

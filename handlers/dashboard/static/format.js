@@ -1,6 +1,6 @@
 // Numbers, times and ages in words. Missing values have one sign, read aloud as "not known".
 import { el } from "./elements.js";
-import { zone } from "./zone.js";
+import { zone } from "./time-zone.js";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const upToOne = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -9,7 +9,7 @@ const upToTwo = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 export const known = (value) => typeof value === "number" && Number.isFinite(value);
 
 export function missing() {
-  return el("span", { class: "missing" }, el("span", { "aria-hidden": "true" }, "–"), el("span", { class: "unseen" }, "not known"));
+  return el("span", { class: "missing" }, el("span", { "aria-hidden": "true" }, "–"), el("span", { class: "visually-hidden" }, "not known"));
 }
 
 export const count = (value) => (known(value) ? whole.format(value) : missing());

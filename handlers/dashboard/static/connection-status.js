@@ -1,6 +1,6 @@
 // Whether numbers arrive, in words: live, by asking, or not at all and then since when.
 import { byId, fill } from "./elements.js";
-import { clock } from "./words.js";
+import { clock } from "./format.js";
 
 const OLD_SECONDS = 45; // nothing heard for so long: the numbers may be old, whatever the connection says
 
@@ -47,21 +47,21 @@ export class Connection {
     const pill = byId("connection");
     pill.dataset.state = state;
     const words = { live: "Live", asking: "Live updates off", lost: "No connection", connecting: "Connecting" }[state];
-    if (byId("connection-words").textContent !== words) byId("connection-words").textContent = words;
+    if (byId("connection-text").textContent !== words) byId("connection-text").textContent = words;
     const pause = this.#live?.state === "waiting" ? Math.ceil((this.#live.retryAt - performance.now()) / 1000) : null;
     byId("retry").textContent = pause === null ? "" : pause > 0 ? `trying again in ${pause} s` : "trying again";
     byId("try-now").hidden = !this.#live || state === "live" || state === "connecting";
     const old = state === "lost" || (this.secondsSilent ?? 0) > OLD_SECONDS;
-    byId("heard").textContent = this.#heardAt ? clock(this.#heardAt) : "–";
+    byId("last-update").textContent = this.#heardAt ? clock(this.#heardAt) : "–";
     this.#showOld(old, state);
   }
 
   #showOld(old, state) {
-    document.documentElement.toggleAttribute("data-old", old);
+    document.documentElement.toggleAttribute("data-stale", old);
     const since = this.#heardAt ? ` Shown is what was known at ${clock(this.#heardAt)}.` : "";
     const words = old ? `The data may be old: the server does not answer.${since}` : "";
-    byId("old").hidden = !old;
-    if (byId("old-words").textContent !== words) fill(byId("old-words"), words);
+    byId("stale").hidden = !old;
+    if (byId("stale-text").textContent !== words) fill(byId("stale-text"), words);
     // For screen readers: changes of state alone, never the seconds.
     const told = old ? words : state === "asking" ? "Live updates are off; the page asks every few seconds." : "Numbers are live.";
     if (this.#told !== "" || old) {

@@ -2,11 +2,11 @@
 // days are collected, how far the collection is.
 import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
 import { Panel, empty } from "./panel.js";
-import { band } from "./risk.js";
-import { count, dayLong, known, missing, percent, plural, rate, tenth } from "./words.js";
-import { zone } from "./zone.js";
+import { band } from "./risk-chart.js";
+import { count, dayLong, known, missing, percent, plural, rate, tenth } from "./format.js";
+import { zone } from "./time-zone.js";
 
-const SEVERITIES = { critical: "bad", high: "bad", medium: "watch", low: "quiet" };
+const SEVERITIES = { critical: "bad", high: "bad", medium: "warning", low: "neutral" };
 const KINDS = { spike: "Spike", drop: "Drop", new_agent: "New agent", risk_shift: "Risk shift" };
 const TRENDS = { increasing: "↗ increasing", decreasing: "↘ decreasing", stable: "→ stable" };
 const METHODS = { pattern_based: "patterns of few days", trend_based: "trend", ml_powered: "learnt models" };
@@ -57,7 +57,7 @@ function followCollection(outlook) {
       el(
         "dl",
         { class: "facts" },
-        fact("Quality", stateBadge(body.prediction_quality, { high: "good", medium: "watch" }[body.prediction_quality])),
+        fact("Quality", stateBadge(body.prediction_quality, { high: "good", medium: "warning" }[body.prediction_quality])),
         fact("Made by", METHODS[meta.prediction_method] ?? name(meta.prediction_method)),
         fact("Confidence shown", known(least) && known(most) ? [rate(least), " to ", rate(most)] : missing()),
         ...accuracy(meta.live_accuracy),
@@ -75,8 +75,8 @@ function accuracy(live) {
     ["Workloads kept in the band", live?.agent_workload_forecast],
   ].map(([title, score]) =>
     score?.forecasts_scored
-      ? fact(title, rate(score.within_band), " of ", count(score.forecasts_scored), el("span", { class: "soft" }, ", promised ", rate(score.stated_confidence)))
-      : fact(title, el("span", { class: "soft" }, "none is over yet")),
+      ? fact(title, rate(score.within_band), " of ", count(score.forecasts_scored), el("span", { class: "muted" }, ", promised ", rate(score.stated_confidence)))
+      : fact(title, el("span", { class: "muted" }, "none is over yet")),
   );
 }
 
@@ -89,12 +89,12 @@ function collecting(body) {
     { class: "collecting" },
     el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history; ${there} are there.`),
     bar,
-    el("p", { class: "soft" }, progressWords(collection)),
+    el("p", { class: "muted" }, progressWords(collection)),
     el(
       "ul",
       { class: "items" },
       (body.planned_features ?? []).map(({ feature, description }) =>
-        el("li", {}, el("strong", {}, feature), el("span", { class: "soft" }, description)),
+        el("li", {}, el("strong", {}, feature), el("span", { class: "muted" }, description)),
       ),
     ),
   );
@@ -149,7 +149,7 @@ function capacity(value) {
   if (!known(value)) return missing();
   const bar = el("span", { class: "meter", "aria-hidden": "true" });
   bar.style.setProperty("--share", String(Math.min(1, value)));
-  return el("span", { class: "metered", "data-tone": value >= 0.8 ? "bad" : value >= 0.6 ? "watch" : "good" }, bar, rate(value));
+  return el("span", { class: "metered", "data-tone": value >= 0.8 ? "bad" : value >= 0.6 ? "warning" : "good" }, bar, rate(value));
 }
 
 function followAnomalies(outlook) {
@@ -181,10 +181,10 @@ function graver(one, other) {
 }
 
 function anomaly(found) {
-  const badge = stateBadge(KINDS[found.type] ?? found.type ?? "anomaly", SEVERITIES[found.severity] ?? "quiet");
+  const badge = stateBadge(KINDS[found.type] ?? found.type ?? "anomaly", SEVERITIES[found.severity] ?? "neutral");
   const ended = found.type === "new_agent" ? "" : found.ends_at ? " · ended" : " · still going on";
   const word = found.acknowledged_at ? [" · acknowledged by ", name(found.acknowledged_by ?? "")] : "";
-  const head = el("span", { class: "soft" }, `${found.severity} · ${inZone(found.timestamp)}`, measured(found), ended, word);
+  const head = el("span", { class: "muted" }, `${found.severity} · ${inZone(found.timestamp)}`, measured(found), ended, word);
   return el("li", { class: "anomaly" }, el("span", { class: "anomaly-head" }, badge, head), name(localized(found.description)));
 }
 
@@ -215,7 +215,7 @@ export function table(caption, heads, rows) {
     el(
       "table",
       {},
-      el("caption", { class: "unseen" }, caption),
+      el("caption", { class: "visually-hidden" }, caption),
       el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
       el("tbody", {}, rows.map(([first, ...others]) => el("tr", {}, el("th", { scope: "row" }, first), others.map((cell) => el("td", {}, cell))))),
     ),

@@ -1,8 +1,8 @@
 // High-risk actions a day: bars for what was, a line and its band for what is expected. Beside the chart the same as a table.
 import { byId, el, fill } from "./elements.js";
 import { Panel } from "./panel.js";
-import { count, dayLong, dayShort, known, plural, rate } from "./words.js";
-import { areDaysOf } from "./zone.js";
+import { count, dayLong, dayShort, known, plural, rate } from "./format.js";
+import { areDaysOf } from "./time-zone.js";
 
 const HEIGHT = { narrow: 220, wide: 300 };
 
@@ -131,7 +131,7 @@ export class RiskChart {
     const days = this.#days;
     const size = Number.parseFloat(style.fontSize);
     const font = `${Math.round(size * 0.75)}px ${style.fontFamily}`;
-    const axis = { stroke: colour("soft"), font, ticks: { show: false } };
+    const axis = { stroke: colour("muted"), font, ticks: { show: false } };
     const bars = uPlot.paths.bars({ size: [0.72, 64], radius: 0.12 });
     const most = Math.max(4, ...days.map((day) => Math.max(day.actual ?? 0, day.upper ?? 0, day.expected ?? 0)));
     return {

@@ -1,22 +1,22 @@
 // How far the numbers are behind the platform's database: from /readyz, always in sight.
 import { byId, el, fact, fill, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, missing, moment, percent } from "./words.js";
+import { age, count, decimal, missing, moment, percent } from "./format.js";
 
 const PHASES = {
-  starting: ["Starting", "watch"],
-  copying: ["First copy under way", "watch"],
+  starting: ["Starting", "warning"],
+  copying: ["First copy under way", "warning"],
   streaming: ["In step", "good"],
   polling: ["In step by polling", "good"],
   retrying: ["Database out of reach", "bad"],
   paused: ["Sync is paused: an operator must act", "bad"],
   stopped: ["Sync has stopped", "bad"],
-  draining: ["Server is stopping", "watch"],
+  draining: ["Server is stopping", "warning"],
 };
 
 function standing(ready) {
-  const [words, tone] = PHASES[ready.state] ?? [ready.state, "quiet"];
-  if (ready.stale && tone === "good") return ["Behind the database", "watch"];
+  const [words, tone] = PHASES[ready.state] ?? [ready.state, "neutral"];
+  if (ready.stale && tone === "good") return ["Behind the database", "warning"];
   return [words, tone];
 }
 
@@ -24,8 +24,8 @@ export function followFreshness(feed) {
   const pill = byId("sync");
   const show = () => {
     if (feed.problem || feed.body === null) {
-      pill.dataset.tone = "quiet";
-      fill(byId("sync-words"), "not known");
+      pill.dataset.tone = "neutral";
+      fill(byId("sync-text"), "not known");
       return;
     }
     const ready = feed.body;
@@ -33,7 +33,7 @@ export function followFreshness(feed) {
     pill.dataset.tone = tone;
     const lag = ready.lag_seconds === null ? "" : [", ", age(ready.lag_seconds), " behind"];
     const copied = ready.copy?.percent === undefined ? "" : [" ", percent(ready.copy.percent)];
-    fill(byId("sync-words"), words, lag, copied);
+    fill(byId("sync-text"), words, lag, copied);
   };
   feed.addEventListener("answer", show);
 }
@@ -61,7 +61,7 @@ function comparison(verify) {
   const result = verify.equal
     ? stateBadge("Equal to the database", "good")
     : stateBadge(`${verify.differing_buckets} parts differ`, "bad");
-  return [result, " ", moment(verify.at), el("span", { class: "soft" }, ` · ${verify.rows.toLocaleString("en")} rows, ${verify.scope}`)];
+  return [result, " ", moment(verify.at), el("span", { class: "muted" }, ` · ${verify.rows.toLocaleString("en")} rows, ${verify.scope}`)];
 }
 
 function bytes(value) {
