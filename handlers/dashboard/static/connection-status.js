@@ -1,72 +1,72 @@
-// Whether numbers arrive, in words: live, by asking, or not at all and then since when.
+// Whether data arrives: live, by polling, or not at all, and then since when.
 import { byId, fill } from "./elements.js";
 import { clock } from "./format.js";
 
-const OLD_SECONDS = 45; // nothing heard for so long: the numbers may be old, whatever the connection says
+const STALE_SECONDS = 45; // without an update for this long, the data counts as stale in every state of the connection
 
-export class Connection {
+export class ConnectionStatus {
   #live;
-  #feeds;
-  #heard = null; // milliseconds of performance.now()
-  #heardAt = null; // Date of the same
-  #told = "";
+  #pollers;
+  #updated = null; // milliseconds of performance.now()
+  #updatedAt = null; // Date of the same
+  #announced = "";
 
-  constructor(live, feeds) {
+  constructor(live, pollers) {
     this.#live = live;
-    this.#feeds = feeds;
-    live?.addEventListener("update", () => this.#hear());
+    this.#pollers = pollers;
+    live?.addEventListener("update", () => this.#recordUpdate());
     live?.addEventListener("state", () => this.show());
-    for (const feed of feeds) feed.addEventListener("answer", () => (feed.problem ? this.show() : this.#hear()));
+    for (const poller of pollers) poller.addEventListener("response", () => (poller.error ? this.show() : this.#recordUpdate()));
     byId("try-now").addEventListener("click", () => {
       this.#live?.tryNow();
-      for (const feed of this.#feeds) feed.refresh();
+      for (const poller of this.#pollers) poller.refresh();
     });
     setInterval(() => this.show(), 1000);
   }
 
-  #hear() {
-    this.#heard = performance.now();
-    this.#heardAt = new Date();
+  #recordUpdate() {
+    this.#updated = performance.now();
+    this.#updatedAt = new Date();
     this.show();
   }
 
   get secondsSilent() {
-    return this.#heard === null ? null : (performance.now() - this.#heard) / 1000;
+    return this.#updated === null ? null : (performance.now() - this.#updated) / 1000;
   }
 
-  // live | asking | lost | connecting
+  // live | polling | lost | connecting
   get state() {
     if (this.#live?.state === "open") return "live";
-    if (this.#feeds.some((feed) => feed.problem?.unreachable)) return "lost";
-    if (this.#live?.state === "connecting" && this.#heard === null) return "connecting";
-    return "asking";
+    if (this.#pollers.some((poller) => poller.error?.unreachable)) return "lost";
+    if (this.#live?.state === "connecting" && this.#updated === null) return "connecting";
+    return "polling";
   }
 
   show() {
     const { state } = this;
     const pill = byId("connection");
     pill.dataset.state = state;
-    const words = { live: "Live", asking: "Live updates off", lost: "No connection", connecting: "Connecting" }[state];
-    if (byId("connection-text").textContent !== words) byId("connection-text").textContent = words;
+    const text = { live: "Live", polling: "Polling", lost: "Connection lost", connecting: "Connecting" }[state];
+    if (byId("connection-text").textContent !== text) byId("connection-text").textContent = text;
     const pause = this.#live?.state === "waiting" ? Math.ceil((this.#live.retryAt - performance.now()) / 1000) : null;
-    byId("retry").textContent = pause === null ? "" : pause > 0 ? `trying again in ${pause} s` : "trying again";
+    byId("retry").textContent = pause === null ? "" : pause > 0 ? `retrying in ${pause} s` : "retrying";
     byId("try-now").hidden = !this.#live || state === "live" || state === "connecting";
-    const old = state === "lost" || (this.secondsSilent ?? 0) > OLD_SECONDS;
-    byId("last-update").textContent = this.#heardAt ? clock(this.#heardAt) : "–";
-    this.#showOld(old, state);
+    const stale = state === "lost" || (this.secondsSilent ?? 0) > STALE_SECONDS;
+    byId("last-update").textContent = this.#updatedAt ? clock(this.#updatedAt) : "–";
+    this.#showStale(stale, state);
   }
 
-  #showOld(old, state) {
-    document.documentElement.toggleAttribute("data-stale", old);
-    const since = this.#heardAt ? ` Shown is what was known at ${clock(this.#heardAt)}.` : "";
-    const words = old ? `The data may be old: the server does not answer.${since}` : "";
-    byId("stale").hidden = !old;
-    if (byId("stale-text").textContent !== words) fill(byId("stale-text"), words);
-    // For screen readers: changes of state alone, never the seconds.
-    const told = old ? words : state === "asking" ? "Live updates are off; the page asks every few seconds." : "Numbers are live.";
-    if (this.#told !== "" || old) {
-      if (this.#told !== told && state !== "connecting") byId("announcements").textContent = told;
+  #showStale(stale, state) {
+    document.documentElement.toggleAttribute("data-stale", stale);
+    const since = this.#updatedAt ? ` Data as of ${clock(this.#updatedAt)}.` : "";
+    const text = stale ? `Connection lost.${since}` : "";
+    byId("stale").hidden = !stale;
+    if (byId("stale-text").textContent !== text) fill(byId("stale-text"), text);
+    // For screen readers: only changes of state, never the countdown.
+    const announcement = stale ? text : state === "polling" ? "Live updates are unavailable. Polling every few seconds." : "Live updates are on.";
+    if (this.#announced !== "" || stale) {
+      if (this.#announced !== announcement && state !== "connecting") byId("announcements").textContent = announcement;
     }
-    if (state !== "connecting") this.#told = told;
+    if (state !== "connecting") this.#announced = announcement;
   }
 }

@@ -1,95 +1,99 @@
-// What is expected and what stands out: forecast by day, anomalies, recommendations, workload of the agents. While too few
-// days are collected, how far the collection is.
-import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
+// The Forecast view: quality of the forecast, high-risk actions by day, and tomorrow's workload by agent. While the history
+// is too short for a forecast, it shows the progress of data collection.
+import { anomalyList, recommendationList, topAnomalies } from "./anomalies.js";
+import { byId, el, fact, fill, isolated, stateBadge } from "./elements.js";
+import { count, dayLong, known, noValue, percent, plural, rate, tenth } from "./format.js";
 import { Panel, empty } from "./panel.js";
-import { band } from "./risk-chart.js";
-import { count, dayLong, known, missing, percent, plural, rate, tenth } from "./format.js";
-import { zone } from "./time-zone.js";
+import { likelyRange } from "./risk-chart.js";
+import { table } from "./table.js";
 
-const SEVERITIES = { critical: "bad", high: "bad", medium: "warning", low: "neutral" };
-const KINDS = { spike: "Spike", drop: "Drop", new_agent: "New agent", risk_shift: "Risk shift" };
 const TRENDS = { increasing: "↗ increasing", decreasing: "↘ decreasing", stable: "→ stable" };
-const METHODS = { pattern_based: "patterns of few days", trend_based: "trend", ml_powered: "learnt models" };
+const METHODS = { pattern_based: "recent patterns", trend_based: "trend", ml_powered: "machine learning" };
+const QUALITY_TONES = { high: "good", medium: "warning" };
 
-export function followAttention(outlook) {
-  new Panel("panel-attention").follow(outlook, (body) => {
+// The panel of the overview: the most severe anomalies and the first recommendations.
+export function showAttention(forecast, acknowledgement) {
+  new Panel("panel-attention").follow(forecast, (body) => {
     if (body.status !== "active") {
-      fill(byId("attention"), collecting(body));
+      fill(byId("attention"), collectionProgress(body));
       return;
     }
-    const anomalies = body.anomalies.filter((one) => !one.acknowledged_at).sort(graver).slice(0, 4);
-    const advice = body.risk_predictions.recommended_actions.slice(0, 3);
     fill(
       byId("attention"),
       el("h3", {}, "Anomalies"),
-      anomalies.length ? el("ul", { class: "items" }, anomalies.map(anomaly)) : empty("Nothing unusual."),
-      el("h3", {}, "Recommended"),
-      advice.length ? adviceList(advice) : empty("Nothing to do."),
+      anomalyList(topAnomalies(body.anomalies, 4), acknowledgement, "No open anomalies."),
+      el("h3", {}, "Recommendations"),
+      recommendationList(body.risk_predictions.recommended_actions.slice(0, 3)),
     );
   });
 }
 
-export function followOutlook(outlook) {
-  followCollection(outlook);
-  followForecast(outlook);
-  followWorkload(outlook);
-  followAnomalies(outlook);
-  followAdvice(outlook);
+export function showForecastView(forecast, acknowledgement) {
+  showQuality(forecast);
+  showRiskForecast(forecast);
+  showWorkload(forecast);
+  whenActive("anomalies", forecast, (body) => anomalyList(body.anomalies, acknowledgement, "No anomalies in the last seven days."));
+  whenActive("recommendations", forecast, (body) => recommendationList(body.risk_predictions.recommended_actions));
 }
 
-// Panels of an outlook that does not exist yet say so; the collection panel says how far it is.
-function active(id, outlook, render) {
-  new Panel(`panel-${id}`).follow(outlook, (body) => {
-    fill(byId(id), body.status === "active" ? render(body) : empty("There is no forecast yet: history is still being collected."));
+// Render a panel of the forecast; while there is no forecast, show that history is being collected.
+function whenActive(id, forecast, render) {
+  new Panel(`panel-${id}`).follow(forecast, (body) => {
+    fill(byId(id), body.status === "active" ? render(body) : empty("No forecast yet. Collecting history."));
   });
 }
 
-function followCollection(outlook) {
-  new Panel("panel-collection").follow(outlook, (body) => {
+function showQuality(forecast) {
+  new Panel("panel-quality").follow(forecast, (body) => {
     if (body.status !== "active") {
-      fill(byId("collection"), collecting(body));
+      fill(byId("quality"), collectionProgress(body));
       return;
     }
     const { data_collection: collection, meta } = body;
     const [least, most] = meta.confidence_range ?? [];
     fill(
-      byId("collection"),
+      byId("quality"),
       el(
         "dl",
         { class: "facts" },
-        fact("Quality", stateBadge(body.prediction_quality, { high: "good", medium: "warning" }[body.prediction_quality])),
-        fact("Made by", METHODS[meta.prediction_method] ?? name(meta.prediction_method)),
-        fact("Confidence shown", known(least) && known(most) ? [rate(least), " to ", rate(most)] : missing()),
+        fact("Quality", stateBadge(body.prediction_quality, QUALITY_TONES[body.prediction_quality])),
+        fact("Method", METHODS[meta.prediction_method] ?? isolated(meta.prediction_method)),
+        fact("Range expected to hold in", ...shareOfDays(least, most)),
         ...accuracy(meta.live_accuracy),
-        meta.data_through ? fact("Learnt from days up to", dayLong(meta.data_through)) : null,
+        meta.data_through ? fact("Data through", dayLong(meta.data_through)) : null,
         fact("History", plural(collection.days_collected, "day"), ", ", plural(collection.total_actions, "action")),
       ),
     );
   });
 }
 
-// How forecasts did whose days are over: the share inside the band beside the share that was promised.
+function shareOfDays(least, most) {
+  if (!known(least) || !known(most)) return [noValue()];
+  return least === most ? [rate(least), " of days"] : [rate(least), " to ", rate(most), " of days"];
+}
+
+// Accuracy of the forecasts whose day is over: the share within the likely range, next to the share expected.
 function accuracy(live) {
   return [
-    ["Days kept in the band", live?.risk_forecast],
-    ["Workloads kept in the band", live?.agent_workload_forecast],
+    ["Forecasts within range", live?.risk_forecast],
+    ["Workload forecasts within range", live?.agent_workload_forecast],
   ].map(([title, score]) =>
     score?.forecasts_scored
-      ? fact(title, rate(score.within_band), " of ", count(score.forecasts_scored), el("span", { class: "muted" }, ", promised ", rate(score.stated_confidence)))
-      : fact(title, el("span", { class: "muted" }, "none is over yet")),
+      ? fact(title, rate(score.within_band), " of ", count(score.forecasts_scored), el("span", { class: "muted" }, " (expected ", rate(score.stated_confidence), ")"))
+      : fact(title, el("span", { class: "muted" }, "none due yet")),
   );
 }
 
-function collecting(body) {
+function collectionProgress(body) {
   const { data_collection: collection } = body;
-  const there = `${plural(collection.days_collected, "day")} with ${plural(collection.total_actions, "action")}`;
+  const collected = `${plural(collection.days_collected, "day")} and ${plural(collection.total_actions, "action")}`;
   const bar = el("progress", { max: "100", value: String(Math.min(100, collection.collection_progress)), "aria-label": "History collected" });
   return el(
     "div",
     { class: "collecting" },
-    el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history; ${there} are there.`),
+    el("p", {}, `Forecasts need ${plural(collection.minimum_required, "day")} of history. Collected so far: ${collected}.`),
     bar,
-    el("p", { class: "muted" }, progressWords(collection)),
+    el("p", { class: "muted" }, progressText(collection)),
     el(
       "ul",
       { class: "items" },
@@ -100,124 +104,61 @@ function collecting(body) {
   );
 }
 
-function progressWords(collection) {
-  if (collection.collection_progress >= 100) return "Enough history is there; the forecast follows.";
-  const ready = collection.estimated_ready_date ? `, ready about ${dayLong(collection.estimated_ready_date)}` : "";
+function progressText(collection) {
+  if (collection.collection_progress >= 100) return "History is complete. Computing the forecast.";
+  const ready = collection.estimated_ready_date ? `, ready around ${dayLong(collection.estimated_ready_date)}` : "";
   return [percent(collection.collection_progress), ready];
 }
 
-function followForecast(outlook) {
-  active("forecast", outlook, (body) =>
-    body.risk_forecast.length
-      ? table(
-          "High-risk actions expected by day",
-          ["Day", "Expected", "Band", "Confidence", "Usual for the weekday", "Trend"],
-          body.risk_forecast.map((day) => [
-            dayLong(day.date),
-            count(day.predicted_high_risk_actions),
-            band(day) || missing(),
-            rate(day.confidence),
-            tenth(day.usual ?? null),
-            TRENDS[day.trend] ?? name(day.trend ?? ""),
-          ]),
-        )
-      : empty("No forecast for the coming days."),
-  );
-}
-
-function followWorkload(outlook) {
-  active("workload", outlook, (body) =>
-    body.agent_workload_forecast.length
-      ? table(
-          "Actions expected of the busiest agents on the next day",
-          ["Agent", "Expected", "Band", "Of its busiest day", "Confidence", "Trend", "Recommendation"],
-          body.agent_workload_forecast.map((agent) => [
-            name(agent.agent_id),
-            count(agent.predicted_actions),
-            band(agent) || missing(),
-            capacity(agent.capacity_utilization),
-            rate(agent.confidence),
-            TRENDS[agent.trend] ?? name(agent.trend ?? ""),
-            name(agent.recommendation ?? ""),
-          ]),
-        )
-      : empty("No agent has been busy enough to forecast."),
-  );
-}
-
-function capacity(value) {
-  if (!known(value)) return missing();
-  const bar = el("span", { class: "meter", "aria-hidden": "true" });
-  bar.style.setProperty("--share", String(Math.min(1, value)));
-  return el("span", { class: "metered", "data-tone": value >= 0.8 ? "bad" : value >= 0.6 ? "warning" : "good" }, bar, rate(value));
-}
-
-function followAnomalies(outlook) {
-  active("anomalies", outlook, (body) =>
-    body.anomalies.length
-      ? el("ul", { class: "items" }, body.anomalies.map(anomaly))
-      : empty("Nothing unusual in the hours that are over."),
-  );
-}
-
-function followAdvice(outlook) {
-  active("advice", outlook, (body) => {
-    const advice = body.risk_predictions.recommended_actions;
-    return advice.length ? adviceList(advice) : empty("Nothing to do.");
+function showRiskForecast(forecast) {
+  whenActive("risk-forecast", forecast, (body) => {
+    const zone = body.meta.time_zone ?? "UTC";
+    if (body.risk_forecast.length === 0) return empty("No forecast for the next days.");
+    return [
+      table(
+        `High-risk actions forecast by day, days in ${zone}`,
+        [`Day (${zone})`, "Forecast", "Likely range", "Confidence", "Typical for weekday", "Trend"],
+        body.risk_forecast.map((day) => [
+          dayLong(day.date),
+          count(day.predicted_high_risk_actions),
+          likelyRange(day) || noValue(),
+          rate(day.confidence),
+          tenth(day.usual ?? null),
+          TRENDS[day.trend] ?? isolated(day.trend ?? ""),
+        ]),
+      ),
+      el("p", { class: "muted" }, `Days in ${zone}. Confidence is the probability that the actual count is within the likely range.`),
+    ];
   });
 }
 
-const adviceList = (advice) => el("ul", { class: "items advice" }, advice.map((text) => el("li", {}, name(localized(text)))));
-
-const GRAVITY = { critical: 3, high: 2, medium: 1 };
-
-// The most severe first, and among those the ones that still last, then the newest.
-function graver(one, other) {
-  return (
-    (GRAVITY[other.severity] ?? 0) - (GRAVITY[one.severity] ?? 0) ||
-    Number(one.ends_at !== null) - Number(other.ends_at !== null) ||
-    String(other.timestamp).localeCompare(String(one.timestamp))
-  );
+function showWorkload(forecast) {
+  whenActive("workload", forecast, (body) => {
+    const zone = body.meta.time_zone ?? "UTC";
+    if (body.agent_workload_forecast.length === 0) return empty("No agent has enough activity for a forecast.");
+    const [{ date }] = body.agent_workload_forecast;
+    return [
+      table(
+        "Forecast actions by agent",
+        ["Agent", "Forecast", "Likely range", "% of peak day", "Confidence", "Trend", "Recommendation"],
+        body.agent_workload_forecast.map((agent) => [
+          isolated(agent.agent_id),
+          count(agent.predicted_actions),
+          likelyRange(agent) || noValue(),
+          peakShare(agent.capacity_utilization),
+          rate(agent.confidence),
+          TRENDS[agent.trend] ?? isolated(agent.trend ?? ""),
+          isolated(agent.recommendation ?? ""),
+        ]),
+      ),
+      el("p", { class: "muted" }, date ? `For ${dayLong(date)} (${zone}).` : `Days in ${zone}.`),
+    ];
+  });
 }
 
-function anomaly(found) {
-  const badge = stateBadge(KINDS[found.type] ?? found.type ?? "anomaly", SEVERITIES[found.severity] ?? "neutral");
-  const ended = found.type === "new_agent" ? "" : found.ends_at ? " · ended" : " · still going on";
-  const word = found.acknowledged_at ? [" · acknowledged by ", name(found.acknowledged_by ?? "")] : "";
-  const head = el("span", { class: "muted" }, `${found.severity} · ${inZone(found.timestamp)}`, measured(found), ended, word);
-  return el("li", { class: "anomaly" }, el("span", { class: "anomaly-head" }, badge, head), name(localized(found.description)));
-}
-
-// Sentences of the server hold moments as "2026-03-30 09:00 UTC"; the reader gets every moment of the page in one zone.
-function localized(text) {
-  return String(text ?? "").replace(/(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}) UTC/g, (_, day, time) => inZone(`${day}T${time}:00Z`));
-}
-
-function inZone(text) {
-  const at = new Date(text ?? NaN);
-  if (Number.isNaN(at.getTime())) return String(text ?? "");
-  const parts = { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  return new Intl.DateTimeFormat("en-GB", { ...parts, timeZone: zone.current, timeZoneName: "short" }).format(at);
-}
-
-// What was seen and what was expected: shares where the kind of risk has shifted, else actions.
-function measured({ type, observed, expected }) {
-  if (!known(observed) || !known(expected) || type === "new_agent") return "";
-  const shown = type === "risk_shift" ? rate : tenth;
-  return ` · ${shown(observed)} seen, ${shown(expected)} expected`;
-}
-
-// A plain table; the first column names its row.
-export function table(caption, heads, rows) {
-  return el(
-    "div",
-    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
-    el(
-      "table",
-      {},
-      el("caption", { class: "visually-hidden" }, caption),
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))),
-      el("tbody", {}, rows.map(([first, ...others]) => el("tr", {}, el("th", { scope: "row" }, first), others.map((cell) => el("td", {}, cell))))),
-    ),
-  );
+function peakShare(value) {
+  if (!known(value)) return noValue();
+  const bar = el("span", { class: "meter", "aria-hidden": "true" });
+  bar.style.setProperty("--share", String(Math.min(1, value)));
+  return el("span", { class: "metered", "data-tone": value >= 0.8 ? "bad" : value >= 0.6 ? "warning" : "good" }, bar, rate(value));
 }

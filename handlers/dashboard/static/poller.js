@@ -1,21 +1,21 @@
-// A question asked again and again: every so many seconds, sooner when somebody calls, more slowly while there is no answer.
-import { ask } from "./api.js";
+// Requests one path repeatedly: at an interval, at once on demand, with growing pauses while requests fail.
+import { request } from "./api.js";
 import { Backoff } from "./backoff.js";
 
-export class Feed extends EventTarget {
-  body = null; // the newest good answer
-  problem = null; // what went wrong last, if it did
-  answeredAt = null; // milliseconds of performance.now()
+export class Poller extends EventTarget {
+  body = null; // the newest successful response
+  error = null; // the last error; null after a success
+  receivedAt = null; // milliseconds of performance.now()
   mock = false;
   #seconds;
   #path;
   #timer = null;
-  #asking = null;
-  #again = false;
+  #inFlight = null;
+  #refreshAgain = false;
   #running = false;
   #backoff = new Backoff(1000, 30_000);
 
-  // `path` is a function, because zone and period may change.
+  // `path` is a function because time zone and period may change.
   constructor(path, seconds) {
     super();
     this.#path = path;
@@ -36,59 +36,59 @@ export class Feed extends EventTarget {
   every(seconds) {
     if (seconds === this.#seconds) return;
     this.#seconds = seconds;
-    if (this.#running && !this.#asking && !this.problem) this.#schedule(seconds * 1000);
+    if (this.#running && !this.#inFlight && !this.error) this.#schedule(seconds * 1000);
   }
 
-  // Ask now; while a question is under way, once more after it.
+  // Request now; while a request is running, request once more after it.
   refresh() {
     if (!this.#running) return;
-    if (this.#asking) {
-      this.#again = true;
+    if (this.#inFlight) {
+      this.#refreshAgain = true;
       return;
     }
     clearTimeout(this.#timer);
-    this.#asking = this.#ask().finally(() => {
-      this.#asking = null;
+    this.#inFlight = this.#request().finally(() => {
+      this.#inFlight = null;
       if (!this.#running) return;
-      if (this.#again) {
-        this.#again = false;
+      if (this.#refreshAgain) {
+        this.#refreshAgain = false;
         this.refresh();
       }
     });
   }
 
-  // The answer belongs to another question now (another period, another zone).
+  // The path has changed (another period or time zone): drop the data and request again.
   reset() {
     this.body = null;
-    this.problem = null;
+    this.error = null;
     this.refresh();
   }
 
-  async #ask() {
+  async #request() {
     const path = this.#path();
     try {
-      const { body, mock } = await ask(path);
+      const { body, mock } = await request(path);
       if (path !== this.#path()) {
-        this.#again = true;
+        this.#refreshAgain = true;
         return;
       }
       this.body = body;
       this.mock = mock;
-      this.problem = null;
-      this.answeredAt = performance.now();
+      this.error = null;
+      this.receivedAt = performance.now();
       this.#backoff.reset();
       this.#schedule(this.#seconds * 1000);
-    } catch (problem) {
-      this.problem = problem;
-      this.#schedule(problem.retrySeconds ? problem.retrySeconds * 1000 : Math.max(this.#backoff.next(), 1000));
+    } catch (error) {
+      this.error = error;
+      this.#schedule(error.retrySeconds ? error.retrySeconds * 1000 : Math.max(this.#backoff.next(), 1000));
     }
-    this.dispatchEvent(new Event("answer"));
+    this.dispatchEvent(new Event("response"));
   }
 
   #schedule(milliseconds) {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      // A page nobody looks at asks nothing; it catches up when it is shown again.
+      // A hidden page requests nothing; it catches up when it becomes visible.
       if (document.hidden) addEventListener("visibilitychange", () => this.refresh(), { once: true });
       else this.refresh();
     }, milliseconds);

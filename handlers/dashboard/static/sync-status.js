@@ -1,71 +1,71 @@
-// How far the numbers are behind the platform's database: from /readyz, always in sight.
+// The state of sync and its lag, from /readyz: in the status bar and in the System view.
 import { byId, el, fact, fill, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, missing, moment, percent } from "./format.js";
+import { age, count, decimal, noValue, timestamp, percent } from "./format.js";
 
 const PHASES = {
   starting: ["Starting", "warning"],
-  copying: ["First copy under way", "warning"],
-  streaming: ["In step", "good"],
-  polling: ["In step by polling", "good"],
-  retrying: ["Database out of reach", "bad"],
-  paused: ["Sync is paused: an operator must act", "bad"],
-  stopped: ["Sync has stopped", "bad"],
-  draining: ["Server is stopping", "warning"],
+  copying: ["Initial copy running", "warning"],
+  streaming: ["Up to date", "good"],
+  polling: ["Up to date (polling)", "good"],
+  retrying: ["Source unreachable, retrying", "bad"],
+  paused: ["Paused: operator action required", "bad"],
+  stopped: ["Stopped", "bad"],
+  draining: ["Shutting down", "warning"],
 };
 
-function standing(ready) {
-  const [words, tone] = PHASES[ready.state] ?? [ready.state, "neutral"];
-  if (ready.stale && tone === "good") return ["Behind the database", "warning"];
-  return [words, tone];
+function stateText(ready) {
+  const [text, tone] = PHASES[ready.state] ?? [ready.state, "neutral"];
+  if (ready.stale && tone === "good") return ["Stale", "warning"];
+  return [text, tone];
 }
 
-export function followFreshness(feed) {
+export function showSyncStatus(poller) {
   const pill = byId("sync");
   const show = () => {
-    if (feed.problem || feed.body === null) {
+    if (poller.error || poller.body === null) {
       pill.dataset.tone = "neutral";
-      fill(byId("sync-text"), "not known");
+      fill(byId("sync-text"), "unknown");
       return;
     }
-    const ready = feed.body;
-    const [words, tone] = standing(ready);
+    const ready = poller.body;
+    const [text, tone] = stateText(ready);
     pill.dataset.tone = tone;
-    const lag = ready.lag_seconds === null ? "" : [", ", age(ready.lag_seconds), " behind"];
+    const lag = ready.lag_seconds === null ? "" : [" (lag ", age(ready.lag_seconds), ")"];
     const copied = ready.copy?.percent === undefined ? "" : [" ", percent(ready.copy.percent)];
-    fill(byId("sync-text"), words, lag, copied);
+    fill(byId("sync-text"), text, lag, copied);
   };
-  feed.addEventListener("answer", show);
+  poller.addEventListener("response", show);
 }
 
-export function followSyncPanel(feed) {
+export function showSyncPanel(poller) {
   const panel = new Panel("panel-sync");
-  panel.follow(feed, (ready) => {
-    const [words, tone] = standing(ready);
+  panel.follow(poller, (ready) => {
+    const [text, tone] = stateText(ready);
     fill(
       byId("sync-facts"),
-      fact("State", stateBadge(words, tone)),
-      fact("Behind by", age(ready.lag_seconds), ready.lag_bytes ? [" (", count(ready.lag_bytes), " bytes of log)"] : ""),
+      fact("State", stateBadge(text, tone)),
+      fact("Lag", age(ready.lag_seconds), ready.lag_bytes ? [" (", bytes(ready.lag_bytes), " of WAL)"] : ""),
       fact("Guarantee", ready.guarantee),
-      fact("Position", ready.lsn ?? missing()),
+      fact("Position (LSN)", ready.lsn ?? noValue()),
       fact("Cache version", count(ready.cache_version)),
-      fact("Kept for us at the source", bytes(ready.retained_wal_bytes)),
-      fact("Last comparison", ...comparison(ready.verify)),
+      fact("WAL retained on source", bytes(ready.retained_wal_bytes)),
+      fact("Last verification", ...verification(ready.verify)),
     );
   });
 }
 
-function comparison(verify) {
+function verification(verify) {
   if (!verify) return ["none yet"];
-  if (verify.equal === null) return ["could not be made; the server's log says why"];
+  if (verify.equal === null) return ["failed; see the server log"];
   const result = verify.equal
-    ? stateBadge("Equal to the database", "good")
-    : stateBadge(`${verify.differing_buckets} parts differ`, "bad");
-  return [result, " ", moment(verify.at), el("span", { class: "muted" }, ` · ${verify.rows.toLocaleString("en")} rows, ${verify.scope}`)];
+    ? stateBadge("Verified", "good")
+    : stateBadge(`${verify.differing_buckets} ${verify.differing_buckets === 1 ? "difference" : "differences"} found`, "bad");
+  return [result, " ", timestamp(verify.at), el("span", { class: "muted" }, ` · ${verify.rows.toLocaleString("en")} rows, ${verify.scope}`)];
 }
 
 function bytes(value) {
-  if (value === null || value === undefined) return missing();
+  if (value === null || value === undefined) return noValue();
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
   let amount = value;
