@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -22,7 +24,7 @@ def test_an_anomaly_is_acknowledged_and_the_acknowledgement_withdrawn(
     board = open_page().enter(key).show("forecast")
     page = board.page
     anomalies = page.locator("#anomalies")
-    buttons = anomalies.get_by_role("button", name="Acknowledge: ")
+    buttons = anomalies.get_by_role("button", name=re.compile("^Acknowledge:"))
     expect(buttons.first).to_be_visible(timeout=30_000)
     number = buttons.count()
     buttons.first.click()
@@ -32,7 +34,7 @@ def test_an_anomaly_is_acknowledged_and_the_acknowledgement_withdrawn(
     page.reload()
     board.until_live().show("forecast")
     expect(anomalies).to_contain_text(f"acknowledged by {email}", timeout=30_000)
-    anomalies.get_by_role("button", name="Withdraw acknowledgement: ").click()
+    anomalies.get_by_role("button", name=re.compile("^Withdraw acknowledgement:")).click()
     expect(buttons).to_have_count(number, timeout=30_000)
     expect(anomalies).not_to_contain_text("acknowledged by")
     watch.assert_quiet()
@@ -54,5 +56,5 @@ def test_a_refused_acknowledgement_is_shown_next_to_its_button(open_page: Open, 
         "**/acknowledgement",
         lambda route: route.fulfill(status=503, json={"detail": "The acknowledgement cannot be recorded"}),
     )
-    page.locator("#anomalies").get_by_role("button", name="Acknowledge: ").first.click()
+    page.locator("#anomalies").get_by_role("button", name=re.compile("^Acknowledge:")).first.click()
     expect(page.locator("#anomalies .failure").first).to_have_text("The acknowledgement cannot be recorded.")

@@ -175,9 +175,7 @@ def test_az_02_the_executive_view_is_hidden_from_users_and_refused_by_address(
     board = open_page().enter(platform.keys["user"])
     expect(board.page.get_by_role("link", name="Executive")).to_be_hidden()
     board.page.goto(f"{board.base}/#executive")
-    expect(board.page.locator("#executive")).to_have_text(
-        "The Executive view is available to admins only."
-    )
+    expect(board.page.locator("#executive")).to_have_text("The Executive view is available to admins only.")
     expect(board.page.get_by_role("link", name="PDF")).to_be_hidden()
     watch.assert_quiet()
 

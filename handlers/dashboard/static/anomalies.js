@@ -21,7 +21,7 @@ export class Acknowledgement {
     if (!this.allowed || !anomaly.id) return null;
     const withdraw = Boolean(anomaly.acknowledged_at);
     const text = withdraw ? "Withdraw acknowledgement" : "Acknowledge";
-    const button = el("button", { type: "button", class: "small", "aria-label": `${text}: ${anomaly.description}` }, text);
+    const button = el("button", { type: "button", class: "small", "aria-label": `${text}: ${inViewerZone(anomaly.description)}` }, text);
     const failure = el("span", { class: "failure", role: "alert" });
     button.addEventListener("click", async () => {
       button.disabled = true;
