@@ -62,7 +62,10 @@ SECTION_TITLES = {
     UTILIZATION: "Utilization",
 }
 
-TREND_TEST = "two-proportion test against the previous period, 5 % level, exact for small counts; a difference below 0.1 percentage points is stable"
+TREND_TEST = (
+    "two-proportion test against the previous period, 5 % level, exact for small counts; "
+    "a difference below 0.1 percentage points is stable"
+)
 
 FIGURES: tuple[Figure, ...] = (
     Figure(HEALTH, "score", "Score", "percent", "the success rate"),
@@ -180,4 +183,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(UTILIZATION, "total_actions_month", "Actions", "actions", "all actions in the period"),
 )
 
-OVERALL_HEALTH = "grade of the mean of the platform, security and compliance scores; at most good with a critical action, at most fair with a poor score"
+OVERALL_HEALTH = (
+    "grade of the mean of the platform, security and compliance scores; "
+    "at most good with a critical action, at most fair with a poor score"
+)
