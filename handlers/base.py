@@ -159,14 +159,14 @@ class ApiHandler(RequestHandler):
         if access is not Access.LOCAL:
             require_organization(self.caller.principal)
         principal = self.caller.principal
-        if access is Access.ANALYST and not principal.admin and principal.role not in self._analyst_roles:
+        if access is Access.ANALYST and not self.is_analyst(principal):
             raise forbidden(ANALYST_REQUIRED, "not_analyst")
         if access in (Access.ADMIN, Access.LOCAL) and not principal.admin:
             raise forbidden(ADMIN_REQUIRED, "not_admin")
 
-    @property
-    def _analyst_roles(self) -> tuple[str, ...]:
-        return self.services.settings.auth.analyst_roles
+    def is_analyst(self, principal: Principal) -> bool:
+        """Whether the caller may do what `Access.ANALYST` protects: an admin, or a role of `auth.analyst_roles`."""
+        return principal.admin or principal.role in self.services.settings.auth.analyst_roles
 
     def _require_fit_way(self) -> None:
         """Before a credential is looked at: it came over TLS where that is asked for, and its use can be recorded."""

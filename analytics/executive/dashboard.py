@@ -44,17 +44,15 @@ DAY = timedelta(days=1)
 RISK_WEIGHTS = {"medium": 4, "high": 8, "critical": 16}  # each level weighs twice the one below
 GRADES: tuple[tuple[float, Grade], ...] = ((95, "excellent"), (85, "good"), (75, "fair"), (0, "poor"))  # lowest percent
 
-NO_DECISIONS = "No action of the period was decided: automation_rate is not measured (0 stands for unknown)."
-NO_EARLIER_PERIOD = "There is no earlier period to compare with: trends are not measured (stable stands for unknown)."
+NO_DECISIONS = "No action in the period was decided: automation_rate is not measured (0 means unknown)."
+NO_EARLIER_PERIOD = "There is no earlier period to compare with: trends are not measured (stable means unknown)."
 NOTHING_FINISHED_BEFORE = (
-    "No action of the period before finished: the trend of platform_health is not measured (stable stands for unknown)."
+    "No action finished in the previous period: the trend of platform_health is not measured (stable means unknown)."
 )
-NO_EARLIER_USERS = (
-    "There is no earlier number of users to compare with: growth_rate is not measured (0 stands for unknown)."
-)
+NO_EARLIER_USERS = "There is no earlier user count to compare with: growth_rate is not measured (0 means unknown)."
 NO_REVIEWERS = (
-    "The source records no reviewers, so decisions by people cannot be told from automatic ones: "
-    "automation_rate and manual_interventions are not measured (0 stands for unknown)."
+    "The source records no reviewers, so manual and automated decisions cannot be distinguished: "
+    "automation_rate and manual_interventions are not measured (0 means unknown)."
 )
 
 
@@ -104,7 +102,7 @@ class Since:
 def executive(
     snapshot: Snapshot, question: ViewContext, *, days: int = DEFAULT_DAYS, tz: str = "UTC"
 ) -> ExecutiveDashboard:
-    """The response alone; see `assess`."""
+    """Only the response; see `assess`."""
     return assess(snapshot, question, days=days, tz=tz)[0]
 
 
@@ -240,7 +238,7 @@ def security_posture(current: Outcomes, before: Outcomes) -> SecurityPosture:
 
 
 def operational_efficiency(current: Outcomes, pending: int, *, measured: bool) -> OperationalEfficiency:
-    """automation_rate = decided without a person / decided; score = 100 · rate. Unknown where no reviewer is ever recorded."""
+    """automation_rate = decided automatically / decided; score = 100 · rate. Unknown where no reviewer is ever recorded."""
     if not current.decided or not measured:
         return OperationalEfficiency(0.0, 0.0, 0, pending)
     automatic = current.decided - current.by_human

@@ -1,4 +1,4 @@
-"""The executive dashboard in the form that was asked for: the JSON response, a table to file, a page to print."""
+"""The executive dashboard in the requested format: JSON, CSV or PDF."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def executive_report(
     table: Literal["figures", "days"] = "figures",
     decimal: Literal["point", "comma"] = "point",
 ) -> ExecutiveDashboard | RenderedDocument:
-    """GET /executive/dashboard. All formats show the same numbers of the same moment; `table` and `decimal` are of CSV."""
+    """GET /executive/dashboard. All formats hold the same numbers at the same time; `table` and `decimal` apply to CSV."""
     dashboard, figures = assess(snapshot, question, days=days, tz=tz)
     if format == "json":
         return dashboard
@@ -43,7 +43,7 @@ def executive_report(
         return RenderedDocument(CSV, days_csv(report, mark), f"{name}-days.csv")
     if format == "csv":
         return RenderedDocument(CSV, figures_csv(report, mark), f"{name}.csv")
-    # Only who prints pays for loading the drawing library.
+    # Load the drawing library only for a PDF.
     from analytics.executive.report_pdf import report_pdf
 
     return RenderedDocument(PDF, report_pdf(report), f"{name}.pdf")

@@ -1,4 +1,4 @@
-"""How each figure of the executive report is computed, in words: what the PDF prints below the numbers.
+"""The formula of each figure of the executive report as text. The PDF prints them below the numbers.
 
 `docs/numbers.md` lists the same formulas; a test keeps them equal.
 """
@@ -14,7 +14,7 @@ from analytics.executive.rules import Figures
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A figure of the report: where it stands in the response, what it is called in print, its unit and formula."""
+    """A figure of the report: its place in the response, its printed label, its unit and formula."""
 
     section: str
     name: str
@@ -37,7 +37,7 @@ class Figure:
 HEALTH, SECURITY, EFFICIENCY = "platform_health", "security_posture", "operational_efficiency"
 COMPLIANCE, USERS, UTILIZATION = "compliance_status", "user_growth", "system_utilization"
 
-# Which field of `MeasuredFigures` tells; every other figure is a count that is always known.
+# The field of `MeasuredFigures` that covers a figure; all other figures are counts, which are always measured.
 MEASURED_BY = {
     (HEALTH, "score"): HEALTH,
     (HEALTH, "success_rate"): HEALTH,
@@ -63,8 +63,8 @@ SECTION_TITLES = {
 }
 
 TREND_TEST = (
-    "two-proportion test against the period before, 5 % level, exact for small counts; "
-    "a difference below 0.1 percent points is stable"
+    "two-proportion test against the previous period, 5 % level, exact for small counts; "
+    "a difference below 0.1 percentage points is stable"
 )
 
 FIGURES: tuple[Figure, ...] = (
@@ -74,7 +74,7 @@ FIGURES: tuple[Figure, ...] = (
         "success_rate",
         "Success rate",
         "percent",
-        "100 x succeeded / (succeeded + failed); decisions of governance are neither",
+        "100 x succeeded / (succeeded + failed); governance decisions count as neither",
     ),
     Figure(HEALTH, "trend", "Trend", "word", f"share of successes: {TREND_TEST}"),
     Figure(
@@ -82,93 +82,108 @@ FIGURES: tuple[Figure, ...] = (
         "status",
         "Status",
         "word",
-        "excellent from 95, good from 85, fair from 75, else poor; no_data when nothing finished",
+        "excellent from 95, good from 85, fair from 75, else poor; no_data if no action finished",
     ),
-    Figure(HEALTH, "total_actions", "Actions", "actions", "all actions of the period"),
+    Figure(HEALTH, "total_actions", "Actions", "actions", "all actions in the period"),
     Figure(
         SECURITY,
         "score",
         "Score",
         "percent",
-        "100 x actions / (actions + 4 x medium + 8 x high + 16 x critical); each level weighs twice the one below",
+        "100 x actions / (actions + 4 x medium + 8 x high + 16 x critical); each level weighs twice as much "
+        "as the one below",
     ),
-    Figure(SECURITY, "trend", "Trend", "word", f"share of actions of elevated risk, fewer is improving: {TREND_TEST}"),
-    Figure(SECURITY, "critical_issues", "Critical", "actions", "actions of critical risk, false positives left out"),
+    Figure(SECURITY, "trend", "Trend", "word", f"share of elevated-risk actions, lower is better: {TREND_TEST}"),
+    Figure(SECURITY, "critical_issues", "Critical", "actions", "critical-risk actions, excluding false positives"),
     Figure(
         SECURITY,
         "high_risk_actions",
         "High risk",
         "actions",
-        "actions of high risk, without critical ones and false positives",
+        "high-risk actions, excluding critical ones and false positives",
     ),
-    Figure(
-        SECURITY, "medium_risk_actions", "Medium risk", "actions", "actions of medium risk, false positives left out"
-    ),
+    Figure(SECURITY, "medium_risk_actions", "Medium risk", "actions", "medium-risk actions, excluding false positives"),
     Figure(EFFICIENCY, "score", "Score", "percent", "100 x the automation rate"),
     Figure(
         EFFICIENCY,
         "automation_rate",
         "Automation rate",
         "share",
-        "decided without a person / decided; decided: a terminal decision or a person's; by a person: a reviewer, an "
-        "approver or a review time is recorded",
+        "decided automatically / decided; decided: a terminal decision, or one by a person; by a person: a "
+        "reviewer, an approver or a review time is recorded",
     ),
     Figure(
-        EFFICIENCY, "manual_interventions", "Manual decisions", "actions", "actions of the period decided by a person"
+        EFFICIENCY, "manual_interventions", "Manual decisions", "actions", "actions in the period decided by a person"
     ),
-    Figure(EFFICIENCY, "pending_actions", "Pending approval", "actions", "actions of any time that wait for approval"),
+    Figure(
+        EFFICIENCY,
+        "pending_actions",
+        "Pending approval",
+        "actions",
+        "all actions pending approval, regardless of the period",
+    ),
     Figure(
         COMPLIANCE,
         "score",
         "Score",
         "percent",
-        "100 x (due - violations) / due; due: elevated risk, older than the review limit, no false positive; "
-        "100 when none is due",
+        "100 x (due - violations) / due; due: elevated risk, older than the review limit, not a false "
+        "positive; 100 if none is due",
     ),
     Figure(
         COMPLIANCE,
         "violations",
         "Violations",
         "actions",
-        "elevated-risk actions of the period that were due for review and ran without a recorded decision",
+        "elevated-risk actions in the period that were due for review and ran without a recorded decision",
     ),
-    Figure(COMPLIANCE, "pending_reviews", "Pending approval", "actions", "actions of any time that wait for approval"),
     Figure(
-        COMPLIANCE, "compliance_actions", "Review events", "events", "audit events APPROVE, DENY, REVIEW of the period"
+        COMPLIANCE,
+        "pending_reviews",
+        "Pending approval",
+        "actions",
+        "all actions pending approval, regardless of the period",
     ),
-    Figure(USERS, "current_users", "Users", "users", "users that are not switched off"),
     Figure(
-        USERS, "active_users", "Active users", "users", "of these, users with a login or an audit event in the period"
+        COMPLIANCE,
+        "compliance_actions",
+        "Review events",
+        "events",
+        "audit events APPROVE, DENY and REVIEW in the period",
+    ),
+    Figure(USERS, "current_users", "Users", "users", "users that are not deactivated"),
+    Figure(
+        USERS, "active_users", "Active users", "users", "current users with a login or an audit event in the period"
     ),
     Figure(
         USERS,
         "growth_rate",
         "Growth",
         "share",
-        "(users now - users at the start) / users at the start of the period, or after the first day of users inside it; a "
-        "user switched off counts then if a login shows it",
+        "(users now - users at the start) / users at the start; the start is that of the period, or the end "
+        "of the first day with users if later; a deactivated user counts at the start if a login shows it",
     ),
-    Figure(USERS, "trend", "Trend", "word", "positive, stable or negative: the sign of the growth rate"),
+    Figure(USERS, "trend", "Trend", "word", "positive, stable or negative: by the sign of the growth rate"),
     Figure(USERS, "new_users_this_week", "New this week", "users", "users created in the last 7 days"),
     Figure(
         UTILIZATION,
         "avg_actions_per_day",
         "Daily average",
         "actions per day",
-        "actions of the period / its days, counted from the first day of data",
+        "actions in the period / days in the period, counted from the first day of data",
     ),
     Figure(
         UTILIZATION,
         "peak_day_actions",
-        "Busiest day",
+        "Peak day",
         "actions",
-        "most actions on one calendar day of the time zone within the period",
+        "most actions on one calendar day in the period",
     ),
     Figure(UTILIZATION, "efficiency_score", "Efficiency", "share", "the automation rate"),
-    Figure(UTILIZATION, "total_actions_month", "Actions", "actions", "all actions of the period"),
+    Figure(UTILIZATION, "total_actions_month", "Actions", "actions", "all actions in the period"),
 )
 
 OVERALL_HEALTH = (
-    "grade of the mean of the platform, security and compliance scores; good at best with a critical action, "
-    "fair at best with a poor score"
+    "grade of the mean of the platform, security and compliance scores; "
+    "at most good with a critical action, at most fair with a poor score"
 )

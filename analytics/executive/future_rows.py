@@ -1,4 +1,4 @@
-"""Actions dated after now: no number counts them yet, and the answer says so. Pure."""
+"""Actions dated after now: no number counts them yet; a caveat reports them. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An answer that is a document of its own rather than JSON: a table to read in, a page to print."""
+"""A response that is a file instead of JSON: a CSV table or a PDF."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RenderedDocument:
-    """Finished bytes. `content_type` as the header says it; `file_name` (ASCII, no quotes) where it is kept as a file."""
+    """Finished bytes. `content_type` is the header value; `file_name` (ASCII, no quotes) is set for downloads."""
 
     content_type: str
     body: bytes

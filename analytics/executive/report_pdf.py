@@ -1,6 +1,6 @@
-"""The executive report as a page to print: A4, in shades of grey, drawn from the same figures as the JSON response.
+"""The executive report as a PDF: A4, grayscale, from the same figures as the JSON response.
 
-Loads the drawing library, so it is imported where a page is asked for.
+Importing this module loads the drawing library, so it is imported only when a PDF is requested.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from analytics.executive.report import ExecutiveReport
 from analytics.executive.responses import StrategicInsight
 
 GAP = 8.0
-UNMEASURED = "not measured"
+UNMEASURED = "Not measured"
 NO_DATA = "No data yet"
 NOTHING_TO_COMPARE = "no earlier period to compare"
 TITLE_WIDTH = 1000.0  # of the name in the document's title, which no line bounds
@@ -75,7 +75,7 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as percent, without decimals that the response has not."""
+    """A share as a percentage, without decimals that the response lacks."""
     return f"{round(100 * share)} %"
 
 
@@ -105,7 +105,7 @@ def title(page: Page, report: ExecutiveReport) -> None:
     page.y -= 11
     status = dashboard.meta.data_status.replace("_", " ")
     comparable = report.figures.measured.platform_health_trend or report.figures.measured.security_posture_trend
-    compared = f"trends against the {period.days} days before" if comparable else NOTHING_TO_COMPARE
+    compared = f"trends against the previous {period.days} days" if comparable else NOTHING_TO_COMPARE
     page.text(
         page.left,
         page.y,
@@ -125,9 +125,9 @@ def score_tiles(page: Page, report: ExecutiveReport) -> None:
             "Platform health",
             health.score if figures.success_measured else None,
             trend_shown(health.trend, figures.measured.platform_health_trend) if figures.success_measured else None,
-            (f"{health.success_rate} % of finished work succeeds", f"graded {health.status}")
+            (f"{health.success_rate} % success rate", f"status: {health.status}")
             if figures.success_measured
-            else ("no action finished", ""),
+            else ("no finished actions", ""),
         ),
         (
             "Security posture",
@@ -138,7 +138,7 @@ def score_tiles(page: Page, report: ExecutiveReport) -> None:
                 f"{number(security.medium_risk_actions)} medium risk",
             )
             if figures.risk_measured
-            else ("no action with a known risk", ""),
+            else ("no known risk levels", ""),
         ),
         (
             "Operational efficiency",
@@ -147,7 +147,7 @@ def score_tiles(page: Page, report: ExecutiveReport) -> None:
             (
                 f"{number(efficiency.manual_interventions)} manual decisions"
                 if figures.automation_measured or not figures.has_activity
-                else "manual decisions not known",
+                else "manual decisions unknown",
                 f"{number(efficiency.pending_actions)} pending approval",
             ),
         ),
@@ -158,7 +158,7 @@ def score_tiles(page: Page, report: ExecutiveReport) -> None:
             (
                 f"{number(compliance.violations)} of {number(figures.reviews_due)} ran without a decision"
                 if figures.reviews_due
-                else "no review was due",
+                else "no reviews due",
                 f"{number(compliance.compliance_actions)} review events",
             ),
         ),
@@ -205,7 +205,7 @@ def count_tiles(page: Page, report: ExecutiveReport) -> None:
     tiles = (
         ("Actions", number(use.total_actions_month)),
         ("Daily average", number(use.avg_actions_per_day) if report.figures.has_activity else "-"),
-        ("Busiest day", number(use.peak_day_actions)),
+        ("Peak day", number(use.peak_day_actions)),
         ("Automation", automation),
         ("Users", number(users.current_users)),
         ("Active users", number(users.active_users)),
@@ -240,7 +240,7 @@ def charts(page: Page, report: ExecutiveReport) -> None:
         page.text(min(x, page.right - width_of(label, 6.5) / 2), page.y - 5, label, 6.5, gray=DARK, align="center")
     page.y -= 14
     zone = report.dashboard.meta.time_zone
-    page.text(left, page.y, f"Days in {zone}; the first and the last are partial", 6.5, gray=MIDDLE)
+    page.text(left, page.y, f"Days in {zone}. The first and last days are partial.", 6.5, gray=MIDDLE)
     page.y -= 6
 
 
@@ -299,7 +299,7 @@ def sentences(page: Page, report: ExecutiveReport) -> None:
 
 
 def insights(page: Page, found: tuple[StrategicInsight, ...]) -> None:
-    """One row each: priority, what was seen, what to do."""
+    """One row per insight: priority, insight, action."""
     page.need(60)
     page.heading("Insights")
     tag, gap = 52.0, 60.0

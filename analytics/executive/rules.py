@@ -1,7 +1,7 @@
-"""Sentences of the executive dashboard: one table of rules a kind, each with its condition over the figures. Pure.
+"""Sentences of the executive dashboard: one table of rules for each kind, each rule with a condition on the figures. Pure.
 
-A rule whose condition looks at a number that was not measured does not fire; sentences print the figures' own numbers; and a
-category that one rule finds fault with is praised by none. So no sentence contradicts a number or another sentence.
+A rule never fires on a figure that was not measured. Sentences print the figures' own numbers. If one rule criticizes a
+category, no other rule praises it. So no sentence contradicts a number or another sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from analytics.executive.responses import (
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What rules look at. `reviews_due` counts the actions of the period that were due for review."""
+    """The input of the rules. `reviews_due` counts the actions of the period that were due for review."""
 
     kpis: ExecutiveKpis
     business: BusinessMetrics
@@ -88,7 +88,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def without_decision(figures: Figures) -> str:
-    """What a violation is: no backlog, but actions that ran."""
+    """A violation is an action that ran, not one that waits."""
     return f"{counted(figures.violations, 'elevated-risk action')} ran without a recorded decision"
 
 
@@ -122,20 +122,20 @@ ACHIEVEMENTS: tuple[Rule, ...] = (
         lambda f: f"Every elevated-risk action due for review {f.period} has a recorded decision",
     ),
 )  # fmt: skip
-NO_ACHIEVEMENT = "No achievement stands out {period}"
+NO_ACHIEVEMENT = "No notable achievements {period}"
 NO_ACTIVITY = "No agent activity {period}"
 
-# Each finds fault with its category; nothing praises growth.
+# Each rule criticizes its category. No rule praises growth.
 FOCUS: tuple[Rule, ...] = (
     Rule("status", lambda f: not f.has_activity, lambda f: "Check that agents are connected to the platform"),
     Rule("security", lambda f: f.critical > 0, lambda f: f"Investigate {counted(f.critical, 'critical-risk action')}"),
     Rule(
         "security", lambda f: f.risk_measured and f.security < 90,
-        lambda f: f"Reduce actions of elevated risk: security score {f.security}",
+        lambda f: f"Reduce elevated-risk actions: security score {f.security}",
     ),
     Rule(
         "security", lambda f: f.has_activity and not f.risk_measured,
-        lambda f: "Have agents report a risk level: no action has a known one",
+        lambda f: "Have agents report a risk level: no action has a known risk level",
     ),
     Rule(
         "compliance", lambda f: f.violations > 5 or f.compliance < 80,
@@ -143,24 +143,24 @@ FOCUS: tuple[Rule, ...] = (
     ),
     Rule(
         "reliability", lambda f: f.success_measured and f.success < 85,
-        lambda f: f"Find out why only {f.success}% of finished actions succeed",
+        lambda f: f"Investigate the success rate of {f.success}%",
     ),
     Rule(
         "efficiency", lambda f: f.automation_measured and f.automation_percent < 60,
-        lambda f: f"Automate more decisions: {f.automation_percent}% are automated",
+        lambda f: f"Automate more decisions: only {f.automation_percent}% are automated",
     ),
     Rule("waiting", lambda f: f.pending > 20, lambda f: f"Clear {counted(f.pending, 'pending approval')}"),
     Rule(
         "security", lambda f: f.kpis.security_posture.trend == "declining",
-        lambda f: "The share of actions of elevated risk has risen against the period before",
+        lambda f: "The share of elevated-risk actions has risen since the previous period",
     ),
     Rule(
         "reliability", lambda f: f.kpis.platform_health.trend == "declining",
-        lambda f: "The share of actions that succeed has fallen against the period before",
+        lambda f: "The success rate has fallen since the previous period",
     ),
     Rule(
         "growth", lambda f: f.growth < 0,
-        lambda f: f"Find out why users leave: {round(-100 * f.growth)}% fewer than at the start of the period",
+        lambda f: f"Investigate the loss of users: {round(-100 * f.growth)}% fewer than at the start of the period",
     ),
     Rule("growth", lambda f: f.growth > 0.2, lambda f: f"Plan capacity for user growth of {round(100 * f.growth)}%"),
 )  # fmt: skip
@@ -185,7 +185,7 @@ RISK, OUTCOMES, WORKFLOW, REVIEWS, GROWTH = (
     "compliance_review_metrics",
     "user_growth_metrics",
 )
-# Of each category the first rule that fires speaks.
+# Each category contributes the first rule that fires.
 INSIGHTS: tuple[InsightRule, ...] = (
     InsightRule(
         "status", "neutral", "medium", "agent_actions", lambda f: not f.has_activity,
@@ -200,17 +200,17 @@ INSIGHTS: tuple[InsightRule, ...] = (
     InsightRule(
         "security", "blame", "high", RISK, lambda f: f.risk_measured and f.security < 75,
         lambda f: f"Weak security posture: score {f.security} with {counted(f.high, 'high-risk action')}",
-        "Tighten policies of the agents with most high-risk actions",
+        "Tighten the policies of the agents with the most high-risk actions",
     ),
     InsightRule(
         "security", "blame", "medium", RISK, lambda f: f.risk_measured and f.security < 90,
         lambda f: f"Security posture needs attention: score {f.security} with {counted(f.high, 'high-risk action')}",
-        "Review where actions of elevated risk come from",
+        "Review the sources of elevated-risk actions",
     ),
     InsightRule(
         "security", "blame", "medium", RISK, lambda f: f.kpis.security_posture.trend == "declining",
         lambda f: f"Elevated risk is becoming more frequent: score {f.security} with {counted(f.high, 'high-risk action')}",
-        "Review where actions of elevated risk come from",
+        "Review the sources of elevated-risk actions",
     ),
     InsightRule(
         "security", "praise", "low", RISK, lambda f: f.risk_measured,
@@ -219,13 +219,13 @@ INSIGHTS: tuple[InsightRule, ...] = (
     ),
     InsightRule(
         "reliability", "blame", "high", OUTCOMES, lambda f: f.success_measured and f.success < 85,
-        lambda f: f"Only {f.success}% of finished actions succeed",
-        "Find the agents and tools whose actions fail most",
+        lambda f: f"Low success rate ({f.success}%)",
+        "Review the agents and tools with the most failures",
     ),
     InsightRule(
         "efficiency", "blame", "high", WORKFLOW, lambda f: f.automation_measured and f.automation_percent < 50,
         lambda f: f"Low automation rate ({f.automation_percent}%)",
-        "Find approval rules that could decide without a person",
+        "Identify approvals that rules could decide automatically",
     ),
     InsightRule(
         "efficiency", "praise", "low", WORKFLOW, lambda f: f.automation_measured and f.automation_percent > 80,
@@ -240,21 +240,21 @@ INSIGHTS: tuple[InsightRule, ...] = (
     InsightRule(
         "growth", "neutral", "medium", GROWTH, lambda f: f.growth > 0.2,
         lambda f: f"Users grew by {round(100 * f.growth)}%",
-        "Plan licences and capacity for the growth",
+        "Plan licenses and capacity for this growth",
     ),
     InsightRule(
         "growth", "blame", "medium", GROWTH, lambda f: f.growth < 0,
-        lambda f: f"Users shrank by {round(-100 * f.growth)}%",
-        "Ask why users leave",
+        lambda f: f"Users declined by {round(-100 * f.growth)}%",
+        "Investigate why users leave",
     ),
 )  # fmt: skip
 NO_INSIGHT = StrategicInsight(
-    "status", "Nothing stands out in the period", "Continue monitoring", "low", "agent_actions"
+    "status", "No notable changes in this period", "Continue monitoring", "low", "agent_actions"
 )
 
 
 def faulted(figures: Figures) -> frozenset[str]:
-    """The categories that a rule finds fault with."""
+    """The categories that a rule criticizes."""
     return frozenset(rule.category for rule in FOCUS if rule.condition(figures)) | frozenset(
         rule.category for rule in INSIGHTS if rule.tone == "blame" and rule.condition(figures)
     )

@@ -1,4 +1,4 @@
-"""Values of enumerated columns that no rule knows: counted and named, so that no number leaves rows out in silence. Pure."""
+"""Values of enumerated columns that no rule knows: counted and named, so that no number omits rows silently. Pure."""
 
 from __future__ import annotations
 

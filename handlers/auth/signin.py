@@ -186,6 +186,8 @@ class SessionHandler(ApiHandler):
             "role": principal.role,
             "admin": principal.admin,
             "organization_id": principal.organization_id,
+            "organization_name": services.board.current.organization_names.get(principal.organization_id or 0),
+            "may_acknowledge": self.is_analyst(principal),
             "signed_in_by": "page" if session is not None else "platform" if caller.by_cookie else "credential",
             "expires_at": stamp(datetime.fromtimestamp(min(ends), services.clock().tzinfo)) if ends else None,
             "idle_seconds": None if session is None else services.settings.auth.session_idle_seconds,

@@ -106,6 +106,8 @@ class Account:
     role: str
     admin: bool
     organization_id: int
+    organization_name: str | None  # null: no table provides it
+    may_acknowledge: bool  # may acknowledge anomalies: an admin, or a role of auth.analyst_roles
     signed_in_by: str  # page | platform | credential
     expires_at: datetime | None  # at the latest; null: the credential has no end of its own
     idle_seconds: float | None  # a sign-in on the page ends after this long without a request; null: no such sign-in

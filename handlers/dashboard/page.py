@@ -1,7 +1,7 @@
-"""The dashboard page: the files of `handlers/dashboard/`, read once, served from memory under an exact list of names.
+"""The dashboard page: the files of `handlers/dashboard/static/`, read once and served from memory under an exact list of names.
 
-Nothing in them is secret and nothing depends on who asks: numbers come by the API, for whoever has a credential. No path
-is ever joined with a name from a request.
+The files hold no secret and are the same for every caller; data comes from the API, which needs a credential. A name from a
+request never becomes part of a file path.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ TYPES = {".html": HTML, ".js": SCRIPT, ".css": STYLE, ".txt": TEXT, ".svg": SVG}
 PAGES = {"/": "index.html", "/sign-in": "sign-in.html"}
 VENDORED = ("vendor/uplot/uPlot.iife.min.js", "vendor/uplot/uPlot.min.css", "vendor/uplot/LICENSE.txt")
 ASSET_NAMES = (
-    "account.js", "actions.js", "api.js", "app.js", "backoff.js", "base.css", "connection.js", "dashboard.css",
-    "days.js", "elements.js", "executive.js", "feed.js", "freshness.js", "health.js", "icon.svg", "live.js",
-    "navigation.js", "outlook.js", "panel.js", "print.css", "ranking.js", "risk.js", "sign-in.css", "sign-in.js",
-    "theme.js", "tiles.js", "words.js", "zone.js",
+    "account.js", "anomalies.js", "api.js", "app.js", "backoff.js", "base.css", "connection-status.js",
+    "elements.js", "executive.js", "forecast.js", "format.js", "icon.svg", "latest-actions.js", "layout.css",
+    "live-connection.js", "navigation.js", "panel.js", "panels.css", "period-choice.js", "poller.js", "print.css",
+    "ranking.js", "risk-chart.js", "sign-in.css", "sign-in.js", "sync-status.js", "table.js", "tables.css",
+    "telemetry.js", "theme.js", "tiles.js", "time-zone.js",
     *VENDORED,
 )  # fmt: skip
 POLICY = (
@@ -41,7 +42,7 @@ POLICY = (
 
 @dataclass(frozen=True)
 class PageFile:
-    """One file as it is sent. `etag` is strong: a digest of the bytes."""
+    """One file as sent. `etag` is strong: a digest of the bytes."""
 
     content_type: str
     body: bytes
@@ -53,7 +54,7 @@ PageFiles = Mapping[str, PageFile]
 
 
 def read_files() -> PageFiles:
-    """Every file by its path below the server's root. Raises OSError when the package is incomplete."""
+    """All files by URL path. Raises OSError if the package is incomplete."""
     root = files("handlers").joinpath("dashboard", "static")
     named = {**PAGES, **{ASSETS + name: name for name in ASSET_NAMES}}
     return {path: page_file(name, root.joinpath(name).read_bytes()) for path, name in named.items()}
@@ -65,12 +66,12 @@ def page_file(name: str, body: bytes) -> PageFile:
 
 
 def pattern(paths: Iterable[str]) -> str:
-    """A route's pattern that matches these paths and no other."""
+    """A route pattern that matches exactly these paths."""
     return f"(?:{'|'.join(re.escape(path) for path in sorted(paths))})"
 
 
 class PageHandler(ApiHandler):
-    """A file of the page. Always revalidated, so that a new version of the server is a new page at the next load."""
+    """Serves one file of the page. Browsers always revalidate, so an upgraded server serves its new page at the next load."""
 
     def initialize(self, files: PageFiles, **common: object) -> None:  # type: ignore[override]
         super().initialize(**common)  # type: ignore[arg-type]
@@ -101,5 +102,5 @@ class PageHandler(ApiHandler):
 
 
 def page_policy(live_sources: tuple[str, ...]) -> str:
-    """The Content-Security-Policy. Not every browser reads 'self' as its own ws: or wss: address, so that stands beside."""
+    """The Content-Security-Policy. Lists the ws: or wss: address too, because not every browser includes it in 'self'."""
     return POLICY.format(connect=" ".join(("'self'", *live_sources)))

@@ -8,8 +8,8 @@ from typing import Literal
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 NUMBER = re.compile(r"^[\d,]+$")
-View = Literal["overview", "outlook", "system", "executive"]
-VIEWS: tuple[View, ...] = ("overview", "outlook", "system", "executive")
+View = Literal["overview", "forecast", "system", "executive"]
+VIEWS: tuple[View, ...] = ("overview", "forecast", "system", "executive")
 
 
 class Dashboard:

@@ -57,7 +57,7 @@ def test_axe_finds_nothing_on_a_phone_or_in_a_lost_connection(open_page: Open, p
         board.show(view)
         assert findings(board.page) == [], view
     board.page.context.set_offline(True)
-    expect(board.page.locator("#old")).to_be_visible()
+    expect(board.page.locator("#stale")).to_be_visible()
     assert findings(board.page) == []
 
 
@@ -109,17 +109,17 @@ def test_the_keyboard_alone_signs_in_reads_sorts_filters_and_signs_out(open_page
     expect(page.locator("#actions-count")).to_contain_text("of 20 actions")
     for _ in range(4):
         board_keys.press("Tab")
-    assert focused(page) == "sort"  # past the choice of risk, "show all" and the table's own frame
+    assert focused(page) == "sort"  # past the choice of risk, "Clear filters" and the table's own frame
     board_keys.press("Enter")
     expect(page.locator("#sort-timestamp")).to_have_attribute("aria-sort", "ascending")
 
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
     page.locator("#link-overview").focus()
     board_keys.press("Tab")
-    assert focused(page) == "link-outlook"
+    assert focused(page) == "link-forecast"
     board_keys.press("Enter")
-    expect(page.locator("#view-outlook")).to_be_visible()
-    assert page.evaluate("document.activeElement.id") == "title-outlook"
+    expect(page.locator("#view-forecast")).to_be_visible()
+    assert page.evaluate("document.activeElement.id") == "title-forecast"
 
     page.locator("#account summary").focus()
     board_keys.press("Enter")
@@ -130,7 +130,7 @@ def test_the_keyboard_alone_signs_in_reads_sorts_filters_and_signs_out(open_page
     while focused(page) != "sign-out":
         board_keys.press("Tab")
     board_keys.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    expect(page.get_by_role("status")).to_have_text("You have signed out.")
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1920, 3840])

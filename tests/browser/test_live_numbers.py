@@ -74,9 +74,9 @@ def test_a_lost_line_is_said_and_comes_back_by_itself(
             before = board.number("actions")
             line.cut()
             expect(board.page.locator(OFFLINE)).to_be_visible()
-            expect(board.page.locator("#old")).to_contain_text("The data may be old")
-            expect(board.page.locator("#announcements")).to_contain_text("The data may be old")
-            expect(board.page.locator("#retry")).to_contain_text("trying again")
+            expect(board.page.locator("#stale")).to_contain_text("Connection lost")
+            expect(board.page.locator("#announcements")).to_contain_text("Connection lost")
+            expect(board.page.locator("#retry")).to_contain_text("retrying")
             expect(board.tile("actions")).to_have_text(str(before))  # what was known stays on show
             board.page.get_by_role("button", name="Try now").click()
             expect(board.page.locator(OFFLINE)).to_be_visible()
@@ -84,8 +84,8 @@ def test_a_lost_line_is_said_and_comes_back_by_itself(
             line.mend()
             expect(board.tile("actions")).to_have_text(str(before + 2), timeout=40_000)
             board.until_live()
-            expect(board.page.locator("#old")).to_be_hidden()
-            expect(board.page.locator("#announcements")).to_have_text("Numbers are live.")
+            expect(board.page.locator("#stale")).to_be_hidden()
+            expect(board.page.locator("#announcements")).to_have_text("Live updates are on.")
             assert (watch.violations, watch.dialogs) == ([], [])
 
 
@@ -107,7 +107,7 @@ def test_a_page_that_could_not_start_waits_for_the_server_and_never_leaves(
             assert answer.status == 201
             page.route("**/session", lambda route: route.abort())
             board.arrive()
-            expect(page.locator("#broken")).to_be_visible()
+            expect(page.locator("#startup-error")).to_be_visible()
             line.cut()
             page.unroute("**/session")
             tried = len(asked)
@@ -116,9 +116,9 @@ def test_a_page_that_could_not_start_waits_for_the_server_and_never_leaves(
             with page.expect_request("**/session", timeout=60_000):
                 pass
             assert {url.removeprefix(base) for url in asked[tried:]} == {"/session"}, "the page did not load itself"
-            expect(page.locator("#broken")).to_contain_text("The server does not answer.")
+            expect(page.locator("#startup-error")).to_contain_text("The server is unreachable.")
             line.mend()
-            expect(page.locator("#broken")).to_be_hidden(timeout=60_000)
+            expect(page.locator("#startup-error")).to_be_hidden(timeout=60_000)
             board.until_live()
             expect(page).to_have_url(f"{base}/")
 
@@ -157,9 +157,9 @@ def test_a_postgres_out_of_reach_is_said_and_the_last_numbers_stay(
         through = Platform(own_platform.database, own_platform.keys)
         with served(through, tmp_path, None, dsn=line.dsn(own_platform.database.dsn)) as server:
             board = open_page(f"http://127.0.0.1:{server.port}").enter(own_platform.keys["admin"])
-            expect(board.page.locator("#sync-words")).to_contain_text("In step")
+            expect(board.page.locator("#sync-text")).to_contain_text("Up to date")
             line.cut()
-            expect(board.page.locator("#sync-words")).to_contain_text("Database out of reach", timeout=30_000)
+            expect(board.page.locator("#sync-text")).to_contain_text("Source unreachable", timeout=30_000)
             expect(board.page.locator("#connection")).to_have_attribute("data-state", "live")
             line.mend()
-            expect(board.page.locator("#sync-words")).to_contain_text("In step", timeout=40_000)
+            expect(board.page.locator("#sync-text")).to_contain_text("Up to date", timeout=40_000)

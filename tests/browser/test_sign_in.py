@@ -26,7 +26,7 @@ def test_a_key_signs_in_and_the_browser_keeps_a_session_but_never_the_key(
     expect(board.page).to_have_url(f"{board.base}/")
     board.page.locator("#account summary").click()
     expect(board.page.locator("#account-facts")).to_contain_text("admin@one.example")
-    expect(board.page.locator("#account-facts")).to_contain_text("administrator")
+    expect(board.page.locator("#account-facts")).to_contain_text("(admin)")
     (cookie,) = board.page.context.cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("owkai_page", True, "Strict")
     assert key not in cookie["value"]
@@ -46,10 +46,10 @@ def test_a_wrong_key_is_refused_in_words_and_the_next_try_works(open_page: Open,
     expect(page.get_by_role("alert")).to_have_text("Enter your API key.")
     page.get_by_label("API key").fill("owkai_user_" + "w" * 43)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("This key is not accepted")
+    expect(page.get_by_role("alert")).to_contain_text("Invalid key")
     expect(page.get_by_label("API key")).to_be_focused()
     expect(page.get_by_label("API key")).to_have_attribute("type", "password")
-    page.get_by_label("Show the key").check()
+    page.get_by_label("Show key").check()
     expect(page.get_by_label("API key")).to_have_attribute("type", "text")
     board.sign_in(platform.keys["user"])
 
@@ -64,10 +64,10 @@ def test_a_session_survives_a_reload_and_a_second_tab_and_ends_with_the_sign_out
     page.locator("#account summary").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page).to_have_url(f"{admin.base}/sign-in")
-    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    expect(page.get_by_role("status")).to_have_text("You have signed out.")
     assert page.context.cookies() == []
     expect(other.page).to_have_url(f"{admin.base}/sign-in", timeout=20_000)
-    expect(other.page.get_by_role("status")).to_have_text("Your session has ended. Please sign in again.")
+    expect(other.page.get_by_role("status")).to_have_text("Your session has expired. Sign in again.")
     page.goto(admin.base + "/")
     expect(page).to_have_url(f"{admin.base}/sign-in")
 
@@ -83,7 +83,7 @@ def test_a_revoked_key_ends_the_session_and_the_page_says_so(
         " where user_id = (select id from users where email = 'leaving@one.example')"
     )
     expect(board.page).to_have_url(f"{board.base}/sign-in", timeout=20_000)
-    expect(board.page.get_by_role("status")).to_have_text("Your session has ended. Please sign in again.")
+    expect(board.page.get_by_role("status")).to_have_text("Your session has expired. Sign in again.")
 
 
 def test_a_session_of_the_platform_needs_no_sign_in_and_is_not_ours_to_end(open_page: Open, server: Server) -> None:
@@ -94,7 +94,7 @@ def test_a_session_of_the_platform_needs_no_sign_in_and_is_not_ours_to_end(open_
     board.page.context.add_cookies([{"name": "access_token", "value": token, "url": board.base, "httpOnly": True}])
     board.arrive().until_live()
     board.page.locator("#account summary").click()
-    expect(board.page.locator("#account-words")).to_contain_text("Signed in through the platform")
+    expect(board.page.locator("#account-note")).to_contain_text("Signed in by the platform")
     expect(board.page.get_by_role("button", name="Sign out")).to_be_hidden()
 
 

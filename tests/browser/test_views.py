@@ -30,14 +30,14 @@ def test_the_chart_shows_history_forecast_and_band_and_says_the_same_in_a_table(
     expect(page.locator("#risk-chart canvas")).to_be_visible()
     expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
     expect(page.locator("#risk-key-band")).to_be_visible()
-    page.get_by_text("As a table").click()
+    page.get_by_text("Show table").click()
     rows = page.locator("#risk-rows tr")
     expect(rows).to_have_count(14 + 7)
     expect(rows.first.locator("td").nth(1)).to_have_text(NUMBER)
     expect(rows.first.locator("td").nth(2)).to_have_text(re.compile(r"^[\d.,]+ to [\d.,]+$"))
     expect(rows.nth(7)).to_contain_text("so far")
     expect(page.locator("#risk-chart")).to_have_attribute("aria-label", re.compile("high-risk actions in 14 days"))
-    page.get_by_role("group", name="Days shown").get_by_label("30 days").check()
+    page.get_by_role("group", name="Period of the chart").get_by_label("30 days").check()
     expect(rows).to_have_count(30 + 7)
     expect(page.locator("#risk-summary")).to_contain_text("30 days")
 
@@ -75,35 +75,42 @@ def test_the_latest_actions_can_be_filtered_and_sorted(admin: Dashboard) -> None
     assert set(admin.column("Risk")) <= {"High", "Critical"}
     assert 0 < len(admin.column("Risk")) < 20
     page.get_by_label("Filter by risk").select_option("")
-    page.get_by_label("Filter by any text").fill("TOOL-1")
+    page.get_by_label("Filter by text").fill("TOOL-1")
     assert set(admin.column("Tool")) == {"tool-1"}
     expect(page.locator("#actions-count")).to_contain_text("of 20 actions")
-    page.get_by_label("Filter by any text").fill("no such thing")
-    expect(page.locator("#actions-empty")).to_have_text("No action fits the filter.")
-    page.get_by_role("button", name="Show all").click()
+    page.get_by_label("Filter by text").fill("no such thing")
+    expect(page.locator("#actions-empty")).to_have_text("No matching actions.")
+    page.get_by_role("button", name="Clear filters").click()
     expect(admin.rows()).to_have_count(20)
 
 
-def test_the_outlook_shows_forecast_workload_and_how_good_it_is(admin: Dashboard) -> None:
-    admin.show("outlook")
+def test_the_forecast_view_shows_forecast_workload_and_quality(admin: Dashboard) -> None:
+    admin.show("forecast")
     page = admin.page
-    expect(page.locator("#forecast tbody tr")).to_have_count(7, timeout=30_000)
+    expect(page.locator("#risk-forecast tbody tr")).to_have_count(7, timeout=30_000)
     expect(page.locator("#workload tbody tr").first).to_contain_text("agent-")
-    expect(page.locator("#collection")).to_contain_text("Confidence shown")
-    expect(page.locator("#advice")).not_to_be_empty()
+    expect(page.locator("#quality")).to_contain_text("Range expected to hold in")
+    expect(page.locator("#recommendations")).not_to_be_empty()
     expect(page.locator("#anomalies")).not_to_be_empty()
+    expect(page.locator("#risk-forecast th").first).to_have_text("Day (UTC)")
+    expect(page.locator("#risk-forecast")).to_contain_text("Days in UTC.")
+
+
+def test_an_address_of_an_earlier_version_still_opens_the_forecast(admin: Dashboard) -> None:
+    admin.page.goto(f"{admin.base}/#outlook")
+    expect(admin.page.locator("#view-forecast")).to_be_visible()
 
 
 def test_the_system_view_says_how_fresh_everything_is(admin: Dashboard) -> None:
     admin.show("system")
     page = admin.page
-    expect(page.locator("#sync-facts")).to_contain_text("In step")
+    expect(page.locator("#sync-facts")).to_contain_text("Up to date")
     expect(page.locator("#sync-facts")).to_contain_text("exact")
     expect(page.locator("#machine-state")).to_contain_text("Live")
-    expect(page.locator("#machine-state")).to_contain_text("ago, this machine")
+    expect(page.locator("#machine-state")).to_contain_text("ago, this host")
     expect(page.locator("#database")).to_contain_text("active")
     expect(page.locator("#measured-rows tr")).to_have_count(8)
-    expect(page.locator("#machine")).to_contain_text(re.compile(r"Round trip to the source\s*[\d.]+ ms"))
+    expect(page.locator("#machine")).to_contain_text(re.compile(r"Round trip to source\s*[\d.]+ ms"))
 
 
 def test_measurements_shown_together_agree(admin: Dashboard) -> None:
@@ -126,7 +133,7 @@ def test_measurements_shown_together_agree(admin: Dashboard) -> None:
             break
         page.wait_for_timeout(500)
     assert len(seen) > 1
-    expect(page.locator("#database")).to_contain_text("over 5 minutes")
+    expect(page.locator("#database")).to_contain_text("more than 5 minutes")
     text = page.locator("#database").inner_text()
     assert not re.search(r"minutes\s*[1-9]\d*\s+Optimal", text), text
 
@@ -141,8 +148,8 @@ def test_the_executive_view_is_the_admins_report_with_files_to_take_away(admin: 
     # The history is younger than the period: nothing is compared, and no trend is made up.
     expect(page.locator("#executive-period")).to_contain_text("no earlier period to compare")
     expect(page.locator("#executive")).not_to_contain_text("Stable")
-    expect(page.locator("#caveats")).to_contain_text("averages count from that day")
-    page.get_by_role("group", name="Period").get_by_label("7 days").check()
+    expect(page.locator("#limitations")).to_contain_text("verages")
+    page.get_by_role("group", name="Report period").get_by_label("7 days").check()
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()
     (row,) = csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig")))
@@ -151,6 +158,12 @@ def test_the_executive_view_is_the_admins_report_with_files_to_take_away(admin: 
         page.get_by_role("link", name="CSV by day").click()
     days = list(csv.DictReader(io.StringIO(download.value.path().read_text(encoding="utf-8-sig"))))
     assert sum(int(day["actions"]) for day in days) == int(row["platform_health.total_actions"])
+    page.get_by_label("Decimal mark in CSV files").select_option("comma")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    text = download.value.path().read_text(encoding="utf-8-sig")
+    (comma,) = csv.DictReader(io.StringIO(text), delimiter=";")
+    assert comma["platform_health.score"] == row["platform_health.score"].replace(".", ",")
     with page.expect_download() as download:
         page.get_by_role("link", name="PDF").click()
     assert download.value.path().read_bytes().startswith(b"%PDF-")
@@ -162,9 +175,7 @@ def test_az_02_the_executive_view_is_hidden_from_users_and_refused_by_address(
     board = open_page().enter(platform.keys["user"])
     expect(board.page.get_by_role("link", name="Executive")).to_be_hidden()
     board.page.goto(f"{board.base}/#executive")
-    expect(board.page.locator("#executive")).to_have_text(
-        "The executive view is for administrators of the organization."
-    )
+    expect(board.page.locator("#executive")).to_have_text("The Executive view is available to admins only.")
     expect(board.page.get_by_role("link", name="PDF")).to_be_hidden()
     watch.assert_quiet()
 
@@ -172,17 +183,17 @@ def test_az_02_the_executive_view_is_hidden_from_users_and_refused_by_address(
 def test_an_organization_without_data_reads_words_instead_of_empty_boxes(open_page: Open, platform: Platform) -> None:
     board = open_page().enter(platform.keys["empty"])
     page = board.page
-    expect(page.locator("#actions-empty")).to_have_text("No action has been recorded yet.")
-    expect(page.locator("#agents-list")).to_have_text("No agent has acted in these days.")
-    expect(page.locator("#risk-summary")).to_have_text("No high-risk action in 14 days.")
+    expect(page.locator("#actions-empty")).to_have_text("No actions recorded yet.")
+    expect(page.locator("#agents-list")).to_have_text("No agent activity in this period.")
+    expect(page.locator("#risk-summary")).to_have_text("No high-risk actions in 14 days.")
     expect(page.locator("#attention")).to_contain_text("Forecasts need 4 days of history")
-    board.show("outlook")
-    expect(page.locator("#forecast")).to_contain_text("There is no forecast yet")
+    board.show("forecast")
+    expect(page.locator("#risk-forecast")).to_contain_text("No forecast yet")
     board.show("executive")
     scores = page.locator("#executive .figure-score")
     expect(scores).to_have_text(["No data yet"] * 4)
     expect(page.locator("#executive-health")).to_have_text("No data yet")
-    expect(page.locator("#executive")).not_to_contain_text("of 100")
+    expect(page.locator("#executive")).not_to_contain_text("/ 100")
 
 
 def test_times_and_days_follow_the_viewers_zone_and_the_choice_of_utc(open_page: Open, platform: Platform) -> None:
@@ -190,12 +201,12 @@ def test_times_and_days_follow_the_viewers_zone_and_the_choice_of_utc(open_page:
     page = board.page
     expect(page.locator("#zone-name")).to_have_text("Pacific/Kiritimati")
     expect(page.locator("#risk-zone")).to_contain_text("Pacific/Kiritimati")
-    page.get_by_text("As a table").click()
+    page.get_by_text("Show table").click()
     there = datetime.now(UTC) + timedelta(hours=14)
     today = page.locator("#risk-rows tr").filter(has_text="so far")
     expect(today).to_contain_text(f"{there.day} {there:%b} {there.year}")
     page.locator("#account summary").click()
-    page.get_by_label("Times and days in").select_option("utc")
+    page.get_by_label("Time zone").select_option("utc")
     expect(page.locator("#zone-name")).to_have_text("UTC")
     expect(page.locator("#risk-zone")).to_contain_text("Days in UTC")
     now = datetime.now(UTC)
@@ -208,7 +219,7 @@ def test_days_counted_in_another_zone_never_stand_in_one_row_with_days_forecast(
 ) -> None:
     page = open_page(timezone_id=zone).enter(platform.keys["admin"]).page
     expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
-    page.get_by_text("As a table").click()
+    page.get_by_text("Show table").click()
     rows = page.locator("#risk-rows tr")
     expect(rows).to_have_count(14 + 7)
     cells = [row.locator("th, td").all_text_contents() for row in rows.all()]
@@ -217,13 +228,13 @@ def test_days_counted_in_another_zone_never_stand_in_one_row_with_days_forecast(
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert f"{tomorrow.day} {tomorrow:%b} {tomorrow.year} UTC" in cells[6][0]
     expect(page.locator("#risk-summary")).to_contain_text(" UTC: ")
-    expect(page.locator("#risk-zone")).to_contain_text("The forecast is for days in UTC")
+    expect(page.locator("#risk-zone")).to_contain_text("Forecast days are in UTC")
 
 
 def test_a_zone_whose_days_are_those_of_utc_is_joined_with_the_forecast(open_page: Open, platform: Platform) -> None:
     page = open_page(timezone_id="Africa/Abidjan").enter(platform.keys["admin"]).page
     expect(page.locator("#risk-key-forecast")).to_be_visible(timeout=30_000)
-    expect(page.locator("#risk-zone")).to_have_text("Days in Africa/Abidjan; today is not over.")
+    expect(page.locator("#risk-zone")).to_have_text("Days in Africa/Abidjan. Today is partial.")
     expect(page.locator("#risk-summary")).not_to_contain_text("UTC")
 
 
@@ -273,15 +284,15 @@ def test_the_documented_examples_as_they_stand_are_shown_without_a_gap(
 
 
 HEALTH = {
-    "live": ("Live", "measured 12 s ago, CloudWatch", None),
-    "stale": ("Stale", "measured 4 min ago, CloudWatch", "throttled"),
+    "live": ("Live", "12 s ago, CloudWatch", None),
+    "stale": ("Stale", "4 min ago, CloudWatch", "throttled"),
     "unavailable": ("Unavailable", "no sample", "access denied"),
     "phase_2_planned": ("Off", "not measured", None),
 }
 
 
 @pytest.mark.parametrize("status", HEALTH)
-def test_every_state_of_telemetry_is_said_with_its_age(open_page: Open, platform: Platform, status: str) -> None:
+def test_every_state_of_telemetry_is_shown_with_its_age(open_page: Open, platform: Platform, status: str) -> None:
     badge, age, reason = HEALTH[status]
     name = "realtime_metrics_without_cloudwatch" if badge == "Off" else "realtime_metrics_cloudwatch"
     answer = example(name)
@@ -296,7 +307,7 @@ def test_every_state_of_telemetry_is_said_with_its_age(open_page: Open, platform
         expect(board.page.locator("#machine")).to_contain_text(reason)
 
 
-def test_an_answer_that_fails_is_told_in_words_with_its_request_id(admin: Dashboard) -> None:
+def test_a_failed_request_is_shown_with_its_request_id(admin: Dashboard) -> None:
     page = admin.page
     problem = '{"status": 503, "detail": "CloudWatch connection failed", "request_id": "0123456789abcdef"}'
     page.route(
@@ -306,4 +317,4 @@ def test_an_answer_that_fails_is_told_in_words_with_its_request_id(admin: Dashbo
     admin.show("system")
     note = page.locator("#panel-database .note")
     expect(note).to_contain_text("CloudWatch connection failed.")
-    expect(note).to_contain_text("Request id 0123456789abcdef")
+    expect(note).to_contain_text("Request ID 0123456789abcdef")

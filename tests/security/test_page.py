@@ -50,7 +50,7 @@ async def test_hdr_03_a_server_on_loopback_names_its_own_live_address(serve: Ser
 
 @pytest.mark.gen_test
 async def test_hdr_04_hdr_06_pages_carry_the_fixed_headers_also_on_304(served: Served) -> None:
-    for path in (*PAGES, f"{ASSETS}app.js", f"{ASSETS}dashboard.css"):
+    for path in (*PAGES, f"{ASSETS}app.js", f"{ASSETS}layout.css"):
         first = await served.ask(path)
         again = await served.ask(path, ("If-None-Match", first.header("ETag") or ""))
         assert (first.status, again.status, again.body) == (200, 304, b"")

@@ -1,23 +1,23 @@
-// Who is signed in, and signing out.
-import { Problem, ask } from "./api.js";
-import { byId, fact, fill, name } from "./elements.js";
-import { moment } from "./words.js";
+// The signed-in account and signing out.
+import { RequestError, request } from "./api.js";
+import { byId, fact, fill, isolated } from "./elements.js";
+import { timestamp } from "./format.js";
 
 const NOTE = "owkai.sign-in";
 const VIEW = "owkai.view";
 
-// To the sign-in page, with a word on why; the view comes back afterwards.
-export function leave(reason) {
+// Go to the sign-in page, which shows the reason; the current view is restored after signing in.
+export function goToSignIn(reason) {
   try {
     sessionStorage.setItem(NOTE, reason);
     sessionStorage.setItem(VIEW, location.hash);
   } catch {
-    // the page then says nothing
+    // without storage, the sign-in page shows no reason
   }
   location.replace("/sign-in");
 }
 
-export function arrivalNote() {
+export function takeSignInReason() {
   try {
     const note = sessionStorage.getItem(NOTE);
     sessionStorage.removeItem(NOTE);
@@ -27,7 +27,7 @@ export function arrivalNote() {
   }
 }
 
-export function lastView() {
+export function savedView() {
   try {
     return /^#[a-z]{1,20}$/.test(sessionStorage.getItem(VIEW) ?? "") ? sessionStorage.getItem(VIEW) : "";
   } catch {
@@ -35,48 +35,48 @@ export function lastView() {
   }
 }
 
-// The account, or null when nobody is signed in. Asks twice at most: a cookie that another host has set is not ours to delete.
-export async function whoIsSignedIn(mayAskAgain = true) {
+// The account, or null when no one is signed in. Retries once: a cookie set by another host cannot be deleted here.
+export async function fetchAccount(mayRetry = true) {
   try {
-    return (await ask("/session")).body;
-  } catch (problem) {
-    // The browser has forgotten the session that ended; one of the platform may stand behind it.
-    if (problem.sessionEnded && mayAskAgain) return whoIsSignedIn(false);
-    if (problem.status === 401) return null;
-    throw problem;
+    return (await request("/session")).body;
+  } catch (error) {
+    // The browser has dropped the ended session; the cookie of the platform may still be valid.
+    if (error.sessionEnded && mayRetry) return fetchAccount(false);
+    if (error.status === 401) return null;
+    throw error;
   }
 }
 
 export function showAccount(account) {
   const menu = byId("account");
   byId("account-name").textContent = account.email || "Signed in";
-  byId("account-letter").textContent = (account.email || "?").slice(0, 1).toUpperCase();
+  byId("account-initial").textContent = (account.email || "?").slice(0, 1).toUpperCase();
   const out = byId("sign-out");
-  const words = byId("account-words");
+  const note = byId("account-note");
   const byPlatform = account.signed_in_by !== "page";
   const show = () =>
     fill(
       byId("account-facts"),
-      fact("Signed in as", name(account.email || "no address")),
-      fact("Role", name(account.role || "none"), account.admin ? " (administrator)" : ""),
-      fact("Organization", String(account.organization_id)),
-      fact("Ends at the latest", account.expires_at ? moment(account.expires_at) : "no end of its own"),
+      fact("Signed in as", isolated(account.email || "no email address")),
+      fact("Role", isolated(account.role || "none"), account.admin ? " (admin)" : ""),
+      fact("Organization", isolated(account.organization_name ?? ""), account.organization_name ? ` (${account.organization_id})` : String(account.organization_id)),
+      fact("Session expires", account.expires_at ? timestamp(account.expires_at) : "never"),
     );
   show();
   document.addEventListener("redraw", show);
   if (byPlatform) {
     out.hidden = true;
-    words.textContent = "Signed in through the platform. Sign out there.";
+    note.textContent = "Signed in by the platform. Sign out there.";
   }
   out.addEventListener("click", async () => {
     out.disabled = true;
     try {
-      await ask("/session", { method: "DELETE" });
+      await request("/session", { method: "DELETE" });
       document.dispatchEvent(new Event("leaving"));
-      leave("signed-out");
-    } catch (problem) {
+      goToSignIn("signed-out");
+    } catch (error) {
       out.disabled = false;
-      words.textContent = problem instanceof Problem ? `Not signed out. ${problem.message}` : "Not signed out.";
+      note.textContent = error instanceof RequestError ? `Sign-out failed. ${error.message}` : "Sign-out failed.";
     }
   });
   menu.addEventListener("keydown", (event) => {

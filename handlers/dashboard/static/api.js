@@ -1,11 +1,11 @@
-// Asking the server. Every failure is a Problem: words for people, the request id for whoever looks it up.
+// Requests to the server. Every failure is a RequestError with a message for the viewer and the request ID for the logs.
 export const API = "/api/analytics";
-const PATIENCE_MILLISECONDS = 20_000;
+const TIMEOUT_MILLISECONDS = 20_000;
 
-export class Problem extends Error {
+export class RequestError extends Error {
   constructor(status, detail, { requestId = null, retrySeconds = null, parameter = null, sessionEnded = false } = {}) {
     super(detail);
-    this.status = status; // 0: no answer
+    this.status = status; // 0: no response
     this.requestId = requestId;
     this.retrySeconds = retrySeconds;
     this.parameter = parameter;
@@ -17,7 +17,7 @@ export class Problem extends Error {
   }
 }
 
-export async function ask(path, { method = "GET", body = null } = {}) {
+export async function request(path, { method = "GET", body = null } = {}) {
   let response;
   try {
     response = await fetch(path, {
@@ -27,23 +27,23 @@ export async function ask(path, { method = "GET", body = null } = {}) {
       cache: method === "GET" ? "no-cache" : "no-store",
       credentials: "same-origin",
       redirect: "error",
-      signal: AbortSignal.timeout(PATIENCE_MILLISECONDS),
+      signal: AbortSignal.timeout(TIMEOUT_MILLISECONDS),
     });
   } catch {
-    throw new Problem(0, "The server does not answer.");
+    throw new RequestError(0, "The server is unreachable.");
   }
   const text = await response.text().catch(() => {
-    throw new Problem(0, "The answer broke off.");
+    throw new RequestError(0, "The connection was lost during the response.");
   });
   let document = null;
   try {
     document = text === "" ? null : JSON.parse(text);
   } catch {
-    throw new Problem(response.status, "The answer is not what was asked for.", { requestId: response.headers.get("X-Request-Id") });
+    throw new RequestError(response.status, "The server sent an invalid response.", { requestId: response.headers.get("X-Request-Id") });
   }
   const mock = response.headers.get("X-OWKAI-Mock-Data") === "true";
   if (response.ok || (path === "/readyz" && document?.state)) return { body: document, mock };
-  throw new Problem(response.status, sentence(document?.detail ?? `The server answered ${response.status}.`), {
+  throw new RequestError(response.status, sentence(document?.detail ?? `The server responded with status ${response.status}.`), {
     requestId: document?.request_id ?? response.headers.get("X-Request-Id"),
     retrySeconds: Number.parseInt(response.headers.get("Retry-After") ?? "", 10) || null,
     parameter: document?.parameter ?? null,

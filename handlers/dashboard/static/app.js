@@ -1,80 +1,82 @@
-// Puts the page together: who is signed in, what is asked and how often, what shows it.
-import { followAttention, followOutlook } from "./outlook.js";
-import { leave, showAccount, whoIsSignedIn } from "./account.js";
-import { Actions } from "./actions.js";
+// Composes the page: the account, the pollers and their intervals, the views.
+import { Acknowledgement } from "./anomalies.js";
+import { showAttention, showForecastView } from "./forecast.js";
+import { goToSignIn, showAccount, fetchAccount } from "./account.js";
+import { LatestActions } from "./latest-actions.js";
 import { API } from "./api.js";
 import { Backoff } from "./backoff.js";
-import { Connection } from "./connection.js";
-import { Days } from "./days.js";
+import { ConnectionStatus } from "./connection-status.js";
+import { PeriodChoice } from "./period-choice.js";
 import { byId, fill } from "./elements.js";
-import { executivePath, followExecutive, refuseExecutive } from "./executive.js";
-import { Feed } from "./feed.js";
-import { followFreshness, followSyncPanel } from "./freshness.js";
-import { followHealthSummary, followSystem } from "./health.js";
-import { Live } from "./live.js";
+import { executivePath, showExecutiveView, showAdminsOnly } from "./executive.js";
+import { Poller } from "./poller.js";
+import { showSyncStatus, showSyncPanel } from "./sync-status.js";
+import { showHealthSummary, showSystemView } from "./telemetry.js";
+import { LiveConnection } from "./live-connection.js";
 import { Navigation } from "./navigation.js";
-import { problemWords } from "./panel.js";
-import { followRanking } from "./ranking.js";
-import { RiskChart } from "./risk.js";
+import { errorMessage } from "./panel.js";
+import { showRanking } from "./ranking.js";
+import { RiskChart } from "./risk-chart.js";
 import { Tiles } from "./tiles.js";
-import { zone } from "./zone.js";
+import { zone } from "./time-zone.js";
 
-const SECONDS = { live: 10, asking: 5 }; // between two questions for numbers, with and without the live connection
-const PAUSE_MILLISECONDS = 1000; // at the least between two questions that live updates bring about
+const SECONDS = { live: 10, polling: 5 }; // between two requests, with and without the live connection
+const PAUSE_MILLISECONDS = 1000; // minimum between two requests caused by live updates
 
 function start(account) {
-  const days = new Days(byId("days"), 14);
-  const reportDays = new Days(byId("executive-days"), 30);
+  const days = new PeriodChoice(byId("days"), 14);
+  const reportDays = new PeriodChoice(byId("executive-days"), 30);
   const tz = () => encodeURIComponent(zone.current);
-  const realtime = new Feed(() => `${API}/realtime/metrics`, SECONDS.live);
-  const trends = new Feed(() => `${API}/trends?days=${days.current}&tz=${tz()}`, SECONDS.live);
-  const outlook = new Feed(() => `${API}/predictive/trends`, 120);
-  const performance = new Feed(() => `${API}/performance`, SECONDS.live);
-  const readiness = new Feed(() => "/readyz", 5);
-  const executive = new Feed(() => executivePath(reportDays.current), 120);
-  const feeds = [realtime, trends, outlook, performance, readiness, executive];
-  const live = account.live_path ? new Live(account.live_path, account.live_seconds) : null;
+  const realtime = new Poller(() => `${API}/realtime/metrics`, SECONDS.live);
+  const trends = new Poller(() => `${API}/trends?days=${days.current}&tz=${tz()}`, SECONDS.live);
+  const forecast = new Poller(() => `${API}/predictive/trends`, 120);
+  const performance = new Poller(() => `${API}/performance`, SECONDS.live);
+  const readiness = new Poller(() => "/readyz", 5);
+  const executive = new Poller(() => executivePath(reportDays.current), 120);
+  const pollers = [realtime, trends, forecast, performance, readiness, executive];
+  const live = account.live_path ? new LiveConnection(account.live_path, account.live_seconds) : null;
 
   const tiles = new Tiles();
-  const connection = new Connection(live, [realtime, trends]);
-  new RiskChart(trends, outlook);
-  new Actions(trends);
-  followRanking(trends, "agents", (body) => body.top_agents.map((row) => [row.agent, row.count]), "No agent has acted in these days.");
-  followRanking(trends, "tools", (body) => body.top_tools.map((row) => [row.tool, row.count]), "No tool has been used in these days.");
-  followAttention(outlook);
-  followOutlook(outlook);
-  followHealthSummary(realtime);
-  followSystem(realtime, performance);
-  followFreshness(readiness);
-  followSyncPanel(readiness);
+  const connection = new ConnectionStatus(live, [realtime, trends]);
+  new RiskChart(trends, forecast);
+  new LatestActions(trends);
+  showRanking(trends, "agents", (body) => body.top_agents.map((row) => [row.agent, row.count]), "No agent activity in this period.");
+  showRanking(trends, "tools", (body) => body.top_tools.map((row) => [row.tool, row.count]), "No tool use in this period.");
+  const acknowledgement = new Acknowledgement(account.may_acknowledge === true, () => forecast.refresh());
+  showAttention(forecast, acknowledgement);
+  showForecastView(forecast, acknowledgement);
+  showHealthSummary(realtime);
+  showSystemView(realtime, performance);
+  showSyncStatus(readiness);
+  showSyncPanel(readiness);
 
-  realtime.addEventListener("answer", () => {
+  realtime.addEventListener("response", () => {
     if (realtime.body) {
       tiles.fromRealtime(realtime.body);
-      byId("activity").textContent = realtime.body.real_time_overview.status?.message ?? "";
+      byId("activity").textContent = activityText(realtime.body.real_time_overview.status);
     }
   });
-  trends.addEventListener("answer", () => trends.body && tiles.fromTrends(trends.body));
-  for (const feed of feeds) {
-    feed.addEventListener("answer", () => {
-      if (feed.problem?.status === 401) document.dispatchEvent(new Event("signed-out"));
-      if (feed.problem?.parameter === "tz") zone.refuse();
-      if (feed.mock) showDemo();
+  trends.addEventListener("response", () => trends.body && tiles.fromTrends(trends.body));
+  for (const poller of pollers) {
+    poller.addEventListener("response", () => {
+      if (poller.error?.status === 401) document.dispatchEvent(new Event("signed-out"));
+      if (poller.error?.parameter === "tz") zone.refuse();
+      if (poller.mock) showDemo();
     });
   }
 
-  const calm = onceIn(PAUSE_MILLISECONDS, () => {
+  const refreshSoon = throttled(PAUSE_MILLISECONDS, () => {
     realtime.refresh();
     trends.refresh();
   });
   live?.addEventListener("update", ({ detail }) => {
-    if (tiles.fromLive(detail) && !document.hidden) calm();
+    if (tiles.fromLive(detail) && !document.hidden) refreshSoon();
   });
   live?.addEventListener("state", () => {
-    const seconds = live.state === "open" ? SECONDS.live : SECONDS.asking;
-    for (const feed of [realtime, trends]) feed.every(seconds);
-    if (live.state === "waiting") realtime.refresh(); // is it the live connection alone, or the server?
-    if (live.state === "open") for (const feed of feeds) if (feed.problem) feed.refresh();
+    const seconds = live.state === "open" ? SECONDS.live : SECONDS.polling;
+    for (const poller of [realtime, trends]) poller.every(seconds);
+    if (live.state === "waiting") realtime.refresh(); // distinguishes a lost live connection from an unreachable server
+    if (live.state === "open") for (const poller of pollers) if (poller.error) poller.refresh();
   });
 
   days.addEventListener("change", () => trends.reset());
@@ -85,13 +87,13 @@ function start(account) {
     connection.show();
   });
 
-  const navigation = new Navigation(["overview", "outlook", "system", "executive"]);
+  const navigation = new Navigation(["overview", "forecast", "system", "executive"]);
   if (account.admin) {
     byId("item-executive").hidden = false;
-    followExecutive(executive, reportDays);
+    showExecutiveView(executive, reportDays);
     reportDays.addEventListener("change", () => executive.reset());
   } else {
-    refuseExecutive();
+    showAdminsOnly();
   }
   navigation.addEventListener("view", () => {
     toggle(executive, account.admin && navigation.current === "executive");
@@ -100,33 +102,38 @@ function start(account) {
 
   document.addEventListener("leaving", () => {
     live?.close();
-    for (const feed of feeds) feed.stop();
+    for (const poller of pollers) poller.stop();
   });
   let left = false;
   document.addEventListener("signed-out", () => {
     if (left) return;
     left = true;
     document.dispatchEvent(new Event("leaving"));
-    leave("ended");
+    goToSignIn("ended");
   });
 
   navigation.start();
-  for (const feed of [realtime, trends, outlook, readiness]) feed.start();
+  for (const poller of [realtime, trends, forecast, readiness]) poller.start();
   live?.connect();
   document.documentElement.dataset.ready = "true";
 }
 
-function toggle(feed, wanted) {
-  if (wanted) feed.start();
-  else feed.stop();
+function toggle(poller, wanted) {
+  if (wanted) poller.start();
+  else poller.stop();
+}
+
+// Time since the last action; while there is recent activity, the "Live" badge is enough.
+function activityText(status) {
+  return status?.has_data ? "" : (status?.message ?? "");
 }
 
 function showDemo() {
   byId("demo").hidden = false;
 }
 
-// Calls `work` at once, and for calls within the pause once more at its end.
-function onceIn(milliseconds, work) {
+// Runs `work` at once; calls during the pause run it once more at the end of the pause.
+function throttled(milliseconds, work) {
   let timer = null;
   let again = false;
   return function call() {
@@ -145,24 +152,24 @@ function onceIn(milliseconds, work) {
   };
 }
 
-// Who is signed in; asked until the server answers. The page never loads itself again: without a server, a browser would put its
-// own error page in its place, for good.
+// The account, requested until the server responds. The page never reloads itself: without a server, the browser would replace it
+// with an error page for good.
 async function account() {
   const backoff = new Backoff(2000, 30_000);
   for (;;) {
     try {
-      const found = await whoIsSignedIn();
-      byId("broken").hidden = true;
+      const found = await fetchAccount();
+      byId("startup-error").hidden = true;
       return found;
-    } catch (problem) {
-      byId("broken").hidden = false;
-      fill(byId("broken-words"), ...problemWords(problem));
-      await pause(problem.retrySeconds ? problem.retrySeconds * 1000 : backoff.next());
+    } catch (error) {
+      byId("startup-error").hidden = false;
+      fill(byId("startup-error-text"), ...errorMessage(error));
+      await pause(error.retrySeconds ? error.retrySeconds * 1000 : backoff.next());
     }
   }
 }
 
-// Over when the time is, or when the browser has a network again.
+// Ends after the given time or when the browser is online again.
 function pause(milliseconds) {
   return new Promise((resolve) => {
     setTimeout(resolve, milliseconds);
@@ -174,7 +181,7 @@ async function begin() {
   zone.connect(byId("zone"));
   const found = await account();
   if (found === null) {
-    leave("please");
+    goToSignIn("please");
     return;
   }
   showAccount(found);

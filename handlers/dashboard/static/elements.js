@@ -1,6 +1,6 @@
-// Building the page. Text is only ever set as text: whatever an agent is called, it cannot become markup.
+// Builds elements. Text is only ever set as text, so a name from the data cannot become markup.
 
-// el("td", { class: "number" }, "12"): attributes that are null or false are left out, children that are null too.
+// el("td", { class: "number" }, "12"): omits attributes and children that are null or false.
 export function el(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [attribute, value] of Object.entries(attributes)) {
@@ -11,8 +11,8 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
-// A name from the data: isolated, so that right-to-left and control characters do not move their neighbours.
-export function name(text, attributes = {}) {
+// Text from the data, isolated so that bidirectional control characters do not affect the text around it.
+export function isolated(text, attributes = {}) {
   return el("bdi", attributes, text);
 }
 
@@ -26,7 +26,7 @@ export function byId(id) {
   return found;
 }
 
-// A value with its sentence: <dt>, <dd>.
+// A labeled value: <dt>, <dd>.
 export function fact(term, ...value) {
   return el("div", { class: "fact" }, el("dt", {}, term), el("dd", {}, ...value));
 }
@@ -38,8 +38,8 @@ export function riskBadge(level) {
   return el("span", { class: "badge", "data-risk": known ? level : "unknown" }, known ? RISKS[level] : "Unknown");
 }
 
-// Words of state in one form everywhere: good, watch, bad or quiet.
-export function stateBadge(text, tone = "quiet") {
-  const words = String(text ?? "").replaceAll("_", " ");
-  return el("span", { class: "badge", "data-tone": tone }, words.slice(0, 1).toUpperCase() + words.slice(1));
+// A status badge. `tone`: good, warning, bad or neutral.
+export function stateBadge(text, tone = "neutral") {
+  const label = String(text ?? "").replaceAll("_", " ");
+  return el("span", { class: "badge", "data-tone": tone }, label.slice(0, 1).toUpperCase() + label.slice(1));
 }

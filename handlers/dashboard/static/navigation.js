@@ -1,5 +1,7 @@
-// Which view is on show. The address keeps it (#system), so that a wall screen can be pointed at one.
+// The current view, kept in the address (#system) so that a wall screen can open it directly.
 import { byId } from "./elements.js";
+
+const RENAMED = { outlook: "forecast" }; // addresses of earlier versions
 
 export class Navigation extends EventTarget {
   current = null;
@@ -19,8 +21,9 @@ export class Navigation extends EventTarget {
     this.#show(false);
   }
 
-  #show(byPerson) {
-    const wanted = location.hash.slice(1);
+  #show(byViewer) {
+    const hash = location.hash.slice(1);
+    const wanted = RENAMED[hash] ?? hash;
     const view = this.#views.includes(wanted) ? wanted : this.#views[0];
     if (view === this.current) return;
     this.current = view;
@@ -32,7 +35,7 @@ export class Navigation extends EventTarget {
     }
     const heading = byId(`title-${view}`);
     document.title = `${heading.textContent} · OW-kai Analytics`;
-    if (byPerson) {
+    if (byViewer) {
       scrollTo(0, 0);
       heading.focus({ preventScroll: true });
     }

@@ -1,9 +1,9 @@
-// A panel: what it shows, or in words why it cannot. An old answer stays on show beside the words.
+// A panel shows the data of a poller, or an error message. Older data stays visible below the message.
 import { byId, el, fill } from "./elements.js";
 
-export function problemWords(problem) {
-  const id = problem.requestId ? el("span", { class: "request-id" }, `Request id ${problem.requestId}`) : null;
-  return [el("span", {}, problem.message), " ", id];
+export function errorMessage(error) {
+  const id = error.requestId ? el("span", { class: "request-id" }, `Request ID ${error.requestId}`) : null;
+  return [el("span", {}, error.message), " ", id];
 }
 
 export class Panel {
@@ -14,28 +14,28 @@ export class Panel {
     this.element.setAttribute("aria-busy", "true");
   }
 
-  // Show a feed's answer by `render`; its problem in words.
-  follow(feed, render) {
+  // Render each response of a poller, and its error if there is one.
+  follow(poller, render) {
     const show = () => {
-      if (feed.body !== null) {
+      if (poller.body !== null) {
         this.element.removeAttribute("aria-busy");
-        render(feed.body);
+        render(poller.body);
       }
-      this.tell(feed.problem, feed.body !== null);
+      this.showError(poller.error, poller.body !== null);
     };
-    feed.addEventListener("answer", show);
-    document.addEventListener("redraw", () => feed.body !== null && render(feed.body));
-    if (feed.body !== null || feed.problem) show();
+    poller.addEventListener("response", show);
+    document.addEventListener("redraw", () => poller.body !== null && render(poller.body));
+    if (poller.body !== null || poller.error) show();
   }
 
-  tell(problem, hasOldAnswer) {
-    this.note.hidden = problem === null;
-    if (problem === null) return;
+  showError(error, hasOldData) {
+    this.note.hidden = error === null;
+    if (error === null) return;
     this.element.removeAttribute("aria-busy");
-    fill(this.note, ...problemWords(problem), hasOldAnswer ? " Shown is the last answer." : "");
+    fill(this.note, ...errorMessage(error), hasOldData ? " Showing the last data received." : "");
   }
 }
 
-export function empty(...words) {
-  return el("p", { class: "empty" }, ...words);
+export function empty(...text) {
+  return el("p", { class: "empty" }, ...text);
 }

@@ -1,9 +1,9 @@
-// The busiest agents and tools: ordered lists, each with a bar for its share of the longest.
-import { byId, el, fill, name } from "./elements.js";
+// Ordered lists of the busiest agents and most used tools, with bars relative to the first.
+import { byId, el, fill, isolated } from "./elements.js";
 import { Panel, empty } from "./panel.js";
-import { count } from "./words.js";
+import { count } from "./format.js";
 
-export function followRanking(trends, id, rowsOf, nothing) {
+export function showRanking(trends, id, rowsOf, nothing) {
   new Panel(`panel-${id}`).follow(trends, (body) => {
     const rows = rowsOf(body);
     const most = Math.max(1, ...rows.map(([, value]) => value));
@@ -13,7 +13,7 @@ export function followRanking(trends, id, rowsOf, nothing) {
       rows.map(([label, value]) => {
         const bar = el("span", { class: "ranking-bar", "aria-hidden": "true" });
         bar.style.setProperty("--share", String(value / most));
-        return el("li", {}, name(label, { class: "ranking-name", title: label }), el("span", { class: "ranking-count" }, count(value)), bar);
+        return el("li", {}, isolated(label, { class: "ranking-name", title: label }), el("span", { class: "ranking-count" }, count(value)), bar);
       }),
     );
     fill(byId(`${id}-list`), rows.length ? list : empty(nothing));

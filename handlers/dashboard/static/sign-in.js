@@ -1,29 +1,29 @@
-// Signing in: the key goes to the server once, and nothing of it stays in the browser.
-import { arrivalNote, lastView, whoIsSignedIn } from "./account.js";
-import { ask } from "./api.js";
+// The sign-in page. The key is sent to the server once; the browser does not store it.
+import { takeSignInReason, savedView, fetchAccount } from "./account.js";
+import { request } from "./api.js";
 import { byId, el, fill } from "./elements.js";
 
 const NOTES = {
-  ended: "Your session has ended. Please sign in again.",
-  "signed-out": "You are signed out.",
+  ended: "Your session has expired. Sign in again.",
+  "signed-out": "You have signed out.",
 };
 
 function enter() {
-  location.replace(`/${lastView()}`);
+  location.replace(`/${savedView()}`);
 }
 
-function say(words, requestId = null) {
+function showFailure(text, requestId = null) {
   const box = byId("fault");
-  box.hidden = words === "";
-  fill(box, words, requestId ? el("span", { class: "request-id" }, ` Request id ${requestId}`) : null);
-  byId("key").toggleAttribute("aria-invalid", words !== "");
+  box.hidden = text === "";
+  fill(box, text, requestId ? el("span", { class: "request-id" }, ` Request ID ${requestId}`) : null);
+  byId("key").toggleAttribute("aria-invalid", text !== "");
 }
 
-function reason(problem) {
-  if (problem.status === 401) return "This key is not accepted. It may be mistyped, expired or revoked.";
-  if (problem.status === 429) return `Too many failed attempts from your address. Try again in ${problem.retrySeconds ?? 60} seconds.`;
-  if (problem.unreachable) return "The server does not answer. Check the connection and try again.";
-  return problem.message;
+function reason(error) {
+  if (error.status === 401) return "Invalid key. It may be mistyped, expired, or revoked.";
+  if (error.status === 429) return `Too many failed attempts from your network address. Try again in ${error.retrySeconds ?? 60} seconds.`;
+  if (error.unreachable) return "The server is unreachable. Check your connection and try again.";
+  return error.message;
 }
 
 byId("sign-in").addEventListener("submit", async (event) => {
@@ -31,41 +31,41 @@ byId("sign-in").addEventListener("submit", async (event) => {
   const input = byId("key");
   const key = input.value.trim();
   if (key === "") {
-    say("Enter your API key.");
+    showFailure("Enter your API key.");
     input.focus();
     return;
   }
   const button = byId("submit");
   button.disabled = true;
-  say("");
+  showFailure("");
   try {
-    await ask("/session", { method: "POST", body: { api_key: key } });
+    await request("/session", { method: "POST", body: { api_key: key } });
     input.value = "";
     enter();
-  } catch (problem) {
-    say(reason(problem), problem.status === 401 ? null : problem.requestId);
+  } catch (error) {
+    showFailure(reason(error), error.status === 401 ? null : error.requestId);
     button.disabled = false;
     input.focus();
     input.select();
   }
 });
 
-// Until here the button was off: a form that is sent before this listens would be sent by the browser itself.
+// The button is disabled until this script listens; otherwise the browser would submit the form itself.
 byId("submit").disabled = false;
 
 byId("show-key").addEventListener("change", (event) => {
   byId("key").type = event.target.checked ? "text" : "password";
 });
 
-const note = arrivalNote();
+const note = takeSignInReason();
 if (Object.hasOwn(NOTES, note ?? "")) {
   byId("note").textContent = NOTES[note];
   byId("note").hidden = false;
 }
 if (note === null) {
-  // Nobody has sent the visitor here: they may be signed in already.
-  whoIsSignedIn().then(
+  // The visitor came here directly and may already be signed in.
+  fetchAccount().then(
     (account) => account && enter(),
-    () => {}, // the form says what is wrong when it is used
+    () => {}, // the form reports the failure when it is used
   );
 }

@@ -1,4 +1,4 @@
-// Light or dark, decided before the first paint. A classic script for that reason; everything else is a module.
+// Light or dark theme, set before the first paint. That takes a classic script; all other scripts are modules.
 (() => {
   const KEY = "owkai.theme";
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -6,7 +6,7 @@
   try {
     choice = localStorage.getItem(KEY) ?? "auto";
   } catch {
-    // storage may be switched off; the system's choice holds then
+    // without storage, the theme of the system applies
   }
 
   const apply = (forced) => {
@@ -24,7 +24,7 @@
       try {
         localStorage.setItem(KEY, choice);
       } catch {
-        // holds for this visit alone
+        // applies to this visit only
       }
       apply();
     });

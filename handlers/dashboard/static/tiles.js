@@ -1,8 +1,8 @@
-// The live tiles. Updates of the live connection move the first four; the API's answers move all.
+// The tiles of the overview. Live updates change the first four; responses of the API change all.
 import { byId, fill } from "./elements.js";
-import { count, known } from "./words.js";
+import { count, known } from "./format.js";
 
-const TILES = ["actions", "risks", "agents", "people", "pending", "day"];
+const TILES = ["actions", "risks", "agents", "users", "pending", "day"];
 
 export class Tiles {
   #shown = {};
@@ -13,7 +13,7 @@ export class Tiles {
       actions: metrics.recent_actions_last_hour,
       risks: metrics.high_risk_actions_last_hour,
       agents: metrics.active_agents_last_hour,
-      people: metrics.active_users,
+      users: metrics.active_users,
     });
   }
 
@@ -23,7 +23,7 @@ export class Tiles {
       actions: overview.total_actions_last_hour,
       risks: overview.recent_high_risk_actions,
       agents: overview.active_agents,
-      people: overview.active_sessions,
+      users: overview.active_sessions,
       day: overview.actions_last_24h,
     });
   }
@@ -32,7 +32,7 @@ export class Tiles {
     this.#show({ pending: body.pending_actions_count });
   }
 
-  // Whether any number changed.
+  // Show the values; return whether any number changed.
   #show(values) {
     let changed = false;
     for (const tile of TILES) {

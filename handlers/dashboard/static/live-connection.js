@@ -1,26 +1,26 @@
-// The live connection: open, lost, opened again. Its messages are events; whoever shows numbers listens.
-import { ask } from "./api.js";
+// The WebSocket connection, reopened when it is lost. It dispatches "update" for each message and "state" for each change.
+import { request } from "./api.js";
 import { Backoff } from "./backoff.js";
 
-const MISSED_UPDATES = 3; // so many may fail to come before the connection counts as dead
+const MISSED_UPDATES = 3; // after this many missing updates, the connection counts as lost
 const LEAST_SILENCE_SECONDS = 15;
 const ENDED = [4401, 1008];
 
-export class Live extends EventTarget {
+export class LiveConnection extends EventTarget {
   state = "connecting"; // connecting | open | waiting
   retryAt = null; // milliseconds of performance.now(), while waiting
   #path;
   #socket = null;
   #timer = null;
-  #silence = null;
+  #timeout = null;
   #backoff = new Backoff(500, 30_000);
-  #patience;
+  #timeoutMilliseconds;
 
-  // `seconds`: the server's interval between two updates.
+  // `seconds`: the server's update interval.
   constructor(path, seconds) {
     super();
     this.#path = path;
-    this.#patience = 1000 * Math.max(LEAST_SILENCE_SECONDS, (MISSED_UPDATES + 0.5) * seconds);
+    this.#timeoutMilliseconds = 1000 * Math.max(LEAST_SILENCE_SECONDS, (MISSED_UPDATES + 0.5) * seconds);
     addEventListener("online", () => this.tryNow());
     addEventListener("offline", () => this.#giveUp(this.#socket));
     addEventListener("visibilitychange", () => {
@@ -30,11 +30,11 @@ export class Live extends EventTarget {
 
   connect() {
     clearTimeout(this.#timer);
-    this.#be("connecting");
+    this.#setState("connecting");
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(`${scheme}//${location.host}${this.#path}`);
     this.#socket = socket;
-    this.#listenForSilence();
+    this.#restartTimeout();
     socket.addEventListener("message", (event) => this.#receive(socket, event.data));
     socket.addEventListener("close", (event) => {
       if (socket === this.#socket) this.#lost(event.code);
@@ -45,11 +45,11 @@ export class Live extends EventTarget {
     const socket = this.#socket;
     this.#socket = null;
     clearTimeout(this.#timer);
-    clearTimeout(this.#silence);
+    clearTimeout(this.#timeout);
     socket?.close();
   }
 
-  // Do not wait for the pause to end.
+  // Reconnect now instead of at the end of the pause.
   tryNow() {
     if (this.state === "waiting") this.connect();
   }
@@ -62,43 +62,43 @@ export class Live extends EventTarget {
     } catch {
       return;
     }
-    this.#listenForSilence();
+    this.#restartTimeout();
     this.#backoff.reset();
-    this.#be("open");
+    this.#setState("open");
     if (message.type === "metrics_update" && message.metrics?.status !== "error") {
       this.dispatchEvent(new CustomEvent("update", { detail: message }));
     }
   }
 
   #lost(code) {
-    clearTimeout(this.#silence);
+    clearTimeout(this.#timeout);
     this.#socket = null;
     if (ENDED.includes(code)) {
-      // Says 401 when the sign-in has ended, which leads to the sign-in page.
-      ask("/session").catch((problem) => {
-        if (problem.status === 401) document.dispatchEvent(new Event("signed-out"));
+      // Responds with 401 if the session has ended.
+      request("/session").catch((error) => {
+        if (error.status === 401) document.dispatchEvent(new Event("signed-out"));
       });
     }
     const pause = this.#backoff.next();
     this.retryAt = performance.now() + pause;
     this.#timer = setTimeout(() => this.connect(), pause);
-    this.#be("waiting");
+    this.#setState("waiting");
   }
 
-  #listenForSilence() {
-    clearTimeout(this.#silence);
+  #restartTimeout() {
+    clearTimeout(this.#timeout);
     const socket = this.#socket;
-    this.#silence = setTimeout(() => this.#giveUp(socket), this.#patience);
+    this.#timeout = setTimeout(() => this.#giveUp(socket), this.#timeoutMilliseconds);
   }
 
-  // A connection that seems dead: closing it may take long, so it counts as lost first.
+  // Closing a dead connection can take long, so it counts as lost first.
   #giveUp(socket) {
     if (socket === null || socket !== this.#socket) return;
     this.#lost(0);
     socket.close();
   }
 
-  #be(state) {
+  #setState(state) {
     if (this.state === state) return;
     this.state = state;
     this.dispatchEvent(new Event("state"));

@@ -1,29 +1,29 @@
-// The machine, the application and the source's database: live, stale, unavailable or off, each with its age.
-import { byId, el, fact, fill, name, stateBadge } from "./elements.js";
+// Telemetry of the host, the application and the source database, each with its status and age.
+import { byId, el, fact, fill, isolated, stateBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { age, count, decimal, known, milliseconds, missing, percent, smallRate, tenth } from "./words.js";
+import { age, count, decimal, known, milliseconds, noValue, percent, smallRate, tenth } from "./format.js";
 
 const STATES = {
   live: ["Live", "good"],
-  stale: ["Stale", "watch"],
+  stale: ["Stale", "warning"],
   unavailable: ["Unavailable", "bad"],
-  phase_2_planned: ["Off", "quiet"],
-  cloudwatch_required: ["Off", "quiet"],
-  cloudwatch_disabled: ["Off", "quiet"],
+  phase_2_planned: ["Off", "neutral"],
+  cloudwatch_required: ["Off", "neutral"],
+  cloudwatch_disabled: ["Off", "neutral"],
   cloudwatch_error: ["Unavailable", "bad"],
 };
-const OFF = "No telemetry source is set up, so the machine is not measured (telemetry.source in the settings).";
-const SOURCES = { host: "this machine", cloudwatch: "CloudWatch", cloudwatch_logs: "CloudWatch Logs", none: "no source" };
-const LATENCY = { host: "Round trip to the source" };
+const OFF = "Telemetry is off. Set telemetry.source to measure the host.";
+const SOURCES = { host: "this host", cloudwatch: "CloudWatch", cloudwatch_logs: "CloudWatch Logs", none: "none" };
+const LATENCY = { host: "Round trip to source" };
 const DEGRADED_PERCENT = 5;
-const BOUNDS = { cpu: 80, memory: 85, storage: 80 }; // percent from which the server calls it high
+const BOUNDS = { cpu: 80, memory: 85, storage: 80 }; // percent at which the server reports "high"
 
-const state = (status) => STATES[status] ?? [status, "quiet"];
+const state = (status) => STATES[status] ?? [status, "neutral"];
 const isOff = (status) => state(status)[0] === "Off";
 const source = (text) => SOURCES[text] ?? text;
 
-// The short form beside the rankings.
-export function followHealthSummary(realtime) {
+// The summary in the overview.
+export function showHealthSummary(realtime) {
   new Panel("panel-health").follow(realtime, ({ system_health: health, performance_metrics: requests }) => {
     fill(byId("health-state"), stateBadge(...state(health.status)), " ", ageOf(health));
     if (isOff(health.status)) {
@@ -38,7 +38,7 @@ export function followHealthSummary(realtime) {
         { class: "facts" },
         fact("Response time", milliseconds(health.api_response_time)),
         fact("Requests per second", decimal(requests.requests_per_second ?? null)),
-        fact("Errors", smallRate(requests.error_rate ?? null)),
+        fact("Error rate", smallRate(requests.error_rate ?? null)),
       ),
       health.fallback_reason ? el("p", { class: "note" }, health.fallback_reason) : null,
     );
@@ -46,18 +46,18 @@ export function followHealthSummary(realtime) {
 }
 
 function ageOf(part) {
-  if (!known(part.metrics_age_seconds)) return el("span", { class: "soft" }, isOff(part.status) ? "not measured" : "no sample");
-  return el("span", { class: "soft" }, "measured ", age(part.metrics_age_seconds), " ago, ", source(part.source));
+  if (!known(part.metrics_age_seconds)) return el("span", { class: "muted" }, isOff(part.status) ? "not measured" : "no sample");
+  return el("span", { class: "muted" }, age(part.metrics_age_seconds), " ago, ", source(part.source));
 }
 
-export function followSystem(realtime, performance) {
-  followMachine(realtime);
-  followRequests(realtime);
-  followDatabase(performance);
-  followMeasured(realtime, performance);
+export function showSystemView(realtime, performance) {
+  showMachine(realtime);
+  showRequests(realtime);
+  showDatabase(performance);
+  showMeasured(realtime, performance);
 }
 
-function followMachine(realtime) {
+function showMachine(realtime) {
   new Panel("panel-machine").follow(realtime, ({ system_health: health }) => {
     fill(byId("machine-state"), stateBadge(...state(health.status)), " ", ageOf(health));
     fill(
@@ -73,41 +73,41 @@ function followMachine(realtime) {
   });
 }
 
-function followRequests(realtime) {
+function showRequests(realtime) {
   new Panel("panel-requests").follow(realtime, ({ performance_metrics: requests }) => {
     fill(byId("requests-state"), stateBadge(...state(requests.status)), " ", ageOf(requests));
     fill(
       byId("requests"),
       isOff(requests.status)
-        ? el("p", { class: "empty" }, "Requests are not measured without a telemetry source.")
+        ? el("p", { class: "empty" }, "Telemetry is off. Requests are not measured.")
         : el(
             "dl",
             { class: "facts" },
             fact("Requests per second", decimal(requests.requests_per_second)),
-            fact("Response time, mean", milliseconds(requests.avg_response_time)),
-            fact("Response time, 95th percentile", milliseconds(requests.p95_response_time)),
-            fact("Errors", smallRate(requests.error_rate)),
+            fact("Mean response time", milliseconds(requests.avg_response_time)),
+            fact("95th percentile response time", milliseconds(requests.p95_response_time)),
+            fact("Error rate", smallRate(requests.error_rate)),
           ),
       requests.fallback_reason ? el("p", { class: "note" }, requests.fallback_reason) : null,
     );
   });
 }
 
-const WORDS = {
+const STATUS_TONES = {
   ...Object.fromEntries(["live", "healthy", "optimal", "normal", "good"].map((status) => [status, "good"])),
-  ...Object.fromEntries(["degraded", "warning", "slow", "elevated", "stale"].map((status) => [status, "watch"])),
+  ...Object.fromEntries(["degraded", "warning", "slow", "elevated", "stale"].map((status) => [status, "warning"])),
   high: "bad",
 };
 
-const word = (status) => stateBadge(status, WORDS[status] ?? "quiet");
+const statusBadge = (status) => stateBadge(status, STATUS_TONES[status] ?? "neutral");
 
-// Some slow ones are normal: their share stands beside the limit, instead of a word that would contradict the number.
-function slowWord({ status, slow_queries_estimate: slow, recent_queries: all }) {
-  if (status === "degraded" || !slow) return word(status);
-  return el("span", { class: "soft" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
+// A few slow statements are normal: show their share and the limit instead of a word that contradicts the number.
+function slowBadge({ status, slow_queries_estimate: slow, recent_queries: all }) {
+  if (status === "degraded" || !slow) return statusBadge(status);
+  return el("span", { class: "muted" }, `(${tenth((100 * slow) / all)} %; limit ${DEGRADED_PERCENT} %)`);
 }
 
-function followDatabase(performance) {
+function showDatabase(performance) {
   new Panel("panel-database").follow(performance, ({ database_metrics: { connections, query_performance: queries } }) => {
     const measured = queries.source === "pg_stat_statements";
     fill(
@@ -117,18 +117,18 @@ function followDatabase(performance) {
         "dl",
         { class: "facts" },
         fact("Connections", count(connections.active), " active, ", count(connections.idle), " idle"),
-        fact("Total", count(connections.total), " of ", count(connections.max), " ", word(connections.status)),
-        fact(measured ? "Statements in the last hour" : "Actions in the last hour", count(queries.recent_queries)),
-        fact(measured ? "Slow statements" : "Pending over 5 minutes", count(queries.slow_queries_estimate), " ", slowWord(queries)),
+        fact("Total", count(connections.total), " of ", count(connections.max), " ", statusBadge(connections.status)),
+        fact(measured ? "Statements, last hour" : "Actions, last hour", count(queries.recent_queries)),
+        fact(measured ? "Slow statements" : "Pending more than 5 minutes", count(queries.slow_queries_estimate), " ", slowBadge(queries)),
         measured ? fact("Mean duration", milliseconds(queries.average_duration)) : null,
       ),
     );
   });
 }
 
-// What /realtime/metrics measures stands in the panels above too, so it is taken from that answer: two answers may be of two
-// samples. Means, targets and sources come from /performance, the words from the values that are shown.
-function followMeasured(realtime, performance) {
+// Values that the panels above also show come from /realtime/metrics, because two responses may hold different samples. Averages,
+// targets and sources come from /performance. The status follows from the value shown.
+function showMeasured(realtime, performance) {
   const render = ({ system_metrics: system, application_metrics: application }) => {
     const health = realtime.body?.system_health;
     const requests = realtime.body?.performance_metrics;
@@ -141,14 +141,14 @@ function followMeasured(realtime, performance) {
     const errors = served((now) => now.error_rate, application.error_rates.current);
     const { response_times: times, throughput, error_rates: rates } = application;
     const rows = [
-      ["CPU now", percent(cpu), null, against(cpu, BOUNDS.cpu, "normal", "high"), system.cpu.source],
-      ["CPU, mean of the last hour", percent(system.cpu.average), null, null, system.cpu.source],
-      ["Memory in use", percent(memory), null, against(memory, BOUNDS.memory, "normal", "high"), system.memory.source],
-      ["Storage in use", percent(storage), null, against(storage, BOUNDS.storage, "healthy", "warning"), system.storage.source],
-      ["Response time, mean", milliseconds(mean), milliseconds(times.target), against(mean, times.target, "good", "slow"), times.source],
-      ["Response time, 95th percentile", milliseconds(served((now) => now.p95_response_time, times.p95)), null, null, times.source],
+      ["CPU", percent(cpu), null, against(cpu, BOUNDS.cpu, "normal", "high"), system.cpu.source],
+      ["CPU, last hour average", percent(system.cpu.average), null, null, system.cpu.source],
+      ["Memory", percent(memory), null, against(memory, BOUNDS.memory, "normal", "high"), system.memory.source],
+      ["Storage", percent(storage), null, against(storage, BOUNDS.storage, "healthy", "warning"), system.storage.source],
+      ["Mean response time", milliseconds(mean), milliseconds(times.target), against(mean, times.target, "good", "slow"), times.source],
+      ["95th percentile response time", milliseconds(served((now) => now.p95_response_time, times.p95)), null, null, times.source],
       ["Requests per second", decimal(served((now) => now.requests_per_second, throughput.requests_per_second)), null, throughput.status, throughput.source],
-      ["Errors", smallRate(errors), smallRate(rates.target), against(errors, rates.target, "good", "elevated"), rates.source],
+      ["Error rate", smallRate(errors), smallRate(rates.target), against(errors, rates.target, "good", "elevated"), rates.source],
     ];
     fill(
       byId("measured-rows"),
@@ -158,9 +158,9 @@ function followMeasured(realtime, performance) {
           {},
           el("th", { scope: "row" }, title),
           el("td", { class: "number" }, value),
-          el("td", { class: "number" }, target ?? missing()),
-          el("td", {}, status ? word(status) : null),
-          el("td", {}, name(source(from))),
+          el("td", { class: "number" }, target ?? noValue()),
+          el("td", {}, status ? statusBadge(status) : null),
+          el("td", {}, isolated(source(from))),
         ),
       ),
     );
@@ -168,10 +168,10 @@ function followMeasured(realtime, performance) {
     fill(byId("measured-notes"), messages.map((text) => el("p", { class: "note" }, text)));
   };
   new Panel("panel-measured").follow(performance, render);
-  realtime.addEventListener("answer", () => performance.body !== null && render(performance.body));
+  realtime.addEventListener("response", () => performance.body !== null && render(performance.body));
 }
 
-// The server's own rule for the words, on the value that is shown.
+// The server's own rule for the status, applied to the value shown.
 const against = (value, bound, below, fromThere) => (!known(value) ? "unavailable" : value >= bound ? fromThere : below);
 
 function machineGauges(health) {
@@ -184,10 +184,10 @@ function machineGauges(health) {
   );
 }
 
-// A labelled bar of 0 to 100 percent; the words carry the meaning, the bar repeats it.
+// A labeled bar from 0 to 100 percent. The text holds the value; the bar is hidden from screen readers.
 function gauge(title, value, bound) {
   const bar = el("span", { class: "gauge-bar", "aria-hidden": "true" });
   bar.style.setProperty("--share", String(known(value) ? Math.min(1, value / 100) : 0));
-  const tone = !known(value) ? "quiet" : value >= bound ? "bad" : value >= bound - 15 ? "watch" : "good";
+  const tone = !known(value) ? "neutral" : value >= bound ? "bad" : value >= bound - 15 ? "warning" : "good";
   return el("div", { class: "gauge", "data-tone": tone }, el("dt", {}, title), el("dd", {}, percent(value), bar));
 }

@@ -1,5 +1,5 @@
-// A choice of how many days: radio buttons, so that arrows and screen readers work as they do everywhere.
-export class Days extends EventTarget {
+// The choice of a period in days: radio buttons, for standard behavior with the keyboard and screen readers.
+export class PeriodChoice extends EventTarget {
   constructor(fieldset, chosen) {
     super();
     this.current = chosen;

@@ -1,14 +1,14 @@
-// The latest actions: a table to filter and to sort by any column.
-import { byId, el, fill, name, riskBadge } from "./elements.js";
+// The latest actions: a table with filters, sortable by every column.
+import { byId, el, fill, isolated, riskBadge } from "./elements.js";
 import { Panel } from "./panel.js";
-import { moment, plural } from "./words.js";
+import { timestamp, plural } from "./format.js";
 
 const SEVERITY = { critical: 4, high: 3, medium: 2, low: 1 };
 const COLUMNS = [
   {
     key: "timestamp",
     title: "Time",
-    cell: (action) => moment(action.timestamp),
+    cell: (action) => timestamp(action.timestamp),
     order: (action) => Date.parse(action.timestamp) || 0,
     first: "descending",
   },
@@ -28,7 +28,7 @@ const COLUMNS = [
 ];
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 
-export class Actions {
+export class LatestActions {
   #rows = [];
   #sorted = { key: "timestamp", direction: "descending" };
 
@@ -72,7 +72,7 @@ export class Actions {
         (risk === "" || (risk === "elevated" ? SEVERITY[action.risk_level] >= 3 : action.risk_level === risk)) &&
         (text === "" || COLUMNS.some((column) => String(action[column.key] ?? "").toLowerCase().includes(text))),
     );
-    this.#inOrder(shown);
+    this.#sortRows(shown);
     for (const column of COLUMNS) {
       const head = byId(`sort-${column.key}`);
       if (column.key === this.#sorted.key) head.setAttribute("aria-sort", this.#sorted.direction);
@@ -86,10 +86,10 @@ export class Actions {
       : plural(this.#rows.length, "action");
     const nothing = byId("actions-empty");
     nothing.hidden = shown.length > 0;
-    nothing.textContent = this.#rows.length === 0 ? "No action has been recorded yet." : "No action fits the filter.";
+    nothing.textContent = this.#rows.length === 0 ? "No actions recorded yet." : "No matching actions.";
   }
 
-  #inOrder(rows) {
+  #sortRows(rows) {
     const column = COLUMNS.find(({ key }) => key === this.#sorted.key);
     const sign = this.#sorted.direction === "ascending" ? 1 : -1;
     const compare = column.order
@@ -104,7 +104,7 @@ function row(action) {
     el(
       column.strong ? "th" : "td",
       { role: column.strong ? "rowheader" : "cell", scope: column.strong ? "row" : null, "data-title": column.title, class: column.wide ? "wide" : null },
-      column.cell ? column.cell(action) : name(action[column.key] ?? "–"),
+      column.cell ? column.cell(action) : isolated(action[column.key] ?? "–"),
     ),
   );
   return el("tr", { role: "row", "data-risk": action.risk_level }, cells);

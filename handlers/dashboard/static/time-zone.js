@@ -1,4 +1,4 @@
-// The time zone of the viewer: their own or UTC, kept in this browser. Days are counted in it where the API can.
+// The time zone of the page: the viewer's own or UTC, stored in this browser. The API counts days in it where it can.
 import { byId } from "./elements.js";
 
 const KEY = "owkai.zone";
@@ -45,7 +45,7 @@ class Zone extends EventTarget {
       try {
         localStorage.setItem(KEY, select.value);
       } catch {
-        // holds for this visit alone
+        // applies to this visit only
       }
       this.dispatchEvent(new Event("change"));
     });
@@ -55,7 +55,7 @@ class Zone extends EventTarget {
     byId("zone-name").textContent = this.current.replaceAll("_", " ");
   }
 
-  // The server does not know the viewer's zone: its days are UTC days then.
+  // The server does not know the viewer's zone: use UTC.
   refuse() {
     if (!this.#refused) {
       this.#refused = true;
