@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from analytics.calendar import naive_utc
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import Snapshot
 
 
 class ActivityCounts(NamedTuple):
@@ -28,7 +28,7 @@ STILL = ActivityCounts(0, 0, 0, 0)
 
 def take_pulse(snapshot: Snapshot, since: datetime, *, count_false_positives: bool) -> dict[int, ActivityCounts]:
     """The counts from `since` (aware) on, by organization; one without any has no entry."""
-    rows = snapshot.rows(
+    rows = snapshot.rows_across_organizations(
         "activity_by_organization", since=naive_utc(since), count_false_positives=count_false_positives
     )
     return {organization_id: ActivityCounts(*counts) for organization_id, *counts in rows}

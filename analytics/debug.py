@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from analytics.responses import NAME_CHARACTERS, TEXT_CHARACTERS, DebugAction, cut
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 LATEST = 5
@@ -23,11 +23,9 @@ class DebugRow(NamedTuple):
     summary: str | None
 
 
-def debug(snapshot: Snapshot, question: ViewContext, *, limit: int | None = None) -> tuple[DebugAction, ...]:
+def debug(snapshot: ScopedSnapshot, question: ViewContext, *, limit: int | None = None) -> tuple[DebugAction, ...]:
     """The `limit` newest actions, without it five, newest first; what is missing stays null, the risk level is normalised."""
-    rows = snapshot.named(
-        DebugRow, "debug_actions", org=question.organization_id, latest=question.latest, size=limit or LATEST
-    )
+    rows = snapshot.named(DebugRow, "debug_actions", latest=question.latest, size=limit or LATEST)
     return tuple(
         DebugAction(
             id=row.id,

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from analytics.calendar import aware_utc
 from analytics.single_flight import SingleFlight
 from analytics.state.cache import Cache
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import Snapshot
 
 KEPT_ENTRIES = 20_000
 LOOKUP_TIMEOUT_SECONDS = 5.0
@@ -126,12 +126,12 @@ class Directory:
 
 
 def look_for_user(snapshot: Snapshot, user_id: int) -> User | None:
-    return next((_user(row) for row in snapshot.rows("user_by_id", user_id=user_id)), None)
+    return next((_user(row) for row in snapshot.rows_across_organizations("user_by_id", user_id=user_id)), None)
 
 
 def look_for_users(snapshot: Snapshot, user_ids: Sequence[int]) -> dict[int, User | None]:
     found: dict[int, User | None] = dict.fromkeys(user_ids)
-    for row in snapshot.rows("users_by_ids", user_ids=",".join(map(str, user_ids))):
+    for row in snapshot.rows_across_organizations("users_by_ids", user_ids=",".join(map(str, user_ids))):
         found[row[0]] = _user(row)
     return found
 
@@ -145,7 +145,7 @@ def look_for_many_keys(
 ) -> dict[tuple[str, ...], tuple[ApiKey, ...]]:
     by_prefix: dict[str, list[ApiKey]] = {}
     text = "\n".join(prefix for prefixes in many for prefix in prefixes)
-    for row in snapshot.rows("keys_by_prefixes", prefixes=text):
+    for row in snapshot.rows_across_organizations("keys_by_prefixes", prefixes=text):
         key = _api_key(row)
         by_prefix.setdefault(key.key_prefix, []).append(key)
     return {

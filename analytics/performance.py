@@ -24,7 +24,7 @@ from analytics.responses import (
     TelemetryFreshness,
     Throughput,
 )
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.state.sync_status import Connections, Statements
 from analytics.state.telemetry_board import TelemetrySample
 from analytics.telemetry import TelemetryCondition, TelemetryReport, require
@@ -54,7 +54,7 @@ class Waiting(NamedTuple):
     waiting: int
 
 
-def performance(snapshot: Snapshot, question: ViewContext) -> Performance:
+def performance(snapshot: ScopedSnapshot, question: ViewContext) -> Performance:
     """Every documented key, and null for what is not known.
 
     Raises `TelemetryUnavailableError` where a telemetry source is configured and has nothing recent enough.
@@ -181,7 +181,7 @@ def connection_use(sample: Connections | None) -> ConnectionUse:
     )
 
 
-def query_performance(snapshot: Snapshot, question: ViewContext) -> QueryPerformance:
+def query_performance(snapshot: ScopedSnapshot, question: ViewContext) -> QueryPerformance:
     """Of the source's own statistics where sync could read them, else an estimate from the actions."""
     statements = question.sync.statements
     return estimated(snapshot, question) if statements is None else measured(statements)
@@ -203,7 +203,7 @@ def measured(statements: Statements) -> QueryPerformance:
     )
 
 
-def estimated(snapshot: Snapshot, question: ViewContext) -> QueryPerformance:
+def estimated(snapshot: ScopedSnapshot, question: ViewContext) -> QueryPerformance:
     """An estimate from the actions themselves: those of the last hour, and those pending longer than five minutes.
 
     "degraded" when more than 5 % of the hour's actions wait that long. Pending is the platform's automatic `pending` or
@@ -212,7 +212,6 @@ def estimated(snapshot: Snapshot, question: ViewContext) -> QueryPerformance:
     found = snapshot.row(
         Waiting,
         "waiting_actions",
-        org=question.organization_id,
         start=question.end - HOUR,
         end=question.end,
         waiting_since=question.end - SLOW_AFTER,

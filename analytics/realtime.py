@@ -20,7 +20,7 @@ from analytics.responses import (
     SystemHealth,
     SystemHealthWithoutTelemetry,
 )
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.telemetry import TelemetryCondition, TelemetryReport, require
 from analytics.view_context import HOUR, ViewContext
 
@@ -38,7 +38,7 @@ class RecentActivity(NamedTuple):
     actions_day: int
 
 
-def realtime(snapshot: Snapshot, question: ViewContext) -> RealTimeMetrics:
+def realtime(snapshot: ScopedSnapshot, question: ViewContext) -> RealTimeMetrics:
     """The last hour and day before now. Sessions are people with an audit event or a login in the last hour.
 
     Under `telemetry.strict` raises `TelemetryUnavailableError` where a telemetry source has nothing recent enough.
@@ -47,7 +47,7 @@ def realtime(snapshot: Snapshot, question: ViewContext) -> RealTimeMetrics:
     if question.settings.telemetry.strict:
         require(telemetry, question.settings.telemetry)
     activity = recent_activity(snapshot, question)
-    ((newest,),) = snapshot.rows("newest_action", org=question.organization_id, latest=question.latest)
+    ((newest,),) = snapshot.rows("newest_action", latest=question.latest)
     age = age_minutes(newest, question.end)
     recent = activity.actions_hour > 0
     return RealTimeMetrics(
@@ -87,7 +87,7 @@ def realtime(snapshot: Snapshot, question: ViewContext) -> RealTimeMetrics:
     )
 
 
-def metrics_update(snapshot: Snapshot, question: ViewContext, *, connections: int = 0) -> MetricsUpdate:
+def metrics_update(snapshot: ScopedSnapshot, question: ViewContext, *, connections: int = 0) -> MetricsUpdate:
     """One message for every socket of the organization; `connections` is how many of them are open."""
     activity = recent_activity(snapshot, question)
     machine = live_system_metrics(question.telemetry_report)
@@ -182,11 +182,10 @@ def whole_seconds(part: TelemetryCondition) -> int | None:
     return None if part.age_seconds is None else int(part.age_seconds)
 
 
-def recent_activity(snapshot: Snapshot, question: ViewContext) -> RecentActivity:
+def recent_activity(snapshot: ScopedSnapshot, question: ViewContext) -> RecentActivity:
     return snapshot.row(
         RecentActivity,
         "recent_activity",
-        org=question.organization_id,
         hour_start=question.end - HOUR,
         day_start=question.end - DAY,
         end=question.end,
@@ -194,9 +193,9 @@ def recent_activity(snapshot: Snapshot, question: ViewContext) -> RecentActivity
     )
 
 
-def active_people(snapshot: Snapshot, question: ViewContext) -> int:
+def active_people(snapshot: ScopedSnapshot, question: ViewContext) -> int:
     window = {"start": question.end - HOUR, "end": question.end}
-    ((people,),) = snapshot.rows("active_people", org=question.organization_id, **window)
+    ((people,),) = snapshot.rows("active_people", **window)
     return int(people)
 
 

@@ -17,7 +17,7 @@ from analytics.responses import (
     TrendsMeta,
     cut,
 )
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import HOUR, ViewContext
 
 DEFAULT_DAYS = 7
@@ -40,7 +40,7 @@ class LatestAction(NamedTuple):
 
 
 def trends(
-    snapshot: Snapshot,
+    snapshot: ScopedSnapshot,
     question: ViewContext,
     *,
     days: int = DEFAULT_DAYS,
@@ -55,13 +55,12 @@ def trends(
     """
     calendar = days_until(question.now, ZoneInfo(tz), days)
     meaning = question.settings.meaning
-    scope = {"org": question.organization_id}
-    window = scope | {"start": naive_utc(calendar[0].start), "end": question.end}
+    window = {"start": naive_utc(calendar[0].start), "end": question.end}
     high_risk = snapshot.rows("high_risk_by_quarter", **window, count_false_positives=meaning.count_false_positives)
     agents = snapshot.rows("top_agents", **window, size=limit or TOP)
     tools = snapshot.rows("top_tools", **window, size=limit or TOP)
-    latest = snapshot.named(LatestAction, "latest_actions", **scope, latest=question.latest, size=limit or LATEST)
-    ((pending,),) = snapshot.rows("pending_actions", **scope, statuses=list(meaning.pending_statuses))
+    latest = snapshot.named(LatestAction, "latest_actions", latest=question.latest, size=limit or LATEST)
+    ((pending,),) = snapshot.rows("pending_actions", statuses=list(meaning.pending_statuses))
     recent = bool(latest) and latest[0].event_at >= question.end - HOUR
     return Trends(
         high_risk_actions_by_day=tuple(DayCount(day, count) for day, count in counts_by_day(high_risk, calendar)),

@@ -30,7 +30,8 @@ from analytics.realtime import metrics_update, realtime
 from analytics.responses import encode
 from analytics.single_flight import SingleFlight
 from analytics.state.cache import Cache
-from analytics.state.store import CacheNotReadyError, Snapshot
+from analytics.state.snapshot import Snapshot
+from analytics.state.store import CacheNotReadyError
 from analytics.state.sync_status import StatusBoard
 from analytics.state.telemetry_board import TelemetryBoard
 from analytics.trends import trends
@@ -268,7 +269,7 @@ def shares(server: ServerSettings) -> Shares:
 
 def answer(key: ViewKey, snapshot: Snapshot, question: ViewContext) -> Any:
     """The response of a view; `question.organization_id` is the key's."""
-    return VIEWS[key.name](snapshot, question, **dict(key.options))
+    return VIEWS[key.name](snapshot.of(key.organization_id), question, **dict(key.options))
 
 
 def publish(

@@ -32,7 +32,7 @@ from analytics.executive.responses import (
 from analytics.executive.rules import Figures, achievements, focus, insights
 from analytics.executive.unknown_values import DECIDED_STATUSES, unruled_caveats
 from analytics.proportions import direction, rounded_share
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 DEFAULT_DAYS = 30
@@ -100,13 +100,15 @@ class Since:
 
 
 def executive(
-    snapshot: Snapshot, question: ViewContext, *, days: int = DEFAULT_DAYS, tz: str = "UTC"
+    snapshot: ScopedSnapshot, question: ViewContext, *, days: int = DEFAULT_DAYS, tz: str = "UTC"
 ) -> ExecutiveDashboard:
     """Only the response; see `assess`."""
     return assess(snapshot, question, days=days, tz=tz)[0]
 
 
-def assess(snapshot: Snapshot, question: ViewContext, *, days: int, tz: str) -> tuple[ExecutiveDashboard, Figures]:
+def assess(
+    snapshot: ScopedSnapshot, question: ViewContext, *, days: int, tz: str
+) -> tuple[ExecutiveDashboard, Figures]:
     """The last `days` days, [now − days, now), against as many before. `tz` says where the days of the busiest day begin.
 
     An empty denominator gives the neutral value: success 0, security and compliance 100, automation and growth 0; the figures
@@ -116,12 +118,11 @@ def assess(snapshot: Snapshot, question: ViewContext, *, days: int, tz: str) -> 
     start = end - period
     current = period_outcomes(snapshot, question, start, end)
     before = period_outcomes(snapshot, question, start - period, start)
-    ((recorded,),) = snapshot.rows("reviewers_recorded", org=question.organization_id)
+    ((recorded,),) = snapshot.rows("reviewers_recorded")
     averaged = first_day(snapshot, question, start, before, zone)
     users, grown = users_of(snapshot, question, start, zone)
-    scope = {"org": question.organization_id}
-    ((pending,),) = snapshot.rows("pending_actions", **scope, statuses=list(question.settings.meaning.pending_statuses))
-    ((events,),) = snapshot.rows("compliance_events", **scope, start=start, end=end)
+    ((pending,),) = snapshot.rows("pending_actions", statuses=list(question.settings.meaning.pending_statuses))
+    ((events,),) = snapshot.rows("compliance_events", start=start, end=end)
     measured = recorded or current.decided == 0
     has = MeasuredFigures(
         platform_health=current.finished > 0,
@@ -189,12 +190,11 @@ def assess(snapshot: Snapshot, question: ViewContext, *, days: int, tz: str) -> 
     return dashboard, figures
 
 
-def period_outcomes(snapshot: Snapshot, question: ViewContext, start: datetime, end: datetime) -> Outcomes:
+def period_outcomes(snapshot: ScopedSnapshot, question: ViewContext, start: datetime, end: datetime) -> Outcomes:
     meaning = question.settings.meaning
     return snapshot.row(
         Outcomes,
         "period_outcomes",
-        org=question.organization_id,
         start=start,
         end=end,
         review_before=question.end - timedelta(hours=meaning.review_hours),
@@ -269,22 +269,24 @@ def user_growth(users: Users) -> UserGrowth:
     )
 
 
-def first_day(snapshot: Snapshot, question: ViewContext, start: datetime, before: Outcomes, zone: ZoneInfo) -> Since:
+def first_day(
+    snapshot: ScopedSnapshot, question: ViewContext, start: datetime, before: Outcomes, zone: ZoneInfo
+) -> Since:
     """Where averages begin: at `start`, or with the first day of the organization's actions when that lies after it."""
     if before.total:
         return Since(start, inside=False)
-    ((first,),) = snapshot.rows("first_action", org=question.organization_id, end=question.end)
+    ((first,),) = snapshot.rows("first_action", end=question.end)
     if first is None or first < start:
         return Since(start, inside=False)
     return Since(max(start, naive_utc(day_start(local_date(first, zone), zone))), inside=True)
 
 
-def users_of(snapshot: Snapshot, question: ViewContext, start: datetime, zone: ZoneInfo) -> tuple[Users, Since]:
+def users_of(snapshot: ScopedSnapshot, question: ViewContext, start: datetime, zone: ZoneInfo) -> tuple[Users, Since]:
     """The users, and from when on growth counts: `start`, or the end of the first day of users when there were none then."""
 
     def counted(growth_start: datetime) -> Users:
         window = {"start": start, "end": question.end, "week_start": question.end - WEEK}
-        return snapshot.row(Users, "user_growth", org=question.organization_id, growth_start=growth_start, **window)
+        return snapshot.row(Users, "user_growth", growth_start=growth_start, **window)
 
     users = counted(start)
     if users.earlier or users.first_created is None or users.first_created < start:
@@ -304,16 +306,16 @@ def aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def peak_day(snapshot: Snapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo) -> int:
+def peak_day(snapshot: ScopedSnapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo) -> int:
     """Most actions on one calendar day of `zone` within the period; its first and last day are partial."""
     return max((count for _, count in actions_by_day(snapshot, question, start, days, zone)), default=0)
 
 
 def actions_by_day(
-    snapshot: Snapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo
+    snapshot: ScopedSnapshot, question: ViewContext, start: datetime, days: int, zone: ZoneInfo
 ) -> list[tuple[date, int]]:
     """Actions of the period for each date of `zone` that it touches, ascending."""
-    window = {"org": question.organization_id, "start": start, "end": question.end}
+    window = {"start": start, "end": question.end}
     return counts_by_day(snapshot.rows("actions_by_quarter", **window), period_calendar(question.now, days, zone))
 
 

@@ -12,7 +12,7 @@ from analytics.executive.rendered_document import RenderedDocument
 from analytics.executive.report import DayActivity, ExecutiveReport
 from analytics.executive.report_csv import DecimalMark, days_csv, figures_csv
 from analytics.executive.responses import ExecutiveDashboard
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 ReportFormat = Literal["json", "csv", "pdf"]
@@ -21,7 +21,7 @@ PDF = "application/pdf"
 
 
 def executive_report(
-    snapshot: Snapshot,
+    snapshot: ScopedSnapshot,
     question: ViewContext,
     *,
     days: int = DEFAULT_DAYS,
@@ -49,14 +49,15 @@ def executive_report(
     return RenderedDocument(PDF, report_pdf(report), f"{name}.pdf")
 
 
-def daily_activity(snapshot: Snapshot, question: ViewContext, days: int, zone: ZoneInfo) -> tuple[DayActivity, ...]:
+def daily_activity(
+    snapshot: ScopedSnapshot, question: ViewContext, days: int, zone: ZoneInfo
+) -> tuple[DayActivity, ...]:
     """The period's dates in `zone`; the first and the last are partial."""
     start = naive_utc(question.now - timedelta(days=days))
     all_actions = actions_by_day(snapshot, question, start, days, zone)
     risky = counts_by_day(
         snapshot.rows(
             "high_risk_by_quarter",
-            org=question.organization_id,
             start=start,
             end=question.end,
             count_false_positives=question.settings.meaning.count_false_positives,

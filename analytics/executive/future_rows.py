@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 
-def future_caveats(snapshot: Snapshot, question: ViewContext) -> tuple[str, ...]:
+def future_caveats(snapshot: ScopedSnapshot, question: ViewContext) -> tuple[str, ...]:
     """For `meta.caveats`: how many actions are dated after now, and how far ahead the newest are; empty without one."""
-    ((actions, newest),) = snapshot.rows("future_actions", org=question.organization_id, latest=question.latest)
+    ((actions, newest),) = snapshot.rows("future_actions", latest=question.latest)
     if not actions:
         return ()
     minutes = max(1, round((newest - question.end).total_seconds() / 60))

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from analytics.responses import cut
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 from config.enumerations import WHITE_SPACE
 from config.settings import Settings
@@ -68,13 +68,12 @@ def known_values(settings: Settings) -> dict[str, tuple[str, ...]]:
     }
 
 
-def unruled_caveats(snapshot: Snapshot, question: ViewContext, start: datetime) -> tuple[str, ...]:
+def unruled_caveats(snapshot: ScopedSnapshot, question: ViewContext, start: datetime) -> tuple[str, ...]:
     """One sentence for each kind that has such values in [start, now)."""
     known = [(kind, value) for kind, values in known_values(question.settings).items() for value in values]
     found = snapshot.named(
         UnruledValue,
         "unruled_values",
-        org=question.organization_id,
         start=start,
         end=question.end,
         white_space=WHITE_SPACE,

@@ -9,7 +9,7 @@ from analytics.calendar import midnight, naive_utc
 from analytics.predictive.history import complete_from
 from analytics.predictive.history_levels import MINIMUM_DAYS, OPTIMAL_DAYS
 from analytics.predictive.responses import CollectingData, CollectingMeta, DataCollection, PlannedFeature
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 WINDOW_DAYS = 30
@@ -42,7 +42,7 @@ class Collected(NamedTuple):
     actions: int
 
 
-def collected(snapshot: Snapshot, question: ViewContext) -> Collected:
+def collected(snapshot: ScopedSnapshot, question: ViewContext) -> Collected:
     """What is collected towards a forecast, of the 30 days before today.
 
     `days`: the complete UTC days with at least one action. Neither today is complete nor the day on which the history
@@ -55,7 +55,6 @@ def collected(snapshot: Snapshot, question: ViewContext) -> Collected:
     return snapshot.row(
         Collected,
         "collected_days",
-        org=question.organization_id,
         start=start,
         complete=max(start, complete),
         today=today,
@@ -63,12 +62,12 @@ def collected(snapshot: Snapshot, question: ViewContext) -> Collected:
     )
 
 
-def first_action(snapshot: Snapshot, question: ViewContext) -> datetime | None:
+def first_action(snapshot: ScopedSnapshot, question: ViewContext) -> datetime | None:
     """When the organization acted first (naive UTC): as the outlook has it, which saves reading every action."""
     if question.outlook is not None and question.outlook.began is not None:
         return naive_utc(question.outlook.began)
     first: datetime | None
-    ((first,),) = snapshot.rows("first_action", org=question.organization_id, end=question.end)
+    ((first,),) = snapshot.rows("first_action", end=question.end)
     return first
 
 

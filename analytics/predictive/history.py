@@ -16,7 +16,7 @@ import numpy as np
 from analytics.calendar import aware_utc, midnight, naive_utc
 from analytics.predictive.anomalies.detection import HourlyCounts
 from analytics.predictive.forecasting.classical import Counts
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -86,31 +86,29 @@ class Hours:
         return digest([*parts, *self.first_seen.items()])
 
 
-def read_days(
-    snapshot: Snapshot, organization_id: int, now: datetime, counting: bool, also: Sequence[str] = ()
-) -> Days | None:
+def read_days(snapshot: ScopedSnapshot, now: datetime, counting: bool, also: Sequence[str] = ()) -> Days | None:
     """The daily counts up to yesterday; None where no complete day has an action.
 
     `counting`: whether false positives count as elevated risk. `also`: agents to read beside the ten busiest of the last
     30 days.
     """
     today = midnight(now)
-    scope = {"org": organization_id, "end": today}
-    rows = snapshot.rows("organization_days", **scope, start=today - HISTORY, count_false_positives=counting)
-    ((first,),) = snapshot.rows("first_action", **scope)
+    rows = snapshot.rows("organization_days", start=today - HISTORY, end=today, count_false_positives=counting)
+    ((first,),) = snapshot.rows("first_action", end=today)
     if not rows or first is None or complete_from(first) >= today.date():
         return None
     organization = daily(rows, max(complete_from(first), (today - HISTORY).date()), today.date())
-    names = snapshot.rows("top_agents", **scope, start=today - BUSIEST_WINDOW, size=BUSIEST)
+    names = snapshot.rows("top_agents", start=today - BUSIEST_WINDOW, end=today, size=BUSIEST)
     busiest = tuple(str(name) for name, _ in names)
     wanted = list(dict.fromkeys([*busiest, *also]))
     by_agent: dict[str, list[tuple[date, int, int]]] = {name: [] for name in wanted}
     for name, day, actions, elevated in snapshot.rows(
-        "agent_days", **scope, start=today - HISTORY, agents=wanted, count_false_positives=counting
+        "agent_days", start=today - HISTORY, end=today, agents=wanted, count_false_positives=counting
     ):
         by_agent[name].append((day, actions, elevated))
     began = {
-        str(name): complete_from(first) for name, first in snapshot.rows("agents_first_action", **scope, agents=wanted)
+        str(name): complete_from(first)
+        for name, first in snapshot.rows("agents_first_action", end=today, agents=wanted)
     }
     yesterday = (today - DAY).date()
     agents = {
@@ -123,23 +121,21 @@ def read_days(
     return Days(today.date(), organization, agents, busiest)
 
 
-def read_hours(snapshot: Snapshot, organization_id: int, now: datetime, counting: bool) -> Hours:
+def read_hours(snapshot: ScopedSnapshot, now: datetime, counting: bool) -> Hours:
     """The hourly counts up to the last complete hour of the organization and its 200 busiest agents."""
     end = naive_utc(now).replace(minute=0, second=0, microsecond=0)
     start = end - HOURLY_WINDOW
-    scope = {"org": organization_id, "start": start, "end": end}
-    ((first,),) = snapshot.rows("first_action", org=organization_id, end=naive_utc(now))
-    names = [str(name) for name, _ in snapshot.rows("top_agents", **scope, size=WATCHED)]
-    new = snapshot.rows(
-        "new_agents", org=organization_id, start=naive_utc(now) - NEW_WINDOW, end=naive_utc(now), size=MOST_NEW
-    )
+    window = {"start": start, "end": end}
+    ((first,),) = snapshot.rows("first_action", end=naive_utc(now))
+    names = [str(name) for name, _ in snapshot.rows("top_agents", **window, size=WATCHED)]
+    new = snapshot.rows("new_agents", start=naive_utc(now) - NEW_WINDOW, end=naive_utc(now), size=MOST_NEW)
     names = list(dict.fromkeys([*names, *(str(name) for name, _ in new)]))
     by_agent: dict[str, list[tuple[int, int, int]]] = {name: [] for name in names}
     for name, hour, actions, elevated in snapshot.rows(
-        "agent_hours", **scope, agents=names, count_false_positives=counting
+        "agent_hours", **window, agents=names, count_false_positives=counting
     ):
         by_agent[name].append((hour, actions, elevated))
-    whole = snapshot.rows("organization_hours", **scope, count_false_positives=counting)
+    whole = snapshot.rows("organization_hours", **window, count_false_positives=counting)
     return Hours(
         end.replace(tzinfo=UTC),
         hourly(whole, start),

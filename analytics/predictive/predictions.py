@@ -29,14 +29,14 @@ from analytics.predictive.responses import (
     WorkloadForecast,
 )
 from analytics.responses import TEXT_CHARACTERS, cut
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import ScopedSnapshot
 from analytics.view_context import ViewContext
 
 MOST_ANOMALIES = 100
 ACKNOWLEDGED_SHOWN = timedelta(days=7)
 
 
-def predictions(snapshot: Snapshot, question: ViewContext) -> Predictions | CollectingData:
+def predictions(snapshot: ScopedSnapshot, question: ViewContext) -> Predictions | CollectingData:
     """The documented active answer where four complete days are collected and an outlook has been made, else the other.
 
     Days are UTC. Forecasts of days that have begun meanwhile (after midnight, until the new outlook is there) are left out.

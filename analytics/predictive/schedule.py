@@ -26,7 +26,8 @@ from analytics.predictive.outlook import Forecasts, Outlook, make_anomalies, mak
 from analytics.single_flight import SingleFlight
 from analytics.state.background import Jobs, keep_running
 from analytics.state.cache import Cache
-from analytics.state.store import CacheNotReadyError, Snapshot
+from analytics.state.snapshot import Snapshot
+from analytics.state.store import CacheNotReadyError
 from config.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -232,7 +233,9 @@ class Forecasting:
     def _acting(self) -> list[int]:
         now = self._clock()
         with self._cache.read(READ_SECONDS) as snapshot:
-            rows = snapshot.rows("acting_organizations", start=midnight(now) - BUSIEST_WINDOW, end=naive_utc(now))
+            rows = snapshot.rows_across_organizations(
+                "acting_organizations", start=midnight(now) - BUSIEST_WINDOW, end=naive_utc(now)
+            )
         return [int(organization_id) for organization_id, _ in rows]
 
     def _make(self, organization_id: int) -> Outlook:
@@ -244,8 +247,8 @@ class Forecasting:
             now = self._clock()
             source = source_of(snapshot)
             due = self._due_scores(source, organization_id, now)
-            days = read_days(snapshot, organization_id, now, counting, [one.subject for one in due if one.subject])
-            hours = read_hours(snapshot, organization_id, now, counting)
+            days = read_days(snapshot.of(organization_id), now, counting, [one.subject for one in due if one.subject])
+            hours = read_hours(snapshot.of(organization_id), now, counting)
         forecasts = self._forecasts(days, before)
         accuracy = self._record(source, organization_id, now, forecasts, days, due)
         hours_digest = hours.digest
@@ -316,7 +319,7 @@ class Forecasting:
 
 def source_of(snapshot: Snapshot) -> str:
     """What tells one source from another in the record."""
-    ((system_identifier, database),) = snapshot.rows("origin")
+    ((system_identifier, database),) = snapshot.rows_across_organizations("origin")
     return f"{system_identifier}/{database}"
 
 

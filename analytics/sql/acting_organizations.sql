@@ -1,7 +1,7 @@
 -- organizations that acted in the window, most actions first
 -- result: organization (bigint), actions (bigint)
 -- window: [$start, $end), naive utc
--- scope: all organizations; for schedules, never for an answer
+-- scope: across organizations; for schedules, never for an answer
 select
     organization_id as organization,
     count(*) as actions

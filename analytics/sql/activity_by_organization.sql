@@ -1,7 +1,7 @@
 -- what live numbers are made of, for every organization at once, to see whose have changed
 -- result: organization_id, actions, high_risk, agents (distinct), people (all bigint); organizations without any are left out
 -- window: [$since, end of time), naive utc; false positives count only where $count_false_positives
--- scope: all organizations: the counts are compared with earlier ones of the same organization and never shown
+-- scope: across organizations: the counts are compared with earlier ones of the same organization and never shown
 select
     organization_id,
     sum(actions)::bigint as actions,

@@ -2,7 +2,7 @@
 -- result: id (bigint), agent_id, risk, mitre_tactic, nist_control, recommendation, summary (varchar, null where the
 --   source has none); at most $size rows
 -- time zone: naive utc
--- scope: one organization, $org
+-- scope: one organization
 select
     id,
     agent_id,
@@ -13,7 +13,7 @@ select
     summary
 from agent_actions
 where
-    organization_id = $org
+    organization_id = $organization_id
     and (event_at <= $latest or event_at is null)
 order by event_at desc nulls last, id desc
 limit $size

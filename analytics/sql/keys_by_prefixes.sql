@@ -2,7 +2,7 @@
 -- result: id, user_id, organization_id (bigint), key_hash, salt, key_prefix (varchar), active (boolean),
 --   expires_at (timestamp, naive utc)
 -- $prefixes: with line ends between them; as one text, because a list of ten thousand takes seconds to bind
--- scope: all organizations, because who is asking is settled before whose numbers are shown
+-- scope: across organizations, because who is asking is settled before whose numbers are shown
 select
     id,
     user_id,

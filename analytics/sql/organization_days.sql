@@ -1,7 +1,7 @@
 -- actions of an organization per day, ascending; empty days are missing
 -- result: day (date, utc), actions (bigint), elevated (bigint, those of high or critical risk)
 -- window: [$start, $end), naive utc; false positives are elevated only where $count_false_positives
--- scope: one organization, $org
+-- scope: one organization
 select
     cast(event_at as date) as day,
     count(*) as actions,
@@ -11,7 +11,7 @@ select
     ) as elevated
 from agent_actions
 where
-    organization_id = $org
+    organization_id = $organization_id
     and event_at >= $start
     and event_at < $end
 group by day

@@ -1,5 +1,5 @@
 -- what the cache was copied from
 -- result: one row: system_identifier (varchar), database (varchar)
--- scope: the whole cache
+-- scope: across organizations; the cache itself
 select system_identifier, database
 from owkai_state

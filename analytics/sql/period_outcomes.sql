@@ -4,7 +4,7 @@
 -- approver (a blank name is none) or a review time is recorded; due: elevated risk, older than $review_before, no false
 -- positive; violations: due, not decided
 -- window: [$start, $end), naive utc; risk counts leave out false positives unless $count_false_positives
--- scope: one organization, $org
+-- scope: one organization
 with actions as (
     select
         normal_status,
@@ -16,7 +16,7 @@ with actions as (
         coalesce(trim(reviewed_by), '') <> '' or coalesce(trim(approved_by), '') <> '' or reviewed_at is not null as reviewed
     from agent_actions
     where
-        organization_id = $org
+        organization_id = $organization_id
         and event_at >= $start
         and event_at < $end
 ),

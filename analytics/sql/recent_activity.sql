@@ -1,7 +1,7 @@
 -- activity of the last hour and the last day
 -- result: one row of bigint: actions_hour, high_risk_hour, agents_hour (distinct), actions_day
 -- window: [$hour_start, $end) and [$day_start, $end), naive utc; false positives count only where $count_false_positives
--- scope: one organization, $org
+-- scope: one organization
 select
     count(*) filter (event_at >= $hour_start) as actions_hour,
     count(*) filter (
@@ -13,6 +13,6 @@ select
     count(*) as actions_day
 from agent_actions
 where
-    organization_id = $org
+    organization_id = $organization_id
     and event_at >= $day_start
     and event_at < $end

@@ -3,7 +3,7 @@
 --   rows (bigint, with this value), kind_rows (bigint, of the kind), kind_values (bigint, distinct of the kind); at most $size
 --   values of each kind
 -- window: [$start, $end) for actions and audit events, naive utc; users of any time; a missing decision is none
--- scope: one organization, $org
+-- scope: one organization
 with spelled as (
     select
         'status' as kind,
@@ -11,7 +11,7 @@ with spelled as (
         count(*) as rows
     from agent_actions
     where
-        organization_id = $org
+        organization_id = $organization_id
         and event_at >= $start
         and event_at < $end
     group by value
@@ -22,7 +22,7 @@ with spelled as (
         count(*)
     from agent_actions
     where
-        organization_id = $org
+        organization_id = $organization_id
         and event_at >= $start
         and event_at < $end
         and not coalesce(risk in ('low', 'medium', 'high', 'critical'), false)
@@ -34,7 +34,7 @@ with spelled as (
         count(*)
     from agent_actions
     where
-        organization_id = $org
+        organization_id = $organization_id
         and event_at >= $start
         and event_at < $end
         and decision is not null
@@ -46,7 +46,7 @@ with spelled as (
         count(*)
     from audit_logs
     where
-        organization_id = $org
+        organization_id = $organization_id
         and created_at >= $start
         and created_at < $end
     group by normal_action
@@ -57,7 +57,7 @@ with spelled as (
         count(*)
     from users
     where
-        organization_id = $org
+        organization_id = $organization_id
         and is_active is distinct from false
     group by role
 ),

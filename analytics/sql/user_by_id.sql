@@ -1,7 +1,7 @@
 -- one user of the platform, or no row
 -- result: id, organization_id (bigint, null: platform staff), email, role (varchar), active (boolean),
 --   last_logout (timestamp, naive utc)
--- scope: all organizations, because who is asking is settled before whose numbers are shown
+-- scope: across organizations, because who is asking is settled before whose numbers are shown
 select
     id,
     organization_id,

@@ -4,7 +4,7 @@
 -- first_created (timestamp, of any user; null where none has one)
 -- earlier_users: created before $growth_start and still there, or switched off since (a login at or after $growth_start shows
 -- that); a user without a creation time counts as an earlier one; times naive utc
--- scope: one organization, $org
+-- scope: one organization
 with people as (
     select
         id,
@@ -13,7 +13,7 @@ with people as (
         coalesce(last_login >= $growth_start, false) as seen_since,
         coalesce(last_login >= $start and last_login < $end, false) as login
     from users
-    where organization_id = $org
+    where organization_id = $organization_id
 )
 
 select
@@ -27,7 +27,7 @@ select
             or id in (
                 select user_id
                 from audit_logs
-                where organization_id = $org and created_at >= $start and created_at < $end
+                where organization_id = $organization_id and created_at >= $start and created_at < $end
             )
         )
     ) as active_users,

@@ -2,7 +2,7 @@
 -- result: id, organization_id (bigint, null: platform staff), email, role (varchar), active (boolean),
 --   last_logout (timestamp, naive utc)
 -- $user_ids: numbers with commas between them; as one text, because a list of ten thousand takes seconds to bind
--- scope: all organizations, because who is asking is settled before whose numbers are shown
+-- scope: across organizations, because who is asking is settled before whose numbers are shown
 select
     id,
     organization_id,

@@ -19,14 +19,8 @@ from typing import Any
 
 import duckdb
 
-from analytics.state.store import (
-    SCHEMA_VERSION,
-    CacheNotReadyError,
-    CacheOrigin,
-    Snapshot,
-    Store,
-    wal_of,
-)
+from analytics.state.snapshot import Snapshot
+from analytics.state.store import SCHEMA_VERSION, CacheNotReadyError, CacheOrigin, Store, wal_of
 from analytics.state.tables import BY_NAME
 from config.accounts import belongs_to
 from config.settings import CacheSettings as CacheSettings

@@ -11,20 +11,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import duckdb
 
+from analytics.state.snapshot import Snapshot
 from analytics.state.tables import BY_NAME, TABLES, Table
 from config.settings import CacheSettings as CacheSettings
 
 SCHEMA_VERSION = 3
 WAL_BYTES_BETWEEN_CHECKPOINTS = "1GB"  # larger than any batch: our own clock checkpoints, no commit ever does
-
-Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class CacheNotReadyError(RuntimeError):
@@ -62,46 +59,6 @@ class Position:
 
     lsn: int
     version: int
-
-
-class Snapshot:
-    """One read transaction: every number read through it is of one moment, `version`. Not thread-safe."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, position: Position) -> None:
-        self._connection = connection
-        self.version = position.version
-        self.lsn = position.lsn
-        self.expired = threading.Event()  # set by the watchdog: an interrupt between two statements hits nothing
-
-    def rows(self, statement: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of `analytics/sql/<statement>.sql`; parameters are bound, never written into the text.
-
-        Raises `duckdb.InterruptException` once the time of the read is over.
-        """
-        if self.expired.is_set():
-            raise duckdb.InterruptException("the time for this read is over")
-        return self._connection.execute(statement_text(statement), parameters or None).fetchall()
-
-    def stream(self, query: str, parameters: Mapping[str, Any], chunk_rows: int = 5000) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query of sync's own (verification), a chunk at a time; one such query may be open at once."""
-        if self.expired.is_set():
-            raise duckdb.InterruptException("the time for this read is over")
-        found = self._connection.execute(query, dict(parameters) or None)
-        while chunk := found.fetchmany(chunk_rows):
-            yield from chunk
-
-    def interrupt(self) -> None:
-        """End the running query, and those to come, with `duckdb.InterruptException`. From any thread."""
-        _expire(self, self._connection)
-
-    def named(self, row: type[Row], statement: str, **parameters: Any) -> list[Row]:
-        """All rows of a statement as `row`, a NamedTuple whose fields are the statement's columns in order."""
-        return [row(*values) for values in self.rows(statement, **parameters)]
-
-    def row(self, row: type[Row], statement: str, **parameters: Any) -> Row:
-        """The one row of a statement that always has one."""
-        (values,) = self.rows(statement, **parameters)
-        return row(*values)
 
 
 class Store:
@@ -284,9 +241,9 @@ class Store:
             connection.execute("BEGIN TRANSACTION READ ONLY")
             try:
                 lsn, version = connection.execute("SELECT lsn, version FROM owkai_state").fetchone() or (None, 0)
-                snapshot = Snapshot(connection, Position(int(lsn or 0), int(version)))
+                snapshot = Snapshot(connection, int(lsn or 0), int(version))
                 if timeout_seconds:
-                    watchdog = threading.Timer(timeout_seconds, _expire, (snapshot, connection))
+                    watchdog = threading.Timer(timeout_seconds, snapshot.interrupt)
                     watchdog.daemon = True
                     watchdog.start()
                 yield snapshot
@@ -344,20 +301,9 @@ class Store:
         self._writer.close()
 
 
-@cache
-def statement_text(name: str) -> str:
-    """The text of `analytics/sql/<name>.sql`."""
-    return resources.files("analytics").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
-
-
 def wal_of(path: Path) -> Path:
     """DuckDB's write-ahead log of a database file."""
     return path.with_name(path.name + ".wal")
-
-
-def _expire(snapshot: Snapshot, connection: duckdb.DuckDBPyConnection) -> None:
-    snapshot.expired.set()
-    connection.interrupt()
 
 
 def table_ddl(table: Table) -> str:

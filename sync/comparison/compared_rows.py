@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import Snapshot
 from config.settings import Settings
 from sync.comparison.checksums import (
     Bucket,

@@ -21,7 +21,8 @@ import psycopg
 
 from analytics.state.cache import Cache
 from analytics.state.lsn import format_lsn
-from analytics.state.store import CacheNotReadyError, Snapshot, Store
+from analytics.state.snapshot import Snapshot
+from analytics.state.store import CacheNotReadyError, Store
 from analytics.state.sync_status import Phase, StatusBoard, Verification
 from config.settings import Settings
 from sync.comparison.common_snapshot import Positions, VerifyError, common_snapshot

@@ -24,7 +24,7 @@ OPEN_IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
 from analytics.state.cache import Cache, CacheBusyError
-from config.settings import Cache as CacheSettings
+from config.settings import CacheSettings as CacheSettings
 try:
     Cache(CacheSettings(directory=Path(sys.argv[1])))
 except CacheBusyError as error:
@@ -35,7 +35,7 @@ except CacheBusyError as error:
 
 def count(cache: Cache, org: int = 1) -> int:
     with cache.read() as snapshot:
-        ((actions,),) = snapshot.rows("pending_actions", org=org, statuses=["completed"])
+        ((actions,),) = snapshot.of(org).rows("pending_actions", statuses=["completed"])
     return int(actions)
 
 
@@ -84,10 +84,10 @@ def test_a_read_that_is_open_during_a_swap_keeps_its_generation(given: Settings)
             fill(store, {"agent_actions": [action(1), action(2)]}, lsn=200)
             cache.publish(store)
             assert cache.version > version
-            assert old.rows("pending_actions", org=1, statuses=["completed"]) == [(1,)]
+            assert old.of(1).rows("pending_actions", statuses=["completed"]) == [(1,)]
             assert old.lsn == 100
             with cache.read() as new:
-                assert new.rows("pending_actions", org=1, statuses=["completed"]) == [(2,)]
+                assert new.of(1).rows("pending_actions", statuses=["completed"]) == [(2,)]
                 assert new.lsn == 200
         assert not before.path.exists()
         with pytest.raises(CacheNotReadyError), before.read():
@@ -412,7 +412,7 @@ def test_the_time_of_a_read_is_over_between_statements_too(given: Settings) -> N
     with filled_cache(given, agent_actions=[action(1)]) as cache, cache.read(0.01) as snapshot:
         assert snapshot.expired.wait(30)
         with pytest.raises(duckdb.InterruptException):
-            snapshot.rows("user_by_id", user_id=1)
+            snapshot.rows_across_organizations("user_by_id", user_id=1)
 
 
 def test_a_checkpoint_beside_an_open_read_waits_for_another_time_and_loses_nothing(given: Settings) -> None:
@@ -422,7 +422,7 @@ def test_a_checkpoint_beside_an_open_read_waits_for_another_time_and_loses_nothi
         with cache.read() as snapshot:
             fill(store, {"agent_actions": [action(2)]})
             store.checkpoint()
-            assert snapshot.rows("pending_actions", org=1, statuses=["completed"]) == [(1,)]
+            assert snapshot.of(1).rows("pending_actions", statuses=["completed"]) == [(1,)]
         assert store.checkpoint()
         assert count(cache) == 2
 
@@ -437,8 +437,8 @@ def test_reads_of_many_threads_during_commits_are_each_of_one_moment(given: Sett
         def look() -> None:
             while not stop.is_set():
                 with cache.read() as snapshot:
-                    ((left,),) = snapshot.rows("pending_actions", org=1, statuses=["completed"])
-                    ((right,),) = snapshot.rows("pending_actions", org=2, statuses=["completed"])
+                    ((left,),) = snapshot.of(1).rows("pending_actions", statuses=["completed"])
+                    ((right,),) = snapshot.of(2).rows("pending_actions", statuses=["completed"])
                     if left != right:
                         torn.append((left, right))
 

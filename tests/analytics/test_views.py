@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from analytics.state.cache import Cache
-from analytics.state.store import CacheNotReadyError, Snapshot
+from analytics.state.snapshot import Snapshot
+from analytics.state.store import CacheNotReadyError
 from analytics.views import Publisher, ViewKey, ViewTimeoutError, publish
 from config.settings import Settings
 from tests.analytics.rows import NOW, ORIGIN, action, arrow, fill, fresh_board, settings

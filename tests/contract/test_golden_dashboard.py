@@ -90,7 +90,7 @@ def golden(database: Database) -> None:
 def dashboard(sync: RunningSync, **options: Any) -> Any:
     with sync.cache.read() as snapshot:
         question = ViewContext(1, NOW, sync.board.current, sync.settings)
-        return json.loads(encode(executive(snapshot, question, **options)))
+        return json.loads(encode(executive(snapshot.of(1), question, **options)))
 
 
 def documented_part(example: Any, answer: Any) -> Any:
@@ -110,7 +110,9 @@ def test_the_documented_dashboard_follows_from_one_data_set(database: Database, 
         assert documented_part(documented, answer) == documented
         assert answer["meta"]["caveats"] == []
         with sync.cache.read() as snapshot:
-            page = executive_report(snapshot, ViewContext(1, NOW, sync.board.current, sync.settings), format="pdf")
+            page = executive_report(
+                snapshot.of(1), ViewContext(1, NOW, sync.board.current, sync.settings), format="pdf"
+            )
         assert isinstance(page, RenderedDocument)
         (only,) = PdfReader(io.BytesIO(page.body)).pages  # a page to print, the formulas included
         text = " ".join(only.extract_text().split())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analytics import views
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import Snapshot
 from analytics.view_context import ViewContext
 from config.settings import ServerSettings
 from handlers.allowance import DOCUMENT_COST, Allowances, Exceeded

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from analytics.state.cache import Cache
-from analytics.state.store import Snapshot
+from analytics.state.snapshot import Snapshot
 from analytics.views import ViewKey
 from handlers.auth.key_store import KeyStore
 from tests.analytics.rows import ORIGIN, action, fill
@@ -173,13 +173,13 @@ async def test_ws_21_a_hundred_credentials_are_looked_up_with_one_question(
     broadcaster = served.server.broadcaster
     await until(lambda: broadcaster.connections(1) == 100)
     questions: list[str] = []
-    rows = Snapshot.rows
+    rows = Snapshot.rows_across_organizations
 
     def counted(self: Snapshot, name: str, **parameters: Any) -> Any:
         questions.append(name)
         return rows(self, name, **parameters)
 
-    monkeypatch.setattr(Snapshot, "rows", counted)
+    monkeypatch.setattr(Snapshot, "rows_across_organizations", counted)
     write(cache, "users", [{**people[7].row(), "is_active": False}], gone=[people[7].id])
     await until(lambda: broadcaster.total == 99)
     assert questions.count("users_by_ids") == 1

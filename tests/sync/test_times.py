@@ -153,8 +153,8 @@ def test_odd_times_reach_readers_as_dates_that_python_has(database: Database, tm
             assert len(times) == 2 * len(ODD_TIMES) + 2
             assert all(isinstance(time, datetime) for time in times)
             now = datetime.now(UTC)
-            hours = read_hours(snapshot, 1, now, False)
-            days = read_days(snapshot, 1, now, False)
+            hours = read_hours(snapshot.of(1), now, False)
+            days = read_days(snapshot.of(1), now, False)
         assert hours.organization.actions.sum() == 1
         assert days is not None
         assert days.organization.actions[-2] == 1
@@ -189,10 +189,10 @@ def test_rows_dated_ahead_are_reported_everywhere(
         assert "source.zones.agent_actions" in caplog.text
         with sync.cache.read() as snapshot:
             question = ViewContext(1, utc_now(), sync.board.current, sync.settings)
-            (caveat,) = [text for text in executive(snapshot, question).meta.caveats if "ahead" in text]
+            (caveat,) = [text for text in executive(snapshot.of(1), question).meta.caveats if "ahead" in text]
             assert re.match(r"The newest rows are 3(29|30) minutes ahead: 3 actions are dated after now", caveat)
             other = ViewContext(2, utc_now(), sync.board.current, sync.settings)
-            assert not [text for text in executive(snapshot, other).meta.caveats if "ahead" in text]
+            assert not [text for text in executive(snapshot.of(2), other).meta.caveats if "ahead" in text]
 
 
 def test_a_wrong_clock_of_a_column_with_a_zone_is_no_matter_of_zones(database: Database, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def rows(
 def outlook_of(cache: Cache, org: int = 1, now: datetime = NOW, accuracy: Accuracy = UNPROVEN) -> Outlook:
     """What the schedule would make of a cache at `now`."""
     with cache.read(30) as snapshot:
-        days = read_days(snapshot, org, now, False)
-        hours = read_hours(snapshot, org, now, False)
+        days = read_days(snapshot.of(org), now, False)
+        hours = read_hours(snapshot.of(org), now, False)
     forecasts = make_forecasts(days) if days is not None else None
     return Outlook(
         org, now, 0, forecasts, hours.digest, hours.end, make_anomalies(hours, now), accuracy, hours.established

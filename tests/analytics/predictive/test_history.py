@@ -59,7 +59,7 @@ def is_elevated(row: Row) -> bool:
 def test_days_equal_a_count_row_by_row(given: Settings) -> None:
     rows = scattered(1)
     with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
-        days = read_days(snapshot, 1, NOW, False, ["agent-13", "nobody"])
+        days = read_days(snapshot.of(1), NOW, False, ["agent-13", "nobody"])
     assert days is not None
     own = [(at, row) for row in rows if row["organization_id"] == 1 and (at := time_of(row)) is not None and at < TODAY]
     first = first_complete(at for at, _ in own)
@@ -89,7 +89,7 @@ def test_hours_equal_a_count_row_by_row(given: Settings) -> None:
     rows = scattered(2)
     end = NOW.replace(minute=0, second=0, microsecond=0)
     with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
-        hours = read_hours(snapshot, 1, NOW, False)
+        hours = read_hours(snapshot.of(1), NOW, False)
     own = [(at, row) for row in rows if row["organization_id"] == 1 and (at := time_of(row)) is not None]
     inside = [(at, row) for at, row in own if end - HOURLY_WINDOW <= at < end]
     assert hours.end == end
@@ -117,8 +117,8 @@ def test_nothing_before_today_is_no_history(given: Settings) -> None:
         filled_cache(given, agent_actions=[action(1), action(2, org=2, ago=3 * DAY)]) as cache,
         cache.read(30) as snapshot,
     ):
-        assert read_days(snapshot, 1, NOW, False) is None
-        hours = read_hours(snapshot, 1, NOW, False)
+        assert read_days(snapshot.of(1), NOW, False) is None
+        hours = read_hours(snapshot.of(1), NOW, False)
         assert hours.organization.actions.sum() == 0
         assert list(hours.first_seen) == ["agent-1"]
 
@@ -128,9 +128,9 @@ def test_the_digest_tells_changed_counts_from_equal_ones(given: Settings) -> Non
     digests = []
     for changed in (rows, list(reversed(rows)), [*rows, action(9999, ago=5 * DAY)]):
         with filled_cache(given, agent_actions=changed) as cache, cache.read(30) as snapshot:
-            days = read_days(snapshot, 1, NOW, False)
+            days = read_days(snapshot.of(1), NOW, False)
             assert days is not None
-            digests.append((days.digest, read_hours(snapshot, 1, NOW, False).digest))
+            digests.append((days.digest, read_hours(snapshot.of(1), NOW, False).digest))
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] != digests[2][1]
@@ -144,7 +144,7 @@ def test_the_day_on_which_a_history_began_is_no_full_day(given: Settings, began:
     rows = [action(1, timestamp=start + began)]
     rows += [action(10 * day + n, timestamp=start + day * DAY + n * HOUR) for day in range(1, 5) for n in range(8)]
     with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
-        days = read_days(snapshot, 1, NOW, False)
+        days = read_days(snapshot.of(1), NOW, False)
     assert days is not None
     assert len(days.organization.actions) == complete
     assert days.organization.actions[-4:].tolist() == [8] * 4
@@ -155,6 +155,6 @@ def test_an_agent_that_has_had_its_first_day_only_is_judged_by_it(given: Setting
     rows = [action(day, timestamp=TODAY - day * DAY) for day in range(1, 10)]
     rows += [action(100 + n, agent_id="newcomer", timestamp=TODAY - 3 * HOUR) for n in range(6)]
     with filled_cache(given, agent_actions=rows) as cache, cache.read(30) as snapshot:
-        days = read_days(snapshot, 1, NOW, False)
+        days = read_days(snapshot.of(1), NOW, False)
     assert days is not None
     assert days.agents["newcomer"].actions.tolist() == [6]
