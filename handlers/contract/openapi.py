@@ -12,7 +12,7 @@ from handlers.application import api_routes
 from handlers.auth import signin
 from handlers.contract.examples import completed
 from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
-from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account, Acknowledged
+from handlers.contract.operational import Account, Acknowledged, Problem, SignIn
 from handlers.contract.operations import JSON, OPERATIONS, Body, Operation
 from handlers.contract.schemas import Responses, Schemas
 from handlers.cors import is_shared
@@ -126,7 +126,9 @@ def openapi() -> Document:
         paths[operation.path or route.name] = path_item(route, operation, parts)
     session_operations(paths[signin.PATH], parts)
     acknowledgement_operations(paths[OPERATIONS[acknowledging.NAME].path], parts)
-    schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS, "SignIn": SIGN_IN}
+    for kind in (Problem, SignIn):
+        parts.schemas.of(kind, "validation")
+    schemas = parts.schemas.components()
     fill_examples(paths, schemas)
     return {
         "openapi": "3.1.1",
@@ -135,7 +137,7 @@ def openapi() -> Document:
         "tags": TAGS,
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": schemas,
             "responses": parts.responses.components(),
             "headers": dict(HEADERS),
             "securitySchemes": SCHEMES,

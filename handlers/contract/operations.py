@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from analytics.executive.responses import ExecutiveDashboard
+from analytics.performance_responses import Performance
 from analytics.predictive.responses import CollectingData, Predictions
-from analytics.responses import DebugAction, Performance, RealTimeMetrics, Trends
+from analytics.responses import DebugAction, RealTimeMetrics, Trends
 from handlers import acknowledgements as acknowledging
 from handlers.auth import signin
 from handlers.contract.operational import Account, Acknowledged, Alive, Ready

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +153,21 @@ def test_two_types_of_one_name_are_refused() -> None:
 
     schemas = Schemas()
     schemas.of(LiveScore)
-    with pytest.raises(TypeError, match="called LiveScore"):
-        schemas.of(type("LiveScore", (), {"__dataclass_fields__": {}}))
-    with pytest.raises(TypeError, match="no answer"):
+    with pytest.raises(TypeError, match="named LiveScore"):
+        schemas.of(make_dataclass("LiveScore", [("other", int)]))
+    with pytest.raises(TypeError, match="named LiveScore"):
+        Schemas().of(tuple[LiveScore, make_dataclass("LiveScore", [("other", int)])])  # type: ignore[misc]
+    with pytest.raises(TypeError, match="no response"):
         schemas.of(set[int])
+
+
+def test_the_server_does_not_load_what_generates_the_documents() -> None:
+    code = (
+        "import sys, owkai.app; print(*(name for name in sys.modules if name.startswith(('handlers.', 'pydantic.'))))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "handlers.contract.reference" in loaded
+    assert not {"handlers.contract.schemas", "handlers.contract.openapi", "pydantic.type_adapter"} & set(loaded)
 
 
 def test_sec_12_the_documents_name_no_host_and_nothing_of_the_installation() -> None:
