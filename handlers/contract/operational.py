@@ -1,4 +1,4 @@
-"""The bodies that are no analytics, as types: of health and readiness, of failed messages and refused requests.
+"""The types of bodies other than analytics: health and readiness, failed messages and refused requests.
 
 `handlers.ops`, `handlers.live.broadcaster` and `handlers.problem` make them.
 """
@@ -26,7 +26,7 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class CopyUnderWay:
-    """How far a copy of the source is."""
+    """Progress of a copy of the source."""
 
     table: str
     rows: int
@@ -36,7 +36,7 @@ class CopyUnderWay:
 
 @dataclass(frozen=True, slots=True)
 class LastVerification:
-    """The newest comparison of cache and source."""
+    """The last verification of the cache against the source."""
 
     equal: bool | None
     at: datetime | None
@@ -61,7 +61,7 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """GET /readyz. 200 while `ready`, 503 otherwise; stale data is served and said so."""
+    """GET /readyz. 200 while `ready`, 503 otherwise. Stale data is served and marked `stale`."""
 
     ready: bool
     state: Annotated[str, Field(description="Phase of sync, or draining.")]
@@ -94,7 +94,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class FailureText:
-    """Why there are no metrics."""
+    """Why metrics are unavailable."""
 
     status: Literal["error"]
     message: str
@@ -102,7 +102,7 @@ class FailureText:
 
 @dataclass(frozen=True, slots=True)
 class MetricsFailure:
-    """The message on a socket in place of metrics that could not be computed; the next one is tried as ever."""
+    """Sent when metrics could not be computed. The next message follows at the usual time."""
 
     type: Literal["metrics_update"]
     status: Literal["error"]
@@ -113,7 +113,7 @@ class MetricsFailure:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who is signed in."""
+    """The signed-in user."""
 
     email: str
     role: str
@@ -138,7 +138,7 @@ class Account:
 
 @dataclass(frozen=True)
 class SignIn:
-    """What signs in on the page: an API key, or a session token of the platform."""
+    """The credential for signing in on the page: an API key, or a session token of the platform."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -173,7 +173,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """PUT of an anomaly's acknowledgement: who knows of it since when."""
+    """Response to PUT of an anomaly's acknowledgement: who acknowledged it, and when."""
 
     acknowledged_at: datetime
     acknowledged_by: str
