@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from analytics.realtime import rounded, whole_seconds
-from analytics.responses import (
+from analytics.performance_responses import (
     ApplicationMetrics,
     ConnectionUse,
     Cpu,
@@ -24,6 +23,7 @@ from analytics.responses import (
     TelemetryFreshness,
     Throughput,
 )
+from analytics.realtime import rounded, whole_seconds
 from analytics.state.snapshot import ScopedSnapshot
 from analytics.state.sync_status import Connections, Statements
 from analytics.state.telemetry_board import TelemetrySample
@@ -39,7 +39,7 @@ HIGH_STORAGE_PERCENT = 80
 TARGET_MILLISECONDS = 200.0
 TARGET_ERROR_RATE = 0.01
 NONE = "none"
-UNAVAILABLE = "unavailable"
+UNAVAILABLE: Final = "unavailable"
 HOW_TO_ENABLE = (
     'Not measured: no telemetry source is configured (telemetry.source = "none" in the settings file). '
     'Set it to "host" or "cloudwatch" to see these values.'

@@ -1,6 +1,11 @@
-"""Every response of the analytics API, once: names, types and order of fields. JSON derives from these types.
+"""The responses of the analytics API as types: names, types and order of fields, and how they are written as JSON.
 
-Times are aware and leave as UTC, whole seconds, "Z". Percentages are 0–100, rates 0–1. What may be null says so.
+JSON, the OpenAPI and AsyncAPI documents and the contract tests derive from these types. A field's type carries its allowed
+values, bounds and description (`Annotated`); `None` in the type means that the field can be null. Times are aware; JSON has
+them in UTC, in whole seconds, with Z. Percentages are 0–100, rates 0–1.
+
+The responses of /performance, /predictive/trends and /executive/dashboard are in `analytics.performance_responses`,
+`analytics.predictive.responses` and `analytics.executive.responses`.
 """
 
 from __future__ import annotations
@@ -11,13 +16,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, date, datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from analytics.view_context import DataStatus
 
 NAME_CHARACTERS = 256  # longest agent, tool or control name shown, the mark included
 TEXT_CHARACTERS = 2048  # longest sentence shown: recommendation, summary
 CUT_MARK = "…"
+
+CalendarDate = date  # for fields named date, which hide the type of that name in their class
+Percent = Annotated[float, Field(ge=0, le=100, description="Percent.")]
+Rate = Annotated[float, Field(ge=0, le=1, description="Rate, 0–1.")]
+RiskLevel = Literal["low", "medium", "high", "critical", "unknown"]
+TelemetryState = Literal["live", "stale", "unavailable"]
 
 # What the platform's deployed web client reads beside the documented fields, by documented example. A field that telemetry
 # alone can fill is there whenever telemetry is on.
@@ -55,7 +68,7 @@ DEPLOYED_CLIENT_FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    date: date
+    date: CalendarDate
     count: int
 
 
@@ -75,7 +88,7 @@ class ToolCount:
 class EnrichedAction:
     agent_id: str
     action_type: str
-    risk_level: str  # low | medium | high | critical | unknown
+    risk_level: RiskLevel
     mitre_tactic: str
     nist_control: str
     recommendation: str
@@ -128,7 +141,7 @@ class DebugAction:
 class OverviewStatus:
     has_data: bool
     message: str
-    data_age_minutes: int | None  # null: no action yet
+    data_age_minutes: Annotated[int | None, Field(description="Null: no action yet.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +173,8 @@ class PerformanceWithoutTelemetry:
 class SystemHealth:
     """The machine, from telemetry. Percent and milliseconds; null is not known. `timestamp` is when it was measured."""
 
-    status: str  # live | stale | unavailable
-    source: str  # cloudwatch | host
+    status: TelemetryState
+    source: Annotated[str, Field(json_schema_extra={"enum": ["cloudwatch", "host"]})]
     cpu_usage: float | None
     memory_usage: float | None
     disk_usage: float | None
@@ -169,7 +182,7 @@ class SystemHealth:
     api_response_time: float | None
     timestamp: datetime | None
     metrics_age_seconds: int | None
-    fallback_reason: str | None  # why it is not live
+    fallback_reason: Annotated[str | None, Field(description="Why the values are not live.")]
     estimated_availability: str | None = None
 
 
@@ -177,8 +190,8 @@ class SystemHealth:
 class PerformanceMetrics:
     """Requests, from telemetry. Milliseconds; `error_rate` 0–1; null is not known."""
 
-    status: str  # live | stale | unavailable
-    source: str  # cloudwatch_logs | cloudwatch | host | none
+    status: TelemetryState
+    source: Annotated[str, Field(json_schema_extra={"enum": ["cloudwatch_logs", "cloudwatch", "host", "none"]})]
     requests_per_second: float | None
     avg_response_time: float | None
     p95_response_time: float | None
@@ -220,152 +233,6 @@ class RealTimeMetrics:
     meta: RealTimeMeta
 
 
-# -- /performance ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Cpu:
-    """Percent; null without telemetry."""
-
-    current: float | None
-    average: float | None
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Percent; null without telemetry."""
-
-    current: float | None
-    available: float | None
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Percent; null without telemetry."""
-
-    used: float | None
-    available: float | None
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class SystemMetrics:
-    cpu: Cpu
-    memory: Memory
-    storage: Storage
-    message: str | None  # why values are missing or old
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseTimes:
-    """Milliseconds; null without telemetry."""
-
-    average: float | None
-    p95: float | None
-    target: float
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    requests_per_second: float | None
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorRates:
-    """Rates 0–1; null without telemetry."""
-
-    current: float | None
-    target: float
-    status: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationMetrics:
-    response_times: ResponseTimes
-    throughput: Throughput
-    error_rates: ErrorRates
-    message: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionUse:
-    """Connections of the source; `utilization` in percent. Null until sync has sampled them."""
-
-    active: int | None
-    idle: int | None
-    total: int | None
-    max: int | None
-    utilization: float | None
-    status: str  # healthy | high | unavailable
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueryPerformance:
-    recent_queries: int
-    slow_queries_estimate: int
-    status: str  # optimal | degraded
-    source: str  # pg_stat_statements | agent_actions_table
-    average_duration: float | None  # milliseconds; null where only actions are counted
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseMetrics:
-    connections: ConnectionUse
-    query_performance: QueryPerformance
-
-
-@dataclass(frozen=True, slots=True)
-class PerformanceSources:
-    system_metrics: str
-    application_metrics: str
-    database_metrics: str
-
-
-@dataclass(frozen=True, slots=True)
-class PartFreshness:
-    status: str  # live | stale | unavailable
-    timestamp: datetime | None
-    metrics_age_seconds: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryFreshness:
-    status: str
-    system_metrics: PartFreshness
-    application_metrics: PartFreshness
-
-
-@dataclass(frozen=True, slots=True)
-class PerformanceMeta:
-    version: str
-    mock_data: bool
-    cloudwatch_enabled: bool
-    data_sources: PerformanceSources
-    telemetry: TelemetryFreshness | None  # null: off
-
-
-@dataclass(frozen=True, slots=True)
-class Performance:
-    """GET /performance and /performance/system."""
-
-    timestamp: datetime
-    system_metrics: SystemMetrics
-    application_metrics: ApplicationMetrics
-    database_metrics: DatabaseMetrics
-    meta: PerformanceMeta
-
-
 # -- WebSocket -------------------------------------------------------------------------------------------------------
 
 
@@ -395,7 +262,7 @@ class LiveMetrics:
 
 @dataclass(frozen=True, slots=True)
 class LiveSystemMetrics:
-    status: str  # live | stale | unavailable
+    status: TelemetryState
     cpu_usage: float | None
     memory_usage: float | None
     response_time: float | None

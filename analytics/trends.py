@@ -12,6 +12,7 @@ from analytics.responses import (
     AgentCount,
     DayCount,
     EnrichedAction,
+    RiskLevel,
     ToolCount,
     Trends,
     TrendsMeta,
@@ -31,7 +32,7 @@ class LatestAction(NamedTuple):
 
     agent_id: str | None
     action_type: str | None
-    risk: str | None
+    risk: RiskLevel | None
     mitre_tactic: str | None
     nist_control: str | None
     recommendation: str | None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from analytics.responses import Percent, Rate
 
 Trend = Literal["improving", "stable", "declining"]
 Grade = Literal["excellent", "good", "fair", "poor", "no_data"]
@@ -28,16 +32,16 @@ class ExecutiveSummary:
 
 @dataclass(frozen=True, slots=True)
 class PlatformHealth:
-    score: float  # percent
+    score: Percent
     trend: Trend
     status: Grade
     total_actions: int
-    success_rate: float  # percent
+    success_rate: Percent
 
 
 @dataclass(frozen=True, slots=True)
 class SecurityPosture:
-    score: float  # percent
+    score: Percent
     trend: Trend
     critical_issues: int
     high_risk_actions: int
@@ -46,15 +50,15 @@ class SecurityPosture:
 
 @dataclass(frozen=True, slots=True)
 class OperationalEfficiency:
-    score: float  # percent
-    automation_rate: float  # rate, 0–1
+    score: Percent
+    automation_rate: Rate
     manual_interventions: int
     pending_actions: int
 
 
 @dataclass(frozen=True, slots=True)
 class ComplianceStatus:
-    score: float  # percent
+    score: Percent
     violations: int
     pending_reviews: int
     compliance_actions: int
@@ -72,7 +76,7 @@ class ExecutiveKpis:
 class UserGrowth:
     current_users: int
     active_users: int
-    growth_rate: float  # share of the users at the period's beginning
+    growth_rate: Annotated[float, Field(description="Change as a share of the users at the start of the period.")]
     trend: Literal["positive", "stable", "negative"]
     new_users_this_week: int
 
@@ -81,8 +85,8 @@ class UserGrowth:
 class SystemUtilization:
     avg_actions_per_day: float
     peak_day_actions: int
-    efficiency_score: float  # rate, 0–1
-    total_actions_month: int  # actions of the period
+    efficiency_score: Rate
+    total_actions_month: Annotated[int, Field(description="Actions in the period.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +124,11 @@ class ExecutiveMeta:
     real_data_sources: tuple[str, ...]
     has_activity: bool
     measured: MeasuredFigures
-    caveats: tuple[str, ...]  # limitations of the numbers, and why
+    caveats: Annotated[tuple[str, ...], Field(description="Limitations of the numbers, with the reason.")]
     time_zone: str
     data_status: str
-    organization_name: str | None  # null: no table provides it
-    averages_since: datetime  # the start of the period, or of the first day of data inside it
+    organization_name: Annotated[str | None, Field(description="Null: no table provides it.")]
+    averages_since: Annotated[datetime, Field(description="Start of the period, or of the first day with data in it.")]
 
 
 @dataclass(frozen=True, slots=True)

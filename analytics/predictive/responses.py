@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from analytics.predictive.forecasting.typical_day import Trend
 from analytics.predictive.history_levels import Method, Quality
+from analytics.responses import CalendarDate, Rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +24,14 @@ class RiskForecast:
     counts are small; the recommendations add means. `trend` is that of the week, "stable" without evidence of another.
     """
 
-    date: date
+    date: CalendarDate
     predicted_high_risk_actions: int
-    confidence: float
+    confidence: Rate
     trend: Trend
     lower: float
     upper: float
-    usual: float  # mean of the weekday in the last four weeks, without outliers
-    method: str  # the estimators combined, the weightiest first
+    usual: Annotated[float, Field(description="Mean of the same weekday over the last four weeks, without outliers.")]
+    method: Annotated[str, Field(description="The estimators combined, the heaviest weight first.")]
     factors: tuple[str, ...]
     predicted_high_risk: int
 
@@ -39,17 +42,21 @@ class WorkloadForecast:
 
     agent_id: str
     predicted_actions: int
-    confidence: float
+    confidence: Rate
     recommendation: str
-    date: date
+    date: CalendarDate
     lower: float
     upper: float
     usual: float
     method: str
     agent: str
-    capacity_utilization: float  # 0–1: of its busiest day of the last 30
+    capacity_utilization: Annotated[
+        float, Field(description="Predicted actions as a share (0–1) of the agent's busiest day in the last 30.")
+    ]
     trend: Trend
-    high_risk_ratio: float  # 0–1: of its actions of the last 30 days
+    high_risk_ratio: Annotated[
+        Rate, Field(description="Share of high-risk actions among the agent's actions of the last 30 days.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +70,21 @@ class AnomalyReport:
     description: str
     severity: Literal["low", "medium", "high"]
     timestamp: datetime
-    agent_id: str | None  # null: the whole organization
+    agent_id: Annotated[str | None, Field(description="Null: the whole organization.")]
     observed: float
     expected: float
     hours: int
     ends_at: datetime | None
-    probability: float | None  # of the like under ordinary conditions, adjusted for everything tested; null: not a test
+    probability: Annotated[
+        float | None,
+        Field(
+            description="Probability of such a deviation in normal operation, adjusted for multiple tests; null: not a statistical test."
+        ),
+    ]
     value: float
     baseline: float
-    deviation: float  # observed less expected
-    id: str  # for its acknowledgement
+    deviation: Annotated[float, Field(description="Observed minus expected.")]
+    id: Annotated[str, Field(description="Identifies the anomaly when you acknowledge it.")]
     acknowledged_at: datetime | None
     acknowledged_by: str | None
 
@@ -101,7 +113,9 @@ class LiveScore:
     within_band: float | None
     stated_confidence: float | None
     mean_absolute_error: float | None
-    usual_absolute_error: float | None  # of the same weekday's four-week mean
+    usual_absolute_error: Annotated[
+        float | None, Field(description="Mean absolute error of the four-week mean of the same weekday.")
+    ]
     since: date | None
 
 
@@ -130,8 +144,8 @@ class PredictionsMeta:
     phase: str
     time_zone: str
     computed_at: datetime
-    data_through: date  # the last complete day
-    anomalies_through: datetime  # end of the last complete hour
+    data_through: Annotated[date, Field(description="The last complete day.")]
+    anomalies_through: Annotated[datetime, Field(description="End of the last complete hour.")]
     backtest: BacktestErrors
     live_accuracy: LiveAccuracy
 

@@ -1,5 +1,5 @@
 """The access audit trail: append-only JSON lines, each sealed and tied to the one before. docs/audit.md is its reference.
 
-`chain` seals and checks lines, `place` is where they are kept, `anchor` the second place that knows the newest of them,
-`flood` counts what is too much to be written singly, `journal` is what the server records with; `verify` and `report` read.
+`chain` seals and checks lines, `files` holds them, `anchor` keeps the newest seal in a second place, `coalescing` counts
+similar records together, `audit_log` is the server's interface, `writer` writes; `verify` and `report` only read.
 """

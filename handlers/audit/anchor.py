@@ -1,4 +1,4 @@
-"""The anchor: a second place that knows the newest record, so that a cut tail shows. Another disk, mount or machine.
+"""The anchor: keeps the newest seal on another disk, mount or machine, so that a truncated trail is detected.
 
 One line per look: `{"time":…,"seq":…,"seal":…,"hash":…}`, sealed as the records are (with `mac` when there is a key). The
 file is only ever appended to, so it may lie on a medium that allows nothing else.

@@ -1,8 +1,8 @@
-"""What the server records with: entries are queued at once and written by a thread of its own, so that no request waits
+"""The server's audit log: entries are queued at once and written by a separate thread, so that no request waits
 for a disk.
 
 When the trail cannot be written, `on_failure` decides. `refuse`: `accepting` is False, protected routes answer 503 until
-records are written again. `continue`: requests are served and their records counted together (`flood`). Either way nothing
+records are written again. `continue`: requests are served and their records counted together (`coalescing`). Either way nothing
 that was answered is without a record: what waits is kept in memory, in order, and written as soon as it can be.
 """
 
@@ -38,7 +38,7 @@ Entry = Mapping[str, Any]
 
 
 class _Reopen:
-    """Asks the writing thread to look at the file's place."""
+    """Tells the writing thread to check whether the file was moved."""
 
 
 class AuditLog:
@@ -103,7 +103,7 @@ class AuditLog:
         self._queue.put(entry)
 
     def note(self, event: str, **members: Any) -> None:
-        """Record something of the server itself, at this moment."""
+        """Record an event of the server itself, now."""
         self.record({"time": stamp(self._clock()), "event": event, **members})
 
     def reopen(self) -> None:
@@ -133,7 +133,7 @@ class AuditLog:
         try:
             self._write_all(writer)
         except Exception:
-            # Whatever it was: until a record is written again, that must be seen.
+            # Any failure must stay visible until a record is written again.
             self.failing = "the recording thread failed"
             self._failed_since = stamp(self._clock())
             raise

@@ -1,6 +1,6 @@
-"""What is too much to be written singly: similar records counted together, exactly. Pure but for the clock passed in.
+"""Coalescing: similar records of a flood are counted together, exactly. Pure; the clock is passed in.
 
-A flood of refused requests would fill the disk with lines that say the same. Beyond `limit` refused requests without a
+A flood of refused requests would fill the disk with identical lines. Beyond `limit` refused requests without a
 caller in a second, records are gathered by what they have in common; each group leaves as one record with its exact count.
 Nothing is dropped: single records and the counts of the gathered ones add up to what happened.
 """
@@ -25,7 +25,7 @@ class _Group:
 
 
 class RecordCoalescer:
-    """Groups of similar records since the last `take_all`. Bounded: beyond `MAX_GROUPS`, addresses are no longer told apart."""
+    """Groups of similar records since the last `take_all`. Bounded: beyond `MAX_GROUPS`, addresses are no longer distinguished."""
 
     def __init__(self, limit: int = SINGLE_PER_SECOND) -> None:
         self._limit = limit

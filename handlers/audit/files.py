@@ -1,4 +1,4 @@
-"""Where the records are kept: the file being written, the files before it, and the lock that keeps others out.
+"""The files of the trail: the current file, earlier files, and the lock that excludes other processes.
 
 The file is opened for appending only, never through a link, 0600 in a folder of ours. Full or old files are renamed to
 `audit.<first>-<last>.jsonl` (record numbers), so that names sort in the order of the chain; nothing is ever deleted.
@@ -50,7 +50,7 @@ def open_for_append(path: Path) -> int:
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise AuditFileError(f"the audit file {path} is no regular file; audit.file must name one")
+        raise AuditFileError(f"the audit file {path} is not a regular file; audit.file must name one")
     os.fchmod(descriptor, 0o600)
     return descriptor
 
@@ -63,7 +63,7 @@ def lock(path: Path) -> int:
         descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
     except OSError as error:
         raise AuditFileError(
-            f"the audit file {path} cannot be locked ({error.strerror}); its folder must be ours to write"
+            f"the audit file {path} cannot be locked ({error.strerror}); this user must be able to write to its folder"
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,11 +115,11 @@ def chained_lines(path: Path) -> tuple[Line, Line] | None:
 
 @contextlib.contextmanager
 def open_to_read(path: Path) -> Iterator[IO[bytes]]:
-    """A file of the trail for reading, packed by gzip or not. Raises OSError, also for what is no regular file."""
+    """A file of the trail for reading, packed by gzip or not. Raises OSError, also for what is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as plain:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         if path.suffix == ".gz":
             with gzip.open(plain) as unpacked:
                 yield unpacked  # type: ignore[misc]
@@ -129,7 +129,7 @@ def open_to_read(path: Path) -> Iterator[IO[bytes]]:
 
 def earlier_files(path: Path) -> list[Path]:
     """The files beside `path` that hold earlier parts of its chain, in the chain's order: those we rotated, and those
-    somebody moved by hand or by logrotate (`audit.jsonl.1`, `audit.jsonl-20250115.gz`)."""
+    moved by hand or by logrotate (`audit.jsonl.1`, `audit.jsonl-20250115.gz`)."""
     pattern = re.compile(
         rf"{re.escape(path.stem)}\.\d+-\d+{re.escape(path.suffix)}(\.\d+)?(\.gz)?|{re.escape(path.name)}[.-][0-9A-Za-z_.-]+"
     )

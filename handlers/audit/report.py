@@ -1,4 +1,4 @@
-"""The trail reduced to counts: by user, endpoint, outcome and day. Reads only (NIST SP 800-53 AU-7).
+"""Counts from the trail: by user, endpoint, outcome and day. Reads only (NIST SP 800-53 AU-7).
 
 Records from before they were chained are read as well; they have no `route`, so their path stands for it.
 """
@@ -19,7 +19,7 @@ from handlers.audit.files import TAIL_BYTES, open_to_read
 
 DIMENSIONS = ("user", "endpoint", "outcome", "day")
 ACCESSES = ("access", "ws_open", "sign_in", "sign_out")
-NOBODY = "(no credential)"
+NO_CREDENTIAL = "(no credential)"
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
@@ -73,7 +73,7 @@ def user_of(entry: dict[str, Any]) -> str:
     """Who a record is about: principal and organization."""
     principal = entry.get("principal")
     if principal is None:
-        return NOBODY
+        return NO_CREDENTIAL
     organization = entry.get("organization_id")
     return f"{principal} (organization {organization})" if organization is not None else str(principal)
 

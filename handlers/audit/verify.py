@@ -1,8 +1,8 @@
 """Whether a trail is whole: every seal fits, every record follows the one before, over all its files, up to the anchor.
 
-Reads only. What the check gives: with keys, nobody without one can have changed, removed, added or moved a record between
-the first and the last one read. Without keys it finds damage and careless hands, not somebody who makes the chain anew.
-Records cut from the end are found by an anchor alone.
+Reads only. What the check gives: with keys, no record between the first and the last one read can have been changed, removed,
+added or moved without a key. Without keys it finds damage and careless edits, but not a chain that was rebuilt.
+Only an anchor reveals records cut from the end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes records to the trail: one writer per trail, held by a lock. Synchronous; `journal` runs it in a thread of its own.
+"""Writes records to the trail: one writer per trail, held by a lock. Synchronous; `audit_log` runs it in a separate thread.
 
 Start: a torn last line is kept aside (`recovered` follows), a file without a single record of ours is set aside whole
 (`set_aside`), and where the anchor knows newer records than the files do, the gap is recorded
@@ -57,14 +57,14 @@ class Shape:
 
 
 def stamp(now: datetime) -> str:
-    """A moment as records write it: UTC, milliseconds, Z."""
+    """A time as records have it: UTC, milliseconds, Z."""
     return now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 class TrailWriter:
     """`append` seals and writes. What could not be written is kept, in its order, for the next `append`.
 
-    Raises `AuditFileError` in the making: the place cannot be used, or another process writes there.
+    The constructor raises `AuditFileError` if the file cannot be used or another process writes to it.
     """
 
     def __init__(self, shape: Shape, clock: Callable[[], datetime]) -> None:
@@ -98,7 +98,7 @@ class TrailWriter:
     def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Seal the entries and write all that waits. Raises OSError or `AuditFileError`; then the rest waits."""
         try:
-            self._look_at_place()
+            self._check_file()
         finally:
             for entry in entries:
                 self._seal(entry)
@@ -261,10 +261,10 @@ class TrailWriter:
 
     # -- from file to file -------------------------------------------------------------------------------------------
 
-    def _look_at_place(self) -> None:
+    def _check_file(self) -> None:
         """Go on in a new file where the old one is no longer under its name, and say when it lost something."""
         if self._descriptor < 0:
-            self._open_anew([])
+            self._continue_in_new_file([])
             return
         ours = os.fstat(self._descriptor)
         try:
@@ -286,14 +286,14 @@ class TrailWriter:
         os.fdatasync(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
-        self._open_anew([{"event": event, "last_record": self.written.seq}])
+        self._continue_in_new_file([{"event": event, "last_record": self.written.seq}])
 
-    def _open_anew(self, notes: list[dict[str, Any]]) -> None:
+    def _continue_in_new_file(self, notes: list[dict[str, Any]]) -> None:
         sealed = self.head
         notes += self._open()
         found, self.head = self.head, sealed
         if self._size and found != self.written:
-            # Somebody put another trail here: ours goes on in a file of its own.
+            # Another trail was put here: this one continues in a new file.
             os.close(self._descriptor)
             self._descriptor = -1
             aside = aside_path(self._shape.path, "aside", self.written.seq)

@@ -1,1 +1,1 @@
-"""The contract as a document: OpenAPI and AsyncAPI, generated from the types, routes and parameters that the server uses."""
+"""The API contract as OpenAPI and AsyncAPI documents, generated from the server's types, routes and parameters."""

@@ -1,4 +1,4 @@
-"""Make the documents of the contract anew: `python -m handlers.contract` writes them beside this file."""
+"""Generate the documents of the contract: `python -m handlers.contract` writes them beside this file."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from handlers.contract.asyncapi import asyncapi
 from handlers.contract.openapi import openapi
 
 
-def text(document: dict[str, Any]) -> str:
-    """A document as it is kept: indented, so that a change of the contract shows in a diff."""
+def as_text(document: dict[str, Any]) -> str:
+    """A document as the repository keeps it: indented, so that a diff shows each change of the contract."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def made() -> dict[str, str]:
+def generate() -> dict[str, str]:
     """The documents by file name."""
-    return {"openapi.json": text(openapi()), "asyncapi.json": text(asyncapi())}
+    return {"openapi.json": as_text(openapi()), "asyncapi.json": as_text(asyncapi())}
 
 
 if __name__ == "__main__":
-    for name, content in made().items():
+    for name, content in generate().items():
         Path(__file__).with_name(name).write_text(content, encoding="utf-8")

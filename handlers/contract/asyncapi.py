@@ -22,32 +22,32 @@ from handlers.live.frames import (
 Document = dict[str, Any]
 
 ADDRESS = "/api/analytics/ws/realtime/{user_email}"
-EMAIL = "The caller's own e-mail address, percent-encoded, whether in upper or lower case."
+EMAIL = "The caller's own e-mail address, percent-encoded. Case does not matter."
 CLOSES = {
-    GOING_AWAY: "the server stops; connect again",
-    PROTOCOL_ERROR: "a frame against RFC 6455",
-    NOT_TEXT: "text or a close reason that is not UTF-8",
-    POLICY_VIOLATION: "more than a hundred frames in ten seconds, or no answer to a ping",
-    TOO_BIG: "a message of more than 4096 bytes",
-    TRY_AGAIN_LATER: "the client did not read; connect again when it can keep up",
-    CREDENTIAL_ENDED: "the credential has ended, or what it allows has changed",
+    GOING_AWAY: "the server is shutting down; reconnect",
+    PROTOCOL_ERROR: "a frame that violates RFC 6455",
+    NOT_TEXT: "a text message or close reason that is not valid UTF-8",
+    POLICY_VIOLATION: "more than 100 frames in ten seconds, or no response to a ping",
+    TOO_BIG: "a message larger than 4096 bytes",
+    TRY_AGAIN_LATER: "the client did not read fast enough; reconnect when it can keep up",
+    CREDENTIAL_ENDED: "the credential has ended, or its permissions have changed",
 }
 INTRODUCTION = (
-    "A message at once, then one at every interval (websocket.interval_seconds, 10 by default). Clients have nothing to say: "
-    "what they send is not read. The handshake takes the same credentials as the API; each of them is confirmed again before "
-    "every message. A client that does not read is dropped.\n\nClose codes: "
+    "The server sends one message on connection, then one per interval (websocket.interval_seconds, 10 by default). It ignores "
+    "what clients send. The handshake accepts the same credentials as the API and the server checks them again before "
+    "every message. It disconnects clients that do not read.\n\nClose codes: "
     + "; ".join(f"{code}: {meaning}" for code, meaning in sorted(CLOSES.items()))
     + "."
 )
 MESSAGES = (
     ("connection", "The first message", ConnectionMessage, "ws_connection"),
-    ("metricsUpdate", "The last hour of the caller's organization", MetricsUpdate, "ws_metrics_update"),
-    ("metricsFailure", "In place of an update that could not be computed", MetricsFailure, ""),
+    ("metricsUpdate", "Metrics of the caller's organization for the last hour", MetricsUpdate, "ws_metrics_update"),
+    ("metricsFailure", "Sent when an update could not be computed", MetricsFailure, ""),
 )
 
 
 def asyncapi() -> Document:
-    """The document."""
+    """The AsyncAPI document."""
     schemas = Schemas()
     payloads = {name: schemas.of(kind) for name, _, kind, _ in MESSAGES}
     components = schemas.components()
@@ -97,5 +97,5 @@ def asyncapi() -> Document:
 
 
 def channel_scheme(scheme: Document) -> Document:
-    """A security scheme of OpenAPI as AsyncAPI says it: a key in a header or cookie is an httpApiKey there."""
+    """An OpenAPI security scheme in AsyncAPI's terms, where a key in a header or cookie is an httpApiKey."""
     return {**scheme, "type": "httpApiKey"} if scheme["type"] == "apiKey" else dict(scheme)

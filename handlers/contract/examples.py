@@ -1,7 +1,7 @@
-"""The documented examples, completed: what this server adds to an answer stands beside the documented values, never over them.
+"""The documented examples, completed with the members that this server adds. Documented values are never replaced.
 
-`examples/documented/` holds the examples of the API reference as they are; `examples/further/` holds, for the same name,
-only the members that the reference does not have.
+`examples/documented/` holds the unchanged examples of the API reference; `examples/further/` holds, under the same name, only
+the members that the reference lacks.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ FOLDER = files("handlers.contract").joinpath("examples")
 
 @cached
 def documented(name: str) -> Any:
-    """An example of the API reference, e.g. `documented("trends")`. Not to be changed by callers."""
+    """An example of the API reference, e.g. `documented("trends")`. Callers must not change it."""
     return json.loads(FOLDER.joinpath("documented", f"{name}.json").read_text(encoding="utf-8"))
 
 
 def completed(name: str, schema: Schema, components: dict[str, Schema]) -> Any:
-    """The example with the members that this server adds, in the order in which the server sends them."""
+    """The example with the members that this server adds, in the order the server sends them."""
     further = FOLDER.joinpath("further", f"{name}.json")
-    whole = documented(name)
+    example = documented(name)
     if further.is_file():
-        whole = merged(whole, json.loads(further.read_text(encoding="utf-8")))
-    return ordered(whole, schema, components)
+        example = merged(example, json.loads(further.read_text(encoding="utf-8")))
+    return ordered(example, schema, components)
 
 
 def merged(example: Any, further: Any) -> Any:
-    """`example` with what `further` adds. Raises ValueError where it would replace a value."""
+    """`example` with the members of `further`. Raises ValueError if one of them would replace a value."""
     if isinstance(example, dict) and isinstance(further, dict):
         result = dict(example)
         for name, value in further.items():
@@ -40,7 +40,7 @@ def merged(example: Any, further: Any) -> Any:
         return result
     if isinstance(example, list) and isinstance(further, list):
         return [merged(one, more) for one, more in zip(example, further, strict=True)]
-    raise ValueError(f"{further!r} would stand over the documented {example!r}")
+    raise ValueError(f"{further!r} would replace the documented {example!r}")
 
 
 def ordered(value: Any, schema: Schema, components: dict[str, Schema]) -> Any:
@@ -59,7 +59,7 @@ def ordered(value: Any, schema: Schema, components: dict[str, Schema]) -> Any:
 
 
 def objects(schema: Schema, components: dict[str, Schema]) -> list[Schema]:
-    """The object schemas that a schema may stand for."""
+    """The object schemas that a schema allows."""
     if "$ref" in schema:
         return objects(components[schema["$ref"].removeprefix(REFERENCE)], components)
     if "oneOf" in schema:

@@ -1,4 +1,4 @@
-"""The response headers: each with its meaning and form, and which answers carry them."""
+"""The response headers: the meaning and form of each, and which responses carry them."""
 
 from __future__ import annotations
 
@@ -27,46 +27,54 @@ HEADERS: MappingProxyType[str, Header] = MappingProxyType(
     {
         "Allow": header("The methods of the path.", always=True),
         "Cache-Control": header(
-            "private, no-cache: the caller's own cache may keep the answer and has to ask before it uses it again. no-store: "
-            "nobody keeps it. no-cache: the public pages.",
+            "private, no-cache: the caller's own cache may keep the response but must revalidate it. no-store: caches must not "
+            "keep it. no-cache: the public pages.",
             "^(private, no-cache|no-store|no-cache)$",
             always=True,
         ),
-        "Content-Disposition": header(
-            "Name of the file, for format=csv and format=pdf.", '^attachment; filename="[^"]+"$'
+        "Content-Disposition": header("File name, for format=csv and format=pdf.", '^attachment; filename="[^"]+"$'),
+        "Content-Encoding": header("gzip, if Accept-Encoding allows it and it makes the response smaller.", "^gzip$"),
+        "Content-Security-Policy": header(
+            "What a browser may do with the response.", "^default-src 'none'", always=True
         ),
-        "Content-Encoding": header("gzip, where Accept-Encoding allows it and it makes the answer smaller.", "^gzip$"),
-        "Content-Security-Policy": header("What a browser may do with the answer.", "^default-src 'none'", always=True),
-        "ETag": header("Tag of exactly these bytes, for If-None-Match.", '^"[0-9a-f]{32}(-gzip)?"$', always=True),
+        "ETag": header("Entity tag of these exact bytes, for If-None-Match.", '^"[0-9a-f]{32}(-gzip)?"$', always=True),
         "RateLimit": header(
-            "What is left of the caller's allowance and in how many seconds it is whole again "
-            "(draft-ietf-httpapi-ratelimit-headers). Absent where nothing is limited.",
+            "The rest of the caller's allowance and the seconds until it is full again "
+            "(draft-ietf-httpapi-ratelimit-headers). Absent if there is no limit.",
             '^"(requests|computations)";r=[0-9]+;t=[0-9]+$',
         ),
         "RateLimit-Policy": header(
             "The caller's allowances: quota and window in seconds.", '^"(requests|computations)";q=[0-9]+;w=[0-9]+'
         ),
-        "Retry-After": header("Seconds to wait before asking again.", SECONDS, always=True),
-        "Vary": header("The request headers that the answer depends on.", always=True),
+        "Retry-After": header("Seconds to wait before the next attempt.", SECONDS, always=True),
+        "Vary": header("The request headers that the response depends on.", always=True),
         "WWW-Authenticate": header("How to authenticate.", "^Bearer$", always=True),
-        "X-Request-Id": header("This request in the server's log and audit trail.", "^[0-9a-f]{16}$", always=True),
-        "X-OWKAI-Mock-Data": header("true: the server shows made-up data (owkai demo).", "^true$"),
-        "Set-Cookie": header("The page's session cookie, or its end.", "^(__Host-)?owkai_page="),
-        "Strict-Transport-Security": header("Over TLS alone: come back over TLS.", "^max-age="),
+        "X-Request-Id": header(
+            "Identifies this request in the server's log and audit trail.", "^[0-9a-f]{16}$", always=True
+        ),
+        "X-OWKAI-Mock-Data": header("true: the server shows generated data (owkai demo).", "^true$"),
+        "Set-Cookie": header("Sets or removes the page's session cookie.", "^(__Host-)?owkai_page="),
+        "Strict-Transport-Security": header("Sent only over TLS: use TLS for later requests.", "^max-age="),
         "Sec-WebSocket-Accept": header("As in RFC 6455.", always=True),
-        "Sec-WebSocket-Version": header("The version that is spoken here.", "^13$"),
+        "Sec-WebSocket-Version": header("The supported WebSocket version.", "^13$"),
         "Upgrade": header("websocket.", "(?i)^websocket$", always=True),
-        "Access-Control-Allow-Origin": header("The page's origin, where server.cors_origins lists it."),
-        "Access-Control-Allow-Credentials": header("true, where server.cors_credentials is on.", "^true$"),
-        "Access-Control-Expose-Headers": header("The headers that a page of that origin may read."),
-        "Access-Control-Allow-Methods": header("In answer to a preflight of a listed origin."),
-        "Access-Control-Allow-Headers": header("In answer to a preflight of a listed origin."),
-        "Access-Control-Max-Age": header("Seconds for which the browser may keep the preflight.", SECONDS),
-        "X-Content-Type-Options": fixed("X-Content-Type-Options", "The type is what Content-Type says."),
-        "Referrer-Policy": fixed("Referrer-Policy", "No address of this server is told to others."),
-        "Cross-Origin-Opener-Policy": fixed("Cross-Origin-Opener-Policy", "Pages of other origins get no handle."),
-        "Cross-Origin-Resource-Policy": fixed("Cross-Origin-Resource-Policy", "Not to be embedded by other origins."),
-        "Permissions-Policy": fixed("Permissions-Policy", "No device is used."),
+        "Access-Control-Allow-Origin": header("The page's origin, if server.cors_origins lists it."),
+        "Access-Control-Allow-Credentials": header("true, if server.cors_credentials is on.", "^true$"),
+        "Access-Control-Expose-Headers": header("The headers that pages of that origin may read."),
+        "Access-Control-Allow-Methods": header("In response to a preflight from a listed origin."),
+        "Access-Control-Allow-Headers": header("In response to a preflight from a listed origin."),
+        "Access-Control-Max-Age": header("Seconds for which the browser may cache the preflight.", SECONDS),
+        "X-Content-Type-Options": fixed(
+            "X-Content-Type-Options", "Browsers must not guess a type other than Content-Type."
+        ),
+        "Referrer-Policy": fixed("Referrer-Policy", "Browsers send no address of this server to other sites."),
+        "Cross-Origin-Opener-Policy": fixed(
+            "Cross-Origin-Opener-Policy", "Pages of other origins get no reference to this page's window."
+        ),
+        "Cross-Origin-Resource-Policy": fixed(
+            "Cross-Origin-Resource-Policy", "Other origins must not embed the response."
+        ),
+        "Permissions-Policy": fixed("Permissions-Policy", "The pages use no device."),
     }
 )
 COMMON = (
@@ -80,7 +88,7 @@ LIMITS = ("RateLimit", "RateLimit-Policy")
 
 
 def references(*names: str, optional: tuple[str, ...] = ()) -> dict[str, Header]:
-    """The headers of a response, by reference; those in `optional` may be missing here though they are elsewhere always there."""
+    """The headers of a response, by reference. Those in `optional` may be missing here, although other responses always have them."""
     found: dict[str, Header] = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     for name in optional:
         found[name] = {**HEADERS[name], "required": False}

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, from the route table, the parameters, the types of answers and `operations`."""
+"""The OpenAPI 3.1 document, from the route table, the parameters, the types of responses and `operations`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handlers.application import api_routes
 from handlers.auth import signin
 from handlers.contract.examples import completed
 from handlers.contract.headers import COMMON, HEADERS, LIMITS, PREFLIGHT, SHARING, references
-from handlers.contract.operational import COPY_PROGRESS, PROBLEM, SIGN_IN, Account, Acknowledged
+from handlers.contract.operational import Account, Acknowledged, Problem, SignIn
 from handlers.contract.operations import JSON, OPERATIONS, Body, Operation
 from handlers.contract.schemas import Responses, Schemas
 from handlers.cors import is_shared
@@ -37,7 +37,7 @@ SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "X-API-Key",
-        "description": "A key of the platform, or one of this server (owkai keys create).",
+        "description": "An API key of the platform, or a key of this server (owkai keys create).",
     },
     "bearer": {
         "type": "http",
@@ -49,58 +49,58 @@ SCHEMES = {
         "type": "apiKey",
         "in": "cookie",
         "name": "access_token",
-        "description": "The platform's session cookie. Its names are a setting (auth.cookie_names).",
+        "description": "The platform's session cookie. The auth.cookie_names setting lists its names.",
     },
     "pageCookie": {
         "type": "apiKey",
         "in": "cookie",
         "name": "__Host-owkai_page",
-        "description": "The session of somebody who signed in on the page; without TLS it is called owkai_page.",
+        "description": "The session of a user who signed in on the page. Without TLS its name is owkai_page.",
     },
 }
 INTRODUCTION = """\
-Numbers about AI agents and their governance, for one organization: the one that the credential belongs to.
+Numbers about AI agents and their governance, for the organization that the credential belongs to.
 
-Credentials: X-API-Key, Authorization: Bearer, or the platform's session cookie. One that is presented must be valid, even \
-beside another that is.
+Credentials: X-API-Key, Authorization: Bearer, or the platform's session cookie. Every credential \
+in a request must be valid.
 
-Errors are problem documents (RFC 9457). A method that a path does not have is answered with 405 and Allow. What the HTTP \
-parser itself refuses is closed with an empty 400, or without an answer.
+Errors are problem documents (RFC 9457). For a method that a path does not support, the server sends 405 with Allow. For a \
+request that the HTTP parser rejects, it closes the connection after an empty 400 or without a response.
 
-Times are UTC, whole seconds, with Z. Percentages are 0 to 100, rates 0 to 1. Null means not known. Ignore members that you \
-do not know: an answer may gain some, and loses none.
+Times are UTC, whole seconds, with Z. Percentages are 0 to 100, rates 0 to 1. Null means unknown. Ignore members that \
+you do not know: later versions may add members but do not remove any.
 
-Answers carry an ETag: send it back in If-None-Match and get 304 while nothing has changed. There is no Last-Modified, and \
-If-Modified-Since is ignored: two answers of one second may differ.
+Responses carry an ETag: send it in If-None-Match to get 304 while nothing has changed. There is no Last-Modified, and \
+If-Modified-Since is ignored, because two responses within one second can differ.
 
-HEAD is GET without a body. OPTIONS says what a path allows and needs no credential."""
+HEAD is GET without a body. OPTIONS lists the methods of a path and needs no credential."""
 TAGS = [
     {"name": "Analytics", "description": "The numbers."},
-    {"name": "Live", "description": "The same, as they change."},
+    {"name": "Live", "description": "The numbers as they change."},
     {"name": "Page", "description": "The dashboard in a browser."},
     {"name": "Operations", "description": "For operators and orchestrators."},
-    {"name": "Reference", "description": "The contract itself."},
+    {"name": "Reference", "description": "The API contract."},
 ]
 ACCESS = {
-    Access.PUBLIC: "Anybody may ask.",
-    Access.LOCAL: "Direct requests from this machine, and admins.",
-    Access.ORGANIZATION: "Any caller who belongs to an organization.",
-    Access.ANALYST: "Analysts and admins of an organization.",
-    Access.ADMIN: "Admins of an organization.",
+    Access.PUBLIC: "No credential needed.",
+    Access.LOCAL: "For direct requests from this machine, and for admins.",
+    Access.ORGANIZATION: "For any caller who belongs to an organization.",
+    Access.ANALYST: "For analysts and admins of an organization.",
+    Access.ADMIN: "For admins of an organization.",
 }
 REFUSED = {
-    400: "The request cannot be read one way: an unknown, repeated or impossible query parameter (named in parameter), a "
-    "repeated X-API-Key, a Host that is not served.",
-    401: "No valid credential. The same answer for every reason.",
-    403: "The credential is valid and does not allow this, or it did not come over TLS where the server demands that.",
-    404: "Switched off by {switch}.",
-    413: "The request announces a body of more than 64 KiB. No path reads one.",
-    431: "The request line and headers are longer than 16 KiB in all.",
-    415: "The request says Content-Encoding. No path reads a body.",
-    429: "Too many failed attempts from this address, or too many requests or computed answers of this user.",
-    500: "A fault of the server. Its log has the request under request_id.",
-    503: "The first copy of the source is not complete (progress says how far it is), the telemetry source failed, too "
-    "much is being computed, accesses cannot be recorded, or the server stops.",
+    400: "The request is invalid or ambiguous: an unknown, repeated or invalid query parameter (named in parameter), a "
+    "repeated X-API-Key, or a Host that this server does not serve.",
+    401: "No valid credential. The response is the same for every reason.",
+    403: "The credential is valid but does not permit this, or the server requires TLS and the request did not use it.",
+    404: "Disabled by {switch}.",
+    413: "The request declares a body larger than 64 KiB.",
+    431: "The request line and headers exceed 16 KiB in total.",
+    415: "The request has a Content-Encoding, which no path accepts.",
+    429: "Too many failed attempts from this address, or too many requests or computed responses for this user.",
+    500: "An internal error. The server's log has details under request_id.",
+    503: "The initial copy is not complete (see progress), the telemetry source failed, too many "
+    "computations are running, the audit trail cannot be written, or the server is shutting down.",
 }
 DETAILS = {401: AUTHENTICATION_REQUIRED, 500: "Internal Server Error"}
 
@@ -114,7 +114,7 @@ class Parts:
 
 
 def openapi() -> Document:
-    """The document. Raises ValueError where routes and `operations` part."""
+    """The OpenAPI document. Raises ValueError if a route has no operation or an operation has no route."""
     parts = Parts()
     routes = api_routes(Settings())
     names = {route.name for route in routes}
@@ -126,16 +126,18 @@ def openapi() -> Document:
         paths[operation.path or route.name] = path_item(route, operation, parts)
     session_operations(paths[signin.PATH], parts)
     acknowledgement_operations(paths[OPERATIONS[acknowledging.NAME].path], parts)
-    schemas = parts.schemas.components() | {"Problem": PROBLEM, "CopyProgress": COPY_PROGRESS, "SignIn": SIGN_IN}
+    for kind in (Problem, SignIn):
+        parts.schemas.of(kind, "validation")
+    schemas = parts.schemas.components()
     fill_examples(paths, schemas)
     return {
         "openapi": "3.1.1",
         "info": {"title": TITLE, "version": VERSION, "description": INTRODUCTION, "license": license_name()},
-        "servers": [{"url": "/", "description": "The server that you have this document from."}],
+        "servers": [{"url": "/", "description": "The server that sent you this document."}],
         "tags": TAGS,
         "paths": paths,
         "components": {
-            "schemas": dict(sorted(schemas.items())),
+            "schemas": schemas,
             "responses": parts.responses.components(),
             "headers": dict(HEADERS),
             "securitySchemes": SCHEMES,
@@ -164,7 +166,7 @@ def path_item(route: Route, operation: Operation, parts: Parts) -> Document:
     item["options"] = {
         "operationId": f"{operation.id}Options",
         "tags": [operation.tag],
-        "summary": "What the path allows",
+        "summary": "Methods of the path",
         "security": [],
         "responses": {
             "204": parts.responses.shared("Allowed", allowed(route)),
@@ -180,11 +182,11 @@ def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Docu
     statuses = [400, 413, 415, 431, 500] if public else [400, 401, 403, 413, 415, 429, 431, 500, 503]
     if operation.switchable:
         statuses.append(404)
-    responses = dict(answers(route, operation, parts, get)) | refusals(route, operation, tuple(statuses), get, parts)
+    responses = dict(successes(route, operation, parts, get)) | refusals(route, operation, tuple(statuses), get, parts)
     result: Document = {
         "operationId": operation.id if get else f"{operation.id}Head",
         "tags": [operation.tag],
-        "summary": operation.summary if get else f"{operation.summary}: headers alone",
+        "summary": operation.summary if get else f"{operation.summary}: headers only",
         "description": f"{operation.description} {ACCESS[route.access or Access.PUBLIC]}",
         "security": [] if public else [*SECURITY, *([{}] if route.access is Access.LOCAL else [])],
         "parameters": parameters(route, operation),
@@ -196,7 +198,7 @@ def reading(route: Route, operation: Operation, get: bool, parts: Parts) -> Docu
 
 
 def session_operations(item: Document, parts: Parts) -> None:
-    """The rest of /session: its methods have rules of their own (`handlers.auth.signin`)."""
+    """The other methods of /session, which have their own rules (`handlers.auth.signin`)."""
     (route,) = [route for route in api_routes(Settings()) if route.name == signin.PATH]
     operation = OPERATIONS[signin.PATH]
     cookie = {"Set-Cookie": {"$ref": "#/components/headers/Set-Cookie"}}
@@ -207,7 +209,11 @@ def session_operations(item: Document, parts: Parts) -> None:
     }
     for method in ("get", "head"):
         found = item[method]["responses"] | refusals(route, operation, (401, 403, 429, 503), method == "get", parts)
-        found["200"] = {**account, "description": "Who is signed in.", "headers": references(*COMMON, *LIMITS, "Vary")}
+        found["200"] = {
+            **account,
+            "description": "The signed-in user.",
+            "headers": references(*COMMON, *LIMITS, "Vary"),
+        }
         if method == "head":
             del found["200"]["content"]
         unauthenticated: Document = dict(parts.responses.components()[found["401"]["$ref"].rpartition("/")[2]])
@@ -215,7 +221,7 @@ def session_operations(item: Document, parts: Parts) -> None:
         item[method]["responses"] = dict(sorted(found.items()))
         item[method]["security"] = SECURITY
     common = {"tags": [operation.tag], "security": []}
-    own = "Needs the exact Origin of a page of this server (websocket.allowed_origins)."
+    own = "Requires the exact Origin of a page of this server (websocket.allowed_origins)."
     item["post"] = common | {
         "operationId": "signIn",
         "summary": "Sign in",
@@ -226,7 +232,7 @@ def session_operations(item: Document, parts: Parts) -> None:
             **refusals(route, operation, (400, 401, 403, 413, 415, 429, 431, 500, 503), True, parts),
         },
     }
-    ended = {"description": "Signed out, or nobody was signed in.", "headers": references(*COMMON) | cookie}
+    ended = {"description": "Signed out, or there was no session.", "headers": references(*COMMON) | cookie}
     item["delete"] = common | {
         "operationId": "signOut",
         "summary": "Sign out",
@@ -245,10 +251,10 @@ def acknowledgement_operations(item: Document, parts: Parts) -> None:
         "description": f"{operation.description} {ACCESS[Access.ANALYST]}",
         "security": SECURITY,
     }
-    answer: Document = {"description": "Acknowledged.", "headers": references(*COMMON, *LIMITS)}
+    acknowledged: Document = {"description": "Acknowledged.", "headers": references(*COMMON, *LIMITS)}
     refused = refusals(route, operation, statuses, True, parts)
     unknown: Document = {
-        "description": "No current anomaly of the organization has this id.",
+        "description": "The organization has no current anomaly with this id.",
         "headers": references(*COMMON, "Vary", *LIMITS),
         "content": problem(404, acknowledging.NO_SUCH_ANOMALY),
     }
@@ -257,14 +263,14 @@ def acknowledgement_operations(item: Document, parts: Parts) -> None:
         "operationId": "acknowledgeAnomaly",
         "summary": "Acknowledge an anomaly",
         "responses": {
-            "200": answer | {"content": {JSON: {"schema": parts.schemas.of(Acknowledged)}}},
+            "200": acknowledged | {"content": {JSON: {"schema": parts.schemas.of(Acknowledged)}}},
             **refused,
         },
     }
     item["delete"] = common | {
         "operationId": "withdrawAcknowledgement",
-        "summary": "Take an acknowledgement back",
-        "responses": {"204": answer | {"description": "Taken back, or there was none."}, **refused},
+        "summary": "Withdraw an acknowledgement",
+        "responses": {"204": acknowledged | {"description": "Withdrawn, or there was no acknowledgement."}, **refused},
     }
 
 
@@ -278,31 +284,34 @@ def parameters(route: Route, operation: Operation) -> list[Document]:
             {
                 "name": "If-None-Match",
                 "in": "header",
-                "description": "Entity tags of answers that the client has, or *.",
+                "description": "Entity tags of responses that the client has, or *.",
                 "schema": {"type": "string"},
             }
         )
     return found
 
 
-def answers(route: Route, operation: Operation, parts: Parts, get: bool) -> Iterator[tuple[str, Document]]:
-    """The responses that are no refusals, by status."""
+def successes(route: Route, operation: Operation, parts: Parts, get: bool) -> Iterator[tuple[str, Document]]:
+    """The responses other than refusals, by status."""
     limits = () if route.access is Access.PUBLIC else LIMITS
     names = [*COMMON, *limits, *(SHARING if shared(route) else ())]
     if operation.bodies:
         if operation.revalidated:
             names += ["ETag", "Vary", "Content-Encoding"]
-            known = {"description": "The client has this answer already.", "headers": references(*names)}
+            known = {"description": "The client already has this response.", "headers": references(*names)}
             yield "304", parts.responses.shared("NotModified", known)
         if operation.file_name:
             names.append("Content-Disposition")
-        response: Document = {"description": "The answer.", "headers": references(*names)}
+        response: Document = {"description": "Success.", "headers": references(*names)}
         if get:
             response["content"] = {body.media_type: media(body, parts.schemas) for body in operation.bodies}
         yield "200", response if get else parts.responses.shared("Headers", response)
         if operation.id == "readiness":
             headers = response["headers"] | references("Retry-After")
-            yield "503", response | {"description": "No data is served yet, or the server stops.", "headers": headers}
+            yield (
+                "503",
+                response | {"description": "The server has no data yet or is shutting down.", "headers": headers},
+            )
     if operation.id == "liveUpdates":
         names = [*COMMON, *limits]
         opened = references(*names, "Upgrade", "Sec-WebSocket-Accept")
@@ -323,15 +332,15 @@ def media(body: Body, schemas: Schemas) -> Document:
 
 
 def counted(route: Route) -> bool:
-    """Whether requests count towards the caller's allowance."""
+    """Whether requests count against the caller's allowance."""
     return route.access is not Access.PUBLIC or route.name == signin.PATH
 
 
 def refusals(route: Route, operation: Operation, statuses: tuple[int, ...], body: bool, parts: Parts) -> Document:
-    """Responses that refuse or fail, each a problem document."""
+    """Refusals and failures, each a problem document."""
     found: Document = {}
     for status in statuses:
-        # 413 and 431 are written before the request has an identity, 401 and 415 before there is a caller.
+        # 413 and 431 are sent before the request has an id, 401 and 415 before the caller is known.
         limited = LIMITS if counted(route) and status not in (401, 413, 415, 431) else ()
         names = [*COMMON, *(SHARING if shared(route) else ()), "Vary", *limited]
         if status in (413, 431):
@@ -371,7 +380,7 @@ def allowed(route: Route) -> Document:
     if shared(route):
         names += [*SHARING, *PREFLIGHT]
     headers = references(*names, optional=("Vary",))
-    return {"description": "The methods of the path, in Allow.", "headers": headers}
+    return {"description": "Allow lists the methods of the path.", "headers": headers}
 
 
 def shared(route: Route) -> bool:
@@ -379,7 +388,7 @@ def shared(route: Route) -> bool:
 
 
 def fill_examples(paths: Document, components: Document) -> None:
-    """Put the documented examples, completed, where bodies name them."""
+    """Insert the documented examples, completed, where bodies name them."""
     for item in paths.values():
         for media_type in item.get("get", {}).get("responses", {}).get("200", {}).get("content", {}).values():
             for name in media_type.get("examples", ()):

@@ -1,4 +1,4 @@
-"""The bodies that are no analytics, as types: of health and readiness, of failed messages and refused requests.
+"""The types of bodies other than analytics: health and readiness, failed messages and refused requests.
 
 `handlers.ops`, `handlers.live.broadcaster` and `handlers.problem` make them.
 """
@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
 
 from analytics.responses import LiveDataQuality
-from handlers.contract.schemas import constant
+
+EstimatedRows = Annotated[int, Field(description="The source's own estimate; the copy may exceed it.")]
+ABSENT: Any = None  # the default of a member that not every document has
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +26,17 @@ class Alive:
 
 @dataclass(frozen=True, slots=True)
 class CopyUnderWay:
-    """How far a copy of the source is."""
+    """Progress of a copy of the source."""
 
     table: str
     rows: int
-    rows_estimated: int  # the source's own estimate, which may be passed
+    rows_estimated: EstimatedRows
     percent: float
 
 
 @dataclass(frozen=True, slots=True)
 class LastVerification:
-    """The newest comparison of cache and source."""
+    """The last verification of the cache against the source."""
 
     equal: bool | None
     at: datetime | None
@@ -49,39 +53,48 @@ class Recording:
     """Whether accesses are recorded."""
 
     state: Literal["off", "recording", "failing"]
-    reason: str | None  # why they cannot be
-    anchor_failure: str | None  # why the head of the trail cannot be kept in its second place
+    reason: Annotated[str | None, Field(description="Why accesses cannot be recorded.")]
+    anchor_failure: Annotated[
+        str | None, Field(description="Why the head of the audit trail cannot be written to the anchor.")
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """GET /readyz. 200 while `ready`, 503 otherwise; stale data is served and said so."""
+    """GET /readyz. 200 while `ready`, 503 otherwise. Stale data is served and marked `stale`."""
 
     ready: bool
-    state: str  # phase of sync, or draining
-    mode: str  # stream or poll
+    state: Annotated[str, Field(description="Phase of sync, or draining.")]
+    mode: Annotated[str, Field(description="stream, poll, or unknown before the first connection.")]
     mode_reason: str | None
-    guarantee: str  # exact or eventual
+    guarantee: Annotated[str, Field(description="exact or eventual.")]
     stale: bool
-    needs_attention: (
-        bool  # a person must act: sync is paused, data stopped moving, or writes are rejected; the log names the cause
-    )
+    needs_attention: Annotated[
+        bool,
+        Field(
+            description="An operator must act: sync is paused, data stopped moving, or writes are rejected. The log names the cause."
+        ),
+    ]
     lag_bytes: int | None
-    lag_seconds: float | None  # since the cache was last known to equal the source
+    lag_seconds: Annotated[float | None, Field(description="Time since the cache was last known to equal the source.")]
     lsn: str | None
     cache_version: int
     retained_wal_bytes: int | None
     copy: CopyUnderWay | None
     verify: LastVerification | None
-    failing_jobs: tuple[str, ...]  # background threads that failed in the last two minutes and were started again
+    failing_jobs: Annotated[
+        tuple[str, ...], Field(description="Background threads that failed in the last two minutes and were restarted.")
+    ]
     audit: Recording
-    settings_warnings: int  # settings that are seldom meant; the log names them at the start
+    settings_warnings: Annotated[
+        int, Field(description="Settings with unusual values; the server logs their names at startup.")
+    ]
     mock_data: bool
 
 
 @dataclass(frozen=True, slots=True)
 class FailureText:
-    """Why there are no metrics."""
+    """Why metrics are unavailable."""
 
     status: Literal["error"]
     message: str
@@ -89,7 +102,7 @@ class FailureText:
 
 @dataclass(frozen=True, slots=True)
 class MetricsFailure:
-    """The message on a socket in place of metrics that could not be computed; the next one is tried as ever."""
+    """Sent when metrics could not be computed. The next message follows at the usual time."""
 
     type: Literal["metrics_update"]
     status: Literal["error"]
@@ -100,61 +113,71 @@ class MetricsFailure:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who is signed in."""
+    """The signed-in user."""
 
     email: str
     role: str
     admin: bool
     organization_id: int
-    organization_name: str | None  # null: no table provides it
-    may_acknowledge: bool  # may acknowledge anomalies: an admin, or a role of auth.analyst_roles
-    signed_in_by: str  # page | platform | credential
-    expires_at: datetime | None  # at the latest; null: the credential has no end of its own
-    idle_seconds: float | None  # a sign-in on the page ends after this long without a request; null: no such sign-in
-    live_path: str | None  # path of the live connection; null: no address is known
-    live_seconds: float  # between two of its messages
+    organization_name: Annotated[str | None, Field(description="Name of the organization; null: the source has none.")]
+    may_acknowledge: Annotated[
+        bool, Field(description="May acknowledge anomalies: an administrator, or a role of auth.analyst_roles.")
+    ]
+    signed_in_by: Literal["page", "platform", "credential"]
+    expires_at: Annotated[
+        datetime | None, Field(description="Latest end of the session; null: the credential does not expire.")
+    ]
+    idle_seconds: Annotated[
+        float | None,
+        Field(
+            description="A session of the page ends after this many seconds without a request; null: not such a session."
+        ),
+    ]
+    live_path: Annotated[
+        str | None, Field(description="Path of the live connection; null: the caller has no e-mail address.")
+    ]
+    live_seconds: Annotated[float, Field(description="Interval between live messages.")]
     mock_data: bool
 
 
-SIGN_IN = {
-    "type": "object",
-    "description": "What signs in on the page: an API key, or a session token of the platform.",
-    "properties": {"api_key": {"type": "string"}},
-    "required": ["api_key"],
-    "additionalProperties": False,
-}
-PROBLEM = {
-    "type": "object",
-    "description": "RFC 9457. Clients of the platform read detail.",
-    "properties": {
-        "type": constant("about:blank"),
-        "title": {"type": "string", "description": "The standard phrase of the status."},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "What is wrong, for people."},
-        "request_id": {"type": "string", "description": "As in X-Request-Id; the log and the audit trail have it too."},
-        "parameter": {"type": "string", "description": "The query parameter that was refused."},
-        "session_ended": {**constant(True), "description": "The page's session is over; its cookie is taken back."},
-        "progress": {"$ref": "#/components/schemas/CopyProgress"},
-        "mock_data": {**constant(True), "description": "The server shows made-up data (owkai demo)."},
-    },
-    "required": ["type", "title", "status", "detail", "request_id"],
-}
-COPY_PROGRESS = {
-    "type": "object",
-    "description": "How far the first copy of the source is.",
-    "properties": {
-        "percent": {"type": "number"},
-        "rows": {"type": "integer"},
-        "rows_estimated": {"type": "integer", "description": "The source's own estimate, which may be passed."},
-        "table": {"type": "string"},
-    },
-    "required": ["percent", "rows", "rows_estimated", "table"],
-}
+@dataclass(frozen=True)
+class SignIn:
+    """The credential for signing in on the page: an API key, or a session token of the platform."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    api_key: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """RFC 9457. Clients of the platform read detail."""
+
+    @dataclass(frozen=True)
+    class CopyProgress:
+        """Progress of the initial copy of the source."""
+
+        percent: float
+        rows: int
+        rows_estimated: EstimatedRows
+        table: str
+
+    type: Literal["about:blank"]
+    title: Annotated[str, Field(description="The standard phrase of the status.")]
+    status: int
+    detail: Annotated[str, Field(description="What is wrong, for people to read.")]
+    request_id: Annotated[str, Field(description="As in X-Request-Id, the log and the audit trail.")]
+    parameter: Annotated[str, Field(description="The query parameter that was refused.")] = ABSENT
+    session_ended: Annotated[
+        Literal[True], Field(description="The page's session has ended; its cookie is removed.")
+    ] = ABSENT
+    progress: CopyProgress = ABSENT
+    mock_data: Annotated[Literal[True], Field(description="The server shows generated data (owkai demo).")] = ABSENT
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """PUT of an anomaly's acknowledgement: who knows of it since when."""
+    """Response to PUT of an anomaly's acknowledgement: who acknowledged it, and when."""
 
     acknowledged_at: datetime
     acknowledged_by: str

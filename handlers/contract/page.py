@@ -1,4 +1,4 @@
-"""The reference page: both documents as HTML to read, link to and print. No script; one style sheet."""
+"""The reference page: both documents as one HTML page to read, link to and print, without scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 Document = dict[str, Any]
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
-QUIET = ("head", "options")  # described once for all
+QUIET = ("head", "options")  # described once in the introduction
 HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -22,12 +22,12 @@ HEAD = """<!DOCTYPE html>
 <link rel="stylesheet" href="/reference/style.css">
 </head>
 <body>
-<a class="skip" href="#content">To the content</a>
+<a class="skip" href="#content">Skip to content</a>
 """
 
 
 def reference_page(openapi: Document, asyncapi: Document) -> str:
-    """The whole page. Everything from the documents is escaped."""
+    """The whole page. All text from the documents is escaped."""
     return "\n".join(_page(openapi, asyncapi)) + "\n"
 
 
@@ -39,13 +39,13 @@ def _page(openapi: Document, asyncapi: Document) -> Iterator[str]:
     yield f"<h1>{title} <small>{text(openapi['info']['version'])}</small></h1>"
     yield paragraphs(openapi["info"]["description"])
     yield (
-        "<p>The same as documents: <code>/api/analytics/openapi.json</code> and <code>/api/analytics/asyncapi.json</code> with "
-        "a credential, or <code>owkai openapi</code> on the server.</p>"
+        "<p>Machine-readable documents: <code>/api/analytics/openapi.json</code> and "
+        "<code>/api/analytics/asyncapi.json</code> (with a credential), or <code>owkai openapi</code> on the server.</p>"
     )
     for tag in openapi["tags"]:
         yield f'<h2 id="{anchor("tag", tag["name"])}">{text(tag["name"])}</h2><p>{text(tag["description"])}</p>'
         for path, item in openapi["paths"].items():
-            if main(item)["tags"] == [tag["name"]]:
+            if main_operation(item)["tags"] == [tag["name"]]:
                 yield from _operation(openapi, path, item)
         if tag["name"] == "Live":
             yield from _live(asyncapi)
@@ -56,8 +56,8 @@ def _page(openapi: Document, asyncapi: Document) -> Iterator[str]:
     yield "</main>\n</body>\n</html>"
 
 
-def main(item: Document) -> Document:
-    """The operation that a path is there for: what it reads, else what it changes."""
+def main_operation(item: Document) -> Document:
+    """The main operation of a path: GET, or PUT if there is no GET."""
     found: Document = item.get("get") or item["put"]
     return found
 
@@ -67,8 +67,8 @@ def _contents(openapi: Document, asyncapi: Document) -> Iterator[str]:
     for tag in openapi["tags"]:
         yield f'<li><a href="#{anchor("tag", tag["name"])}">{text(tag["name"])}</a><ul>'
         for path, item in openapi["paths"].items():
-            if main(item)["tags"] == [tag["name"]]:
-                yield f'<li><a href="#{main(item)["operationId"]}"><code>{breakable(short(path))}</code></a></li>'
+            if main_operation(item)["tags"] == [tag["name"]]:
+                yield f'<li><a href="#{main_operation(item)["operationId"]}"><code>{breakable(short(path))}</code></a></li>'
         if tag["name"] == "Live":
             for name in asyncapi["components"]["messages"]:
                 yield f'<li><a href="#{anchor("message", name)}">{text(name)}</a></li>'
@@ -77,7 +77,7 @@ def _contents(openapi: Document, asyncapi: Document) -> Iterator[str]:
 
 
 def _operation(openapi: Document, path: str, item: Document) -> Iterator[str]:
-    get = main(item)
+    get = main_operation(item)
     methods = ", ".join(method.upper() for method in METHODS if method in item)
     yield f'<section class="operation" id="{get["operationId"]}">'
     yield f'<h3><a class="anchor" href="#{get["operationId"]}">{text(item["summary"])}</a></h3>'
@@ -101,7 +101,7 @@ def _method(openapi: Document, item: Document, operation: Document) -> Iterator[
             ("Name", "In", "Value", "Meaning"),
             ((code(one["name"]), text(one["in"]), kind(one["schema"]), text(one["description"])) for one in parameters),
         )
-    yield "<h4>Answers</h4>"
+    yield "<h4>Responses</h4>"
     responses = {status: resolved(openapi, response) for status, response in operation["responses"].items()}
     yield table(
         ("Status", "When", "Body"),
@@ -132,7 +132,7 @@ def _headers(openapi: Document) -> Iterator[str]:
                 for name in resolved(openapi, response).get("headers", {}):
                     carried.setdefault(name, set()).add(status)
     everywhere = set().union(*carried.values()) - {"413"}
-    yield '<h2 id="headers">Headers of answers</h2>'
+    yield '<h2 id="headers">Response headers</h2>'
     yield table(
         ("Header", "Meaning", "With status"),
         (
@@ -172,7 +172,7 @@ def _example(summary: str, value: Any) -> str:
 
 
 def kind(schema: Document) -> str:
-    """A schema in a few words, as HTML."""
+    """A short description of a schema, as HTML."""
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f'<a href="#{anchor("schema", name)}">{text(name)}</a>'
@@ -218,7 +218,7 @@ def resolved(openapi: Document, response: Document) -> Document:
 
 
 def table(heads: tuple[str, ...], rows: Any) -> str:
-    """A table; `rows` hold finished HTML."""
+    """A table; The cells of `rows` are HTML."""
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -237,7 +237,7 @@ def short(path: str) -> str:
 
 
 def breakable(path: str) -> str:
-    """A path that may break at its slashes."""
+    """A path as HTML that can wrap at its slashes."""
     return text(path).replace("/", "/<wbr>")
 
 

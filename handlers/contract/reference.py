@@ -1,8 +1,8 @@
-"""The contract to read: /api/analytics/openapi.json and asyncapi.json for whoever may read numbers, /reference for anybody.
+"""Serves the contract: /api/analytics/openapi.json and asyncapi.json to callers who may read the numbers, /reference to all.
 
-All are the same in every installation: they are made with the code (`python -m handlers.contract`) and name no host, no
-setting's value and no data, so that the page may be public. The documents stay behind the rule that nothing below /api/
-is. `server.reference = false` turns all of them off.
+All are the same in every installation: `python -m handlers.contract` generates them from the code. They contain no host, no
+setting's value and no data, so the page can be public. The documents are not, because nothing under /api/ is public.
+`server.reference = false` disables all of them.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ JSON = "application/json; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 CSS = "text/css; charset=utf-8"
 POLICY = "default-src 'none'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-MADE = datetime(2000, 1, 1, tzinfo=UTC)  # finished bytes have no moment; no header shows it
+PUBLISHED_AT = datetime(2000, 1, 1, tzinfo=UTC)  # static files have no time of data; no header shows this one
 
 
 def document(name: str) -> bytes:
-    """A document of the package, as it is. Raises OSError when the package is incomplete."""
+    """A document of the package, unchanged. Raises OSError if the package is incomplete."""
     return files("handlers.contract").joinpath(name).read_bytes()
 
 
 def contract_routes(shown: bool) -> list[Route]:
-    """The routes of the documents and of the page; without `shown` they answer 404."""
+    """The routes of the documents and of the page; without `shown` their response is 404."""
     access = {OPENAPI_PATH: Access.ORGANIZATION, ASYNCAPI_PATH: Access.ORGANIZATION}
     return [
         Route(path, DocumentHandler if shown else HiddenHandler, access.get(path, Access.PUBLIC), path)
@@ -48,19 +48,19 @@ def contract_routes(shown: bool) -> list[Route]:
 
 @cached
 def contract_files() -> Mapping[str, Published]:
-    """What is served, by path; made once."""
+    """The documents and the page, by path; rendered once."""
     openapi, asyncapi = document(OPENAPI), document(ASYNCAPI)
     page = reference_page(json.loads(openapi), json.loads(asyncapi)).encode()
     return {
-        OPENAPI_PATH: publish(openapi, 0, MADE, JSON),
-        ASYNCAPI_PATH: publish(asyncapi, 0, MADE, JSON),
-        PAGE_PATH: publish(page, 0, MADE, HTML),
-        STYLE_PATH: publish(document("page.css"), 0, MADE, CSS),
+        OPENAPI_PATH: publish(openapi, 0, PUBLISHED_AT, JSON),
+        ASYNCAPI_PATH: publish(asyncapi, 0, PUBLISHED_AT, JSON),
+        PAGE_PATH: publish(page, 0, PUBLISHED_AT, HTML),
+        STYLE_PATH: publish(document("page.css"), 0, PUBLISHED_AT, CSS),
     }
 
 
 class DocumentHandler(PublishedHandler):
-    """One finished document; always revalidated, so that a new version of the server is a new document at once."""
+    """Serves one static document. Clients must revalidate it, so they see the document of a new version at once."""
 
     def get(self) -> None:
         read_options(self.request.query_arguments, (), self.services.zones)

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
 CUT_SECONDS = 0.5
-WATCH_SECONDS = 0.1  # between two looks at what has changed
-PUSH_SECONDS = 1.0  # between two updates of one organization before their time
-RETRY_SECONDS = 0.25  # between two looks for a change that does not show yet
+WATCH_SECONDS = 0.1  # between two checks for changes
+PUSH_SECONDS = 1.0  # between two early updates of one organization
+RETRY_SECONDS = 0.25  # between two attempts to see a change
 UNSETTLED_SECONDS = 3.0  # how long a change may take to show: its rows may be dated by a clock ahead of ours
-SHOWN = (  # the numbers of an organization; what else an update says is no reason to send one before its time
+PUSHED_NUMBERS = (  # the numbers whose change triggers an early update
     "recent_actions_last_hour",
     "high_risk_actions_last_hour",
     "active_agents_last_hour",
@@ -50,8 +50,8 @@ class Client(Protocol):
     def abort(self, event: str) -> None: ...
 
 
-class Told:
-    """What an organization's clients were last told, and when they are owed an update before its time."""
+class DeliveredNumbers:
+    """The numbers last sent to an organization's clients, and the times that control early updates."""
 
     def __init__(self, numbers: Numbers | None) -> None:
         self.numbers = numbers
@@ -62,9 +62,9 @@ class Told:
 class Broadcaster:
     """Owns the live clients. Belongs to the event loop.
 
-    A tick confirms credentials whose time has come, then writes one frame per organization. Between ticks, changes of
-    credentials and numbers are noticed within a tenth of a second. A client that does not read is closed when its unsent
-    bytes pass the bound; nobody waits for it. A tick that is still running when the next is due makes that one fall out.
+    A tick confirms credentials that are due, then writes one frame per organization. Between ticks, changes of credentials
+    and numbers are noticed within a tenth of a second. A client that does not read is closed when its unsent bytes exceed
+    the limit; no other client waits for it. If a tick is still running when the next is due, that one is skipped.
     """
 
     def __init__(self, services: Services) -> None:
@@ -74,17 +74,17 @@ class Broadcaster:
         self._per_user: Counter[tuple[Any, ...]] = Counter()
         self._reserved = 0
         self._welcomes: dict[int, list[Client]] = {}
-        self._told: dict[int, Told] = {}
+        self._delivered: dict[int, DeliveredNumbers] = {}
         self._slices = TimeSlices()
-        self._standings: CredentialWatch[Client] = CredentialWatch(services, _credential_ended)
+        self._credentials: CredentialWatch[Client] = CredentialWatch(services, _credential_ended)
         self._changes = ChangeDetector(services) if services.settings.websocket.push_on_change else None
         self._updating = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rounds: tuple[PeriodicCallback, ...] = ()
+        self._timers: tuple[PeriodicCallback, ...] = ()
 
     @property
     def total(self) -> int:
-        """Open connections and handshakes that hold a place."""
+        """Open connections and handshakes that count against the limit."""
         return self._reserved
 
     @property
@@ -94,10 +94,10 @@ class Broadcaster:
     def connections(self, organization_id: int) -> int:
         return len(self._clients.get(organization_id, ()))
 
-    # -- places ----------------------------------------------------------------------------------------------------
+    # -- limits ----------------------------------------------------------------------------------------------------
 
     def reserve(self, caller: Authentication) -> None:
-        """Take a place before the upgrade; raises `Refusal` 429 for one user's many, 503 when all are taken."""
+        """Count a connection before the upgrade. Raises `Refusal`: 429 at the limit of the user, 503 at the total limit."""
         settings = self._services.settings.websocket
         user = user_of(caller)
         if self._per_user[user] >= settings.max_per_user:
@@ -119,7 +119,7 @@ class Broadcaster:
         self._outlets[client] = outlet
         self._clients.setdefault(organization_id, set()).add(client)
         if client.caller is not None:
-            self._standings.add(client, client.caller)
+            self._credentials.add(client, client.caller)
         waiting = self._welcomes.get(organization_id)
         if waiting is not None:
             waiting.append(client)
@@ -130,13 +130,13 @@ class Broadcaster:
     def leave(self, client: Client, organization_id: int) -> None:
         self._outlets.pop(client, None)
         if client.caller is not None:
-            self._standings.remove(client, client.caller)
+            self._credentials.remove(client, client.caller)
         clients = self._clients.get(organization_id)
         if clients is not None:
             clients.discard(client)
             if not clients:
                 del self._clients[organization_id]
-                self._told.pop(organization_id, None)
+                self._delivered.pop(organization_id, None)
 
     async def _welcome(self, organization_id: int) -> None:
         """First metrics of new clients; those who join during a computation share the next."""
@@ -145,8 +145,8 @@ class Broadcaster:
                 self._welcomes[organization_id] = []
                 frame, numbers = await self._compose(organization_id)
                 present = self._clients.get(organization_id, set())
-                if present and organization_id not in self._told:
-                    self._told[organization_id] = self._unsettled(Told(numbers))
+                if present and organization_id not in self._delivered:
+                    self._delivered[organization_id] = self._watch_closely(DeliveredNumbers(numbers))
                 await self.deliver([client for client in waiting if client in present], frame)
         finally:
             del self._welcomes[organization_id]
@@ -154,26 +154,26 @@ class Broadcaster:
     # -- ticks and changes -----------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin ticking, watching and pinging; needs an event loop."""
+        """Start the timers for ticks, checks and pings. Requires an event loop."""
         settings = self._services.settings.websocket
-        self._rounds = (
+        self._timers = (
             PeriodicCallback(self.tick, settings.interval_seconds * 1000),
             PeriodicCallback(self._watch, WATCH_SECONDS * 1000),
             PeriodicCallback(self._ping, settings.ping_seconds * 1000),
         )
-        for timer in self._rounds:
+        for timer in self._timers:
             timer.start()
 
     def stop(self) -> None:
-        for timer in self._rounds:
+        for timer in self._timers:
             timer.stop()
 
     async def tick(self) -> None:
-        """Confirm credentials, then update every organization that has clients; none waits for another."""
+        """Confirm credentials, then update all organizations with clients concurrently."""
         if not self._clients:
             return
         async with self._updating:
-            await self._standings.confirm(self._standings.due(self._services.clock()))
+            await self._credentials.confirm(self._credentials.due(self._services.clock()))
             await asyncio.gather(*(self._update(organization_id) for organization_id in list(self._clients)))
 
     async def _update(self, organization_id: int) -> None:
@@ -181,45 +181,45 @@ class Broadcaster:
             return
         frame, numbers = await self._compose(organization_id)
         if self.connections(organization_id):
-            self._told.setdefault(organization_id, Told(None)).numbers = numbers
+            self._delivered.setdefault(organization_id, DeliveredNumbers(None)).numbers = numbers
             await self.deliver(list(self._clients[organization_id]), frame)
 
     async def _watch(self) -> None:
         """Between ticks: credentials that ended, numbers that changed."""
         if not self._clients:
             return
-        await self._standings.confirm(self._standings.due(self._services.clock()))
+        await self._credentials.confirm(self._credentials.due(self._services.clock()))
         if self._changes is not None and not self._updating.locked():
             async with self._updating:
                 await self._push(self._changes)
 
     async def _push(self, changes: ChangeDetector) -> None:
         for organization_id in await changes.look():
-            if organization_id in self._told:
-                self._unsettled(self._told[organization_id])
-        for organization_id, told in list(self._told.items()):
-            moment = self._now()
-            if told.next_push <= moment < told.unsettled_until:
-                await self._push_to(organization_id, told)
+            if organization_id in self._delivered:
+                self._watch_closely(self._delivered[organization_id])
+        for organization_id, delivered in list(self._delivered.items()):
+            now = self._now()
+            if delivered.next_push <= now < delivered.unsettled_until:
+                await self._push_to(organization_id, delivered)
 
-    async def _push_to(self, organization_id: int, told: Told) -> None:
-        """Send the organization's update now if its numbers are not those its clients have."""
-        told.next_push = self._now() + RETRY_SECONDS
+    async def _push_to(self, organization_id: int, delivered: DeliveredNumbers) -> None:
+        """Send the organization's update now if its numbers differ from those its clients have."""
+        delivered.next_push = self._now() + RETRY_SECONDS
         frame, numbers = await self._compose(organization_id)
-        if numbers is None or numbers == told.numbers or not self.connections(organization_id):
+        if numbers is None or numbers == delivered.numbers or not self.connections(organization_id):
             return
-        told.numbers = numbers
-        told.unsettled_until = 0.0
+        delivered.numbers = numbers
+        delivered.unsettled_until = 0.0
         self._services.metrics.websocket_pushes += 1
         await self.deliver(list(self._clients[organization_id]), frame)
-        told.next_push = self._now() + PUSH_SECONDS
+        delivered.next_push = self._now() + PUSH_SECONDS
 
-    def _unsettled(self, told: Told) -> Told:
-        told.unsettled_until = self._now() + UNSETTLED_SECONDS
-        return told
+    def _watch_closely(self, delivered: DeliveredNumbers) -> DeliveredNumbers:
+        delivered.unsettled_until = self._now() + UNSETTLED_SECONDS
+        return delivered
 
     async def deliver(self, clients: Sequence[Client], frame: bytes) -> None:
-        """Write one frame to clients; those that have not read what they were sent before are closed with 1013."""
+        """Write one frame to clients; close those with too many unread bytes with 1013."""
         bound = self._services.settings.websocket.max_backlog_bytes
         shared, outlets = memoryview(frame), self._outlets
 
@@ -233,7 +233,7 @@ class Broadcaster:
         self._services.metrics.websocket_messages += len(clients)
 
     async def _compose(self, organization_id: int) -> tuple[bytes, Numbers | None]:
-        """The organization's frame now, and its numbers; None in place of them when they could not be computed."""
+        """The organization's current frame and numbers; the numbers are None if they could not be computed."""
         key = ViewKey("metrics_update", organization_id, (("connections", self.connections(organization_id)),))
         publisher = self._services.publisher
         try:
@@ -244,7 +244,7 @@ class Broadcaster:
             log.exception("live metrics of organization %d failed", organization_id)
             return text_frame(self._failure("Metrics are temporarily unavailable")), None
         metrics = json.loads(published.body)["metrics"]
-        return text_frame(published.body), tuple(metrics[name] for name in SHOWN)
+        return text_frame(published.body), tuple(metrics[name] for name in PUSHED_NUMBERS)
 
     def _failure(self, message: str) -> bytes:
         settings = self._services.settings
@@ -261,7 +261,7 @@ class Broadcaster:
     # -- pings -----------------------------------------------------------------------------------------------------
 
     async def _ping(self) -> None:
-        """Ping every client; one that has said nothing since the last ping is gone."""
+        """Ping every client and end those that sent no frame since the last ping."""
 
         def probe(client: Client) -> None:
             if not client.probe():
@@ -271,10 +271,10 @@ class Broadcaster:
 
         await self._slices.each(self._everyone(), probe)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- shutdown ---------------------------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> None:
-        """Close all clients with 1001 and wait for them; what has not answered after `seconds` is cut."""
+        """Close all clients with 1001 and wait for them; abort those still open after `seconds`."""
         self.stop()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(seconds, CLOSE_SECONDS)
@@ -287,11 +287,11 @@ class Broadcaster:
         await self._slices.each(clients, lambda client: client.abort("ws_drained"))
         deadline = loop.time() + CUT_SECONDS
         while self._reserved and loop.time() < deadline:
-            await asyncio.sleep(0)  # each of them has yet to leave and to be recorded, before the record is closed
+            await asyncio.sleep(0)  # each must leave and be recorded before the audit trail closes
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._standings.close()
+        await self._credentials.close()
 
     def _everyone(self) -> list[Client]:
         return [client for clients in self._clients.values() for client in clients]
@@ -311,11 +311,11 @@ def _credential_ended(client: Client) -> None:
 
 
 def user_of(caller: Authentication) -> tuple[Any, ...]:
-    """Whose connection counts together: a user id, or the e-mail where the source keeps no users."""
+    """Identifies the user that a connection counts for: the user id, or the e-mail if the source has no users."""
     principal = caller.principal
     return principal.organization_id, principal.user_id, principal.email.lower()
 
 
-def stamp(moment: datetime) -> str:
-    """UTC, whole seconds, as in the documented answers."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def stamp(now: datetime) -> str:
+    """UTC, whole seconds, as in the documented responses."""
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""Which organizations have news between two ticks: one cheap question for all of them, asked only after a commit."""
+"""Finds organizations whose numbers changed between two ticks, with one cheap query after each commit."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ log = logging.getLogger(__name__)
 
 TABLES = ("agent_actions", "audit_logs", "users")
 HOUR = timedelta(hours=1)
-MOVED_AFTER = timedelta(minutes=5)
-LOOK_SECONDS = 0.2  # between two questions
-LOOK_SHARE = 0.25  # of one thread, that questions may take under a steady stream of commits
+WINDOW_MOVES_AFTER = timedelta(minutes=5)
+CHECK_SECONDS = 0.2  # between two checks
+CHECK_SHARE = 0.25  # of one thread: the most that checks take while commits keep arriving
 
 
 class Counted(NamedTuple):
     """The counts of one snapshot, one mapping a window; `version` is that of the tables, or an earlier one."""
 
     version: int
-    pulses: list[Mapping[int, ActivityCounts]]
+    counts: list[Mapping[int, ActivityCounts]]
 
 
 class ChangeDetector:
-    """Compares each organization's counts with those of the last look. Belongs to the event loop; counting runs in a worker.
+    """Compares each organization's counts with those of the last check. Belongs to the event loop; counting runs in a worker.
 
-    The window of the counts begins at a fixed moment, so that time passing changes nothing. The moment is moved at times, to
-    keep the window small; both windows are then counted in one snapshot, so no change falls between them.
+    The window of the counts starts at a fixed time, so the passing of time changes no count. To keep the window small, the
+    start moves now and then; both windows are then counted in one snapshot, so that no change is missed.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._since: datetime | None = None
-        self._pulses: Mapping[int, ActivityCounts] = {}
+        self._counts: Mapping[int, ActivityCounts] = {}
         self._version = -1
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     async def look(self) -> set[int]:
-        """The organizations with news since the last look; none the first time, when nothing was committed, or when it is
-        too soon to ask again."""
+        """The organizations whose counts changed since the last check. Empty the first time, without a commit, and when
+        the next check is not yet due."""
         began = time.monotonic()
-        if began < self._next_look or self._services.cache.table_version(*TABLES) == self._version:
+        if began < self._next_check or self._services.cache.table_version(*TABLES) == self._version:
             return set()
         earliest = self._services.clock() - HOUR
         known = self._since
-        since = earliest if known is None or earliest - known > MOVED_AFTER else known
+        since = earliest if known is None or earliest - known > WINDOW_MOVES_AFTER else known
         counted = await self._count([since] if known is None else [known, since] if known != since else [known])
         ended = time.monotonic()
-        self._next_look = ended + max(LOOK_SECONDS, (ended - began) / LOOK_SHARE)
+        self._next_check = ended + max(CHECK_SECONDS, (ended - began) / CHECK_SHARE)
         if counted is None:
             return set()
-        news = set() if known is None else changed(self._pulses, counted.pulses[0])
-        self._version, self._pulses, self._since = counted.version, counted.pulses[-1], since
-        return news
+        changed_organizations = set() if known is None else changed(self._counts, counted.counts[0])
+        self._version, self._counts, self._since = counted.version, counted.counts[-1], since
+        return changed_organizations
 
     async def _count(self, windows: Sequence[datetime]) -> Counted | None:
         services = self._services

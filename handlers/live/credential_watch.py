@@ -1,8 +1,8 @@
-"""Whether the credentials behind open connections still hold: until the moment they expire, and while their rows say so.
+"""Checks the credentials of open connections until they expire or their rows change.
 
-Connections opened with one credential stand and fall together. Four things make a credential be looked at again: a timer
-set for its expiry, a change of the users or api_keys table, one of the revocation list or the keys for tokens, and, for
-credentials those tables do not know, a second gone by.
+Connections opened with one credential end together. A credential is
+checked again when its expiry timer fires, when the users or api_keys table, the revocation list or the token keys change,
+and every half second if it is not in those tables.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from handlers.services import Services
 log = logging.getLogger(__name__)
 
 TABLES = ("users", "api_keys")
-OUTSIDE_SECONDS = 0.5  # between two looks at credentials that are not in the tables
+EXTERNAL_CHECK_SECONDS = 0.5  # between two checks of credentials that are not in the tables
 LONGEST_TIMER_SECONDS = 86_400.0
 SHORTEST_TIMER_SECONDS = 0.001
 
@@ -51,32 +51,32 @@ class CredentialWatch(Generic[Member]):
     def __init__(self, services: Services, dismiss: Callable[[Member], None]) -> None:
         self._services = services
         self._dismiss = dismiss
-        self._standings: dict[Authentication, WatchedCredential[Member]] = {}
+        self._watched: dict[Authentication, WatchedCredential[Member]] = {}
         self._fresh: set[Authentication] = set()
         self._seen = self._version()
-        self._next_look_outside = 0.0
+        self._next_external_check = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._standings)
+        return len(self._watched)
 
     def add(self, member: Member, caller: Authentication) -> None:
-        standing = self._standings.get(caller)
-        if standing is None:
-            standing = self._standings[caller] = WatchedCredential()
-            self._set_end(caller, standing, stated_end(caller, self._leeway))
+        watched = self._watched.get(caller)
+        if watched is None:
+            watched = self._watched[caller] = WatchedCredential()
+            self._set_end(caller, watched, stated_end(caller, self._leeway))
             # A row may have changed, and the change been dealt with, between this credential's look-up and now.
             self._fresh.add(caller)
-        standing.members.add(member)
+        watched.members.add(member)
 
     def remove(self, member: Member, caller: Authentication) -> None:
-        standing = self._standings.get(caller)
-        if standing is None:
+        watched = self._watched.get(caller)
+        if watched is None:
             return
-        standing.members.discard(member)
-        if not standing.members:
-            self._disarm(standing)
-            del self._standings[caller]
+        watched.members.discard(member)
+        if not watched.members:
+            self._disarm(watched)
+            del self._watched[caller]
 
     def due(self, now: datetime) -> list[Authentication]:
         """The credentials to confirm: all of them once a table has changed, otherwise new ones and those whose time has
@@ -85,22 +85,22 @@ class CredentialWatch(Generic[Member]):
         version = self._version()
         if version != self._seen:
             self._seen = version
-            return list(self._standings)
-        moment = time.monotonic()
-        outside = moment >= self._next_look_outside
-        if outside:
-            self._next_look_outside = moment + OUTSIDE_SECONDS
+            return list(self._watched)
+        monotonic_seconds = time.monotonic()
+        external_due = monotonic_seconds >= self._next_external_check
+        if external_due:
+            self._next_external_check = monotonic_seconds + EXTERNAL_CHECK_SECONDS
         return [
             caller
-            for caller, standing in self._standings.items()
-            if (standing.ends is not None and now >= standing.ends)
-            or (outside and not in_tables(caller))
+            for caller, watched in self._watched.items()
+            if (watched.ends is not None and now >= watched.ends)
+            or (external_due and not in_tables(caller))
             or (fresh and caller in fresh)
         ]
 
     async def confirm(self, callers: Iterable[Authentication]) -> None:
-        """Dismiss the connections of those credentials that hold no longer."""
-        callers = [caller for caller in callers if caller in self._standings]
+        """Dismiss the connections of credentials that are no longer valid."""
+        callers = [caller for caller in callers if caller in self._watched]
         if not callers:
             return
         if not await self._look_up(callers):
@@ -109,22 +109,22 @@ class CredentialWatch(Generic[Member]):
         for caller in callers:
             holds = await self._holds(caller, self._services.clock())
             ends = await self._current_end(caller) if holds else None
-            standing = self._standings.get(caller)
-            if standing is None:
+            watched = self._watched.get(caller)
+            if watched is None:
                 continue
             if holds:
-                self._set_end(caller, standing, ends)
+                self._set_end(caller, watched, ends)
             else:
-                for member in list(standing.members):
+                for member in list(watched.members):
                     self._dismiss(member)
             if time.monotonic() - began > SLICE_SECONDS:
                 await asyncio.sleep(0)
                 began = time.monotonic()
 
     async def close(self) -> None:
-        """No timer fires any more."""
-        for standing in self._standings.values():
-            self._disarm(standing)
+        """Stop all timers."""
+        for watched in self._watched.values():
+            self._disarm(watched)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -132,7 +132,7 @@ class CredentialWatch(Generic[Member]):
     # -- one credential --------------------------------------------------------------------------------------------
 
     async def _look_up(self, callers: list[Authentication]) -> bool:
-        """Ask the tables about all of them at once. False while there are no tables: nothing is known against anyone."""
+        """Look up all callers in one query. False while there is no cache, so that no credential is dismissed."""
         subjects = [caller.proof.subject for caller in callers]
         users = {caller.principal.user_id for caller in callers}
         users |= {subject.user_id for subject in subjects if isinstance(subject, Claims | ApiKey)}
@@ -151,13 +151,13 @@ class CredentialWatch(Generic[Member]):
         except Refusal:
             return False
         except CacheNotReadyError:
-            return True  # a copy is under way: nothing is known against the credential
+            return True  # a copy is in progress: keep the credential
         except Exception:
             log.exception("a live credential could not be confirmed")
             return False
 
     async def _current_end(self, caller: Authentication) -> datetime | None:
-        """As `stated_end`, but a platform key's as its row says now."""
+        """As `stated_end`, but for a platform key the expiry in its current row."""
         subject = caller.proof.subject
         if not isinstance(subject, ApiKey):
             return stated_end(caller, self._leeway)
@@ -170,13 +170,13 @@ class CredentialWatch(Generic[Member]):
             return subject.expires_at
         return next((row.expires_at for row in rows if row.id == subject.id), subject.expires_at)
 
-    def _set_end(self, caller: Authentication, standing: WatchedCredential[Member], ends: datetime | None) -> None:
-        self._disarm(standing)
-        standing.ends = ends
+    def _set_end(self, caller: Authentication, watched: WatchedCredential[Member], ends: datetime | None) -> None:
+        self._disarm(watched)
+        watched.ends = ends
         if ends is not None:
             seconds = (ends - self._services.clock()).total_seconds()
             seconds = min(max(seconds, SHORTEST_TIMER_SECONDS), LONGEST_TIMER_SECONDS)
-            standing.timer = asyncio.get_running_loop().call_later(seconds, self._expire, caller)
+            watched.timer = asyncio.get_running_loop().call_later(seconds, self._expire, caller)
 
     def _expire(self, caller: Authentication) -> None:
         task = asyncio.get_running_loop().create_task(self.confirm([caller]))
@@ -184,10 +184,10 @@ class CredentialWatch(Generic[Member]):
         task.add_done_callback(self._tasks.discard)
 
     @staticmethod
-    def _disarm(standing: WatchedCredential[Member]) -> None:
-        if standing.timer is not None:
-            standing.timer.cancel()
-            standing.timer = None
+    def _disarm(watched: WatchedCredential[Member]) -> None:
+        if watched.timer is not None:
+            watched.timer.cancel()
+            watched.timer = None
 
     @property
     def _leeway(self) -> float:
@@ -200,7 +200,7 @@ class CredentialWatch(Generic[Member]):
 
 
 def stated_end(caller: Authentication, leeway_seconds: float) -> datetime | None:
-    """When the credential is refused from (aware UTC): a token's exp plus the leeway, a key's expiry; None: never."""
+    """When the credential ends (aware UTC): a token's exp plus the leeway, or a key's expiry; None: never."""
     subject = caller.proof.subject
     if isinstance(subject, Claims):
         return datetime.fromtimestamp(subject.expires_at, UTC) + timedelta(seconds=leeway_seconds)

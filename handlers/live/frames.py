@@ -1,9 +1,9 @@
 """WebSocket frames: one encoding for all clients, and a protocol stricter with clients than the framework's.
 
 Tornado 6.6 accepts unmasked client frames (RFC 6455 §5.1 has the connection failed), echoes close codes that must never be
-sent, ends most violations without saying why, and bounds neither pings nor fragments. So receiving is our own here; the
-handshake, the answer to pings and the closing handshake stay the framework's. Clients of ours have nothing to say: what
-they send is checked and dropped, and the bounds are small.
+sent, ends most violations without saying why, and bounds neither pings nor fragments. This module therefore
+receives frames itself; Tornado does the handshake, the replies to pings and the closing handshake. Frames from clients are
+checked and ignored, and the limits are small.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class FrameError(Exception):
-    """What a client sent breaks the protocol or our bounds; `code` is the close code that says how."""
+    """A client's frame violates the protocol or a limit; `code` is the close code to send."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"close code {code}")
@@ -69,7 +69,7 @@ def may_be_sent(code: int) -> bool:
 
 
 class StrictProtocol(WebSocketProtocol13):
-    """One client's wire. `heard` becomes true with every frame that arrives; whoever pings sets it to false."""
+    """The connection to one client. Every frame that arrives sets `heard`; the sender of pings clears it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,9 +125,9 @@ class StrictProtocol(WebSocketProtocol13):
 
     def _count_frame(self) -> None:
         self._window_frames += 1
-        moment = self._time()
-        if moment >= self._window_ends:
-            self._window_ends = moment + FLOOD_SECONDS
+        now = self._time()
+        if now >= self._window_ends:
+            self._window_ends = now + FLOOD_SECONDS
             self._window_frames = 1
         if self._window_frames > FLOOD_FRAMES:
             raise FrameError(POLICY_VIOLATION)
@@ -152,7 +152,7 @@ class StrictProtocol(WebSocketProtocol13):
         self._message_bytes = 0 if final else self._message_bytes + len(payload)
 
     async def _fail(self, code: int) -> None:
-        """Say why and end. What still arrives is read and dropped for a moment: closing a socket over unread bytes resets
+        """Send the close code and end. Data that still arrives is read and dropped briefly: closing a socket over unread bytes resets
         the connection, and the close frame could be lost with it."""
         self.close(code)
         left = LINGER_BYTES
@@ -177,14 +177,14 @@ class StrictProtocol(WebSocketProtocol13):
         super().close(code, reason)
 
     def abort(self) -> None:
-        """End the connection at once, without a word."""
+        """End the connection at once, without a close frame."""
         self._abort()
 
 
 class Outlet:
-    """Where the frames for one client go. Small, because with thousands of clients what counts is the memory a round touches.
+    """Writes frames to one client. Small, because with thousands of clients the memory that a round touches matters.
 
-    Straight to the socket while nothing waits before a frame: the stream would copy it and make a future nobody awaits. What
+    Straight to the socket while nothing waits before a frame: the stream would copy it and create an unused future. What
     the socket does not take goes to the stream's buffer, as does everything behind it.
     """
 
@@ -193,7 +193,7 @@ class Outlet:
     def __init__(self, stream: IOStream) -> None:
         self.open = not stream.closed()
         self._stream = stream
-        # Under TLS the stream alone knows how to write.
+        # Under TLS only the stream can write.
         self._socket = stream.socket if type(stream) is IOStream else None
         self._waiting = stream._write_buffer  # the stream keeps no public count (pinned by a test)
 

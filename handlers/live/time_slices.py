@@ -1,4 +1,4 @@
-"""Long rounds over many clients, in slices: other work of the event loop waits for a slice, never for the whole round."""
+"""Visits many clients in time slices, so that the event loop is never blocked for a whole round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 SLICE_SECONDS = 0.001
-CLIENTS_BETWEEN_LOOKS = 8  # at the clock
+CLIENTS_BETWEEN_CLOCK_READS = 8
 
 Client = TypeVar("Client")
 
@@ -22,13 +22,13 @@ class TimeSlices:
 
     async def each(self, clients: Sequence[Client], visit: Callable[[Client], None]) -> None:
         """Call `visit` for every client."""
-        size, place = len(clients), 0
-        while place < size:
+        size, position = len(clients), 0
+        while position < size:
             async with self._turn:
                 ends = time.monotonic() + SLICE_SECONDS
-                while place < size and time.monotonic() < ends:
-                    for client in clients[place : place + CLIENTS_BETWEEN_LOOKS]:
+                while position < size and time.monotonic() < ends:
+                    for client in clients[position : position + CLIENTS_BETWEEN_CLOCK_READS]:
                         visit(client)
-                    place += CLIENTS_BETWEEN_LOOKS
-                if place < size:
+                    position += CLIENTS_BETWEEN_CLOCK_READS
+                if position < size:
                     await asyncio.sleep(0)

@@ -11,7 +11,7 @@ from typing import Any
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, _WebSocketParams
 
 from analytics.responses import connection_message, encode
-from handlers.audit.writer import stamp as moment
+from handlers.audit.writer import stamp
 from handlers.base import ApiHandler, describe
 from handlers.live.broadcaster import Broadcaster
 from handlers.live.frames import PING_FRAME, StrictProtocol, text_frame
@@ -35,7 +35,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
     def initialize(self, broadcaster: Broadcaster, **common: object) -> None:  # type: ignore[override]
         super().initialize(**common)  # type: ignore[arg-type]
         self._broadcaster = broadcaster
-        self._place_taken = False
+        self._counted = False
         self._wire: StrictProtocol | None = None
         self._end_event = "ws_closed"
 
@@ -52,11 +52,11 @@ class LiveHandler(ApiHandler, WebSocketHandler):
             raise Refusal(503, "The server is stopping", "draining", {"Retry-After": "2"})
         assert self.caller is not None  # noqa: S101 - the access rule has seen to it
         self._broadcaster.reserve(self.caller)
-        self._place_taken = True
+        self._counted = True
         try:
             await super().get(email)
         finally:
-            self._give_back_place()
+            self._release()
 
     def _check_handshake(self) -> None:
         headers = self.request.headers
@@ -88,7 +88,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         return True  # decided by _check_origin_header, more strictly than the framework does
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        # No pings of the framework's: it keeps a task and a timer for each client, the broadcaster pings all in one round.
+        # Tornado's pings are off, as they need a task and a timer per client; the broadcaster pings all clients in one round.
         self._wire = StrictProtocol(self, False, _WebSocketParams(max_message_size=MAX_CLIENT_MESSAGE))
         return self._wire
 
@@ -104,17 +104,17 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         self._broadcaster.join(self, self.organization_id, outlet)
 
     def _bound_kernel_buffer(self) -> None:
-        """Left to itself the kernel takes megabytes for a client that does not read, before we see that it does not."""
+        """By default the kernel buffers megabytes for a client that does not read, which hides that it does not."""
         if self._wire is not None and not self._wire.stream.closed():
             self._wire.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def on_close(self) -> None:
         self._broadcaster.leave(self, self.organization_id)
-        self._give_back_place()
+        self._release()
         if self.services.settings.audit.enabled and self.caller is not None:
             self.services.audit.record(
                 {
-                    "time": moment(self.services.clock()),
+                    "time": stamp(self.services.clock()),
                     "event": self._end_event,
                     "route": self.route.name,
                     "request_id": self.request_id,
@@ -129,7 +129,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         return entry | {"event": "ws_open", "outcome": "success"} if status == 101 else entry
 
     def probe(self) -> bool:
-        """Ping. False, and no ping, when nothing was heard since the last one."""
+        """Ping. False, without a ping, if no frame arrived since the last one."""
         if self._wire is None or self._wire.outlet is None or not self._wire.heard:
             return False
         self._wire.heard = False
@@ -137,9 +137,9 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         return True
 
     def end(self, code: int, reason: str, event: str, cut_event: str = "") -> None:
-        """Close with a code, behind what the client has not read yet; it is cut when it does not close in turn.
+        """Close with a code after the unread bytes; abort if the client does not close in turn.
 
-        `event` names the end in the audit record, `cut_event` one that came to cutting, where that has a name of its own.
+        `event` names the end in the audit record; `cut_event`, if given, names it after an abort.
         """
         self._broadcaster.leave(self, self.organization_id)
         if self._wire is not None and not self._wire.is_closing():
@@ -148,14 +148,14 @@ class LiveHandler(ApiHandler, WebSocketHandler):
             asyncio.get_running_loop().call_later(CLOSE_SECONDS, self.abort, cut_event or event)
 
     def abort(self, event: str) -> None:
-        """End without a word; a connection that has ended keeps its event."""
+        """End without a close frame; a connection that has already ended keeps its event."""
         if self._wire is not None and not self._wire.stream.closed():
             self._end_event = event
             self._wire.abort()
 
-    def _give_back_place(self) -> None:
-        if self._place_taken and self.caller is not None:
-            self._place_taken = False
+    def _release(self) -> None:
+        if self._counted and self.caller is not None:
+            self._counted = False
             self._broadcaster.release(self.caller)
 
 

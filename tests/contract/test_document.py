@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from config.settings import Settings
 from handlers.application import api_routes
 from handlers.auth import signin
 from handlers.contract import openapi as generator
-from handlers.contract.__main__ import made
+from handlers.contract.__main__ import generate
 from handlers.contract.examples import documented, merged
 from handlers.contract.operations import sample_path
 from handlers.contract.page import reference_page
@@ -31,7 +34,7 @@ METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
 
 
 def test_the_packaged_documents_are_what_the_code_makes() -> None:
-    for name, text in made().items():
+    for name, text in generate().items():
         assert document(name).decode() == text, f"{name} is out of date; run `make docs`"
 
 
@@ -108,7 +111,7 @@ def assert_kept(told: Any, shown: Any, where: str) -> None:
 def test_an_example_is_added_to_and_never_overwritten() -> None:
     assert merged({"a": {"b": 1}}, {"a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
     for other in ({"a": 1}, {"a": {"b": 2}}):
-        with pytest.raises(ValueError, match="stand over"):
+        with pytest.raises(ValueError, match="would replace"):
             merged({"a": {"b": 1}}, other)
 
 
@@ -150,10 +153,21 @@ def test_two_types_of_one_name_are_refused() -> None:
 
     schemas = Schemas()
     schemas.of(LiveScore)
-    with pytest.raises(TypeError, match="called LiveScore"):
-        schemas.of(type("LiveScore", (), {"__dataclass_fields__": {}}))
-    with pytest.raises(TypeError, match="no answer"):
+    with pytest.raises(TypeError, match="named LiveScore"):
+        schemas.of(make_dataclass("LiveScore", [("other", int)]))
+    with pytest.raises(TypeError, match="named LiveScore"):
+        Schemas().of(tuple[LiveScore, make_dataclass("LiveScore", [("other", int)])])  # type: ignore[misc]
+    with pytest.raises(TypeError, match="no response"):
         schemas.of(set[int])
+
+
+def test_the_server_does_not_load_what_generates_the_documents() -> None:
+    code = (
+        "import sys, owkai.app; print(*(name for name in sys.modules if name.startswith(('handlers.', 'pydantic.'))))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "handlers.contract.reference" in loaded
+    assert not {"handlers.contract.schemas", "handlers.contract.openapi", "pydantic.type_adapter"} & set(loaded)
 
 
 def test_sec_12_the_documents_name_no_host_and_nothing_of_the_installation() -> None:

@@ -72,7 +72,7 @@ async def test_an_action_that_leaves_the_hour_shows_at_the_tick_whatever_others_
     commit(own_cache[0], 2, ago=timedelta(minutes=59))
     async with live(served, USER_1) as mine, live(served, USER_2) as theirs:
         await settled(served, mine, theirs)
-        told = served.server.broadcaster._told[2]
+        told = served.server.broadcaster._delivered[2]
         await until(lambda: asyncio.get_running_loop().time() > told.unsettled_until)
         served.clock.advance(120)
         commit(own_cache[0], 1)
@@ -134,7 +134,7 @@ async def test_a_row_dated_a_little_ahead_of_our_clock_is_shown_when_its_time_ha
     async with live(served, USER_1) as client:
         await settled(served, client)
         commit(own_cache[0], 1, ago=timedelta(seconds=-0.5))
-        await until(lambda: served.server.broadcaster._told[1].next_push > 0)
+        await until(lambda: served.server.broadcaster._delivered[1].next_push > 0)
         assert served.services.metrics.websocket_pushes == 0
         served.clock.advance(1)
         assert (await message(client))["metrics"]["recent_actions_last_hour"] == 13

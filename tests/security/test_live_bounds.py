@@ -134,8 +134,8 @@ async def test_ws_19_counters_return_to_zero_however_often_clients_come_and_go(s
         await until(lambda: broadcaster.total == 0)
     assert broadcaster.organizations == 0
     assert not broadcaster._per_user
-    assert not broadcaster._told
-    assert len(broadcaster._standings) == 0
+    assert not broadcaster._delivered
+    assert len(broadcaster._credentials) == 0
     await until(lambda: served.services.metrics.open_connections == 0)
 
 
