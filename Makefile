@@ -53,6 +53,7 @@ docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
 	$(BIN)/owkai config reference > docs/settings.md
 	$(BIN)/python -m handlers.contract
+	$(BIN)/python -m handlers.metrics > docs/reference/metrics.md
 
 binary: $(VENV)/.demo
 	$(BIN)/python -m owkai.build

@@ -1,4 +1,4 @@
-"""PUT and DELETE …/predictive/anomalies/{id}/acknowledgement: an analyst knows of an anomaly, or takes that back.
+"""PUT and DELETE …/predictive/anomalies/{id}/acknowledgement: an analyst marks an anomaly as known, or withdraws that.
 
 It changes something, so a request that a cookie authenticates needs the exact origin of one of our pages.
 """
@@ -27,20 +27,25 @@ RETRY_SECONDS = 30
 
 
 class AcknowledgementHandler(ApiHandler):
-    """PUT: 200 with who acknowledged and when; again: the newer word counts. DELETE: 204. 404 for an unknown anomaly."""
+    """PUT: 200 with who acknowledged and when; again: the newer one counts. DELETE: 204. 404 for an unknown anomaly."""
 
     SUPPORTED_METHODS = ("PUT", "DELETE", "OPTIONS")
 
     async def put(self, anomaly_id: str) -> None:
         self._check_request()
         try:
-            word = await self.services.forecasting.acknowledge(self.organization_id, anomaly_id, self.principal.name)
+            acknowledgement = await self.services.forecasting.acknowledge(
+                self.organization_id, anomaly_id, self.principal.name
+            )
         except sqlite3.Error as error:
             raise self._not_kept(error) from error
-        if word is None:
+        if acknowledgement is None:
             raise Refusal(404, NO_SUCH_ANOMALY, "unknown_anomaly")
         self.set_header("Content-Type", "application/json")
-        body = {"acknowledged_at": stamp(word.acknowledged_at), "acknowledged_by": word.acknowledged_by}
+        body = {
+            "acknowledged_at": stamp(acknowledgement.acknowledged_at),
+            "acknowledged_by": acknowledgement.acknowledged_by,
+        }
         self.finish(json.dumps(body).encode())
 
     async def delete(self, anomaly_id: str) -> None:
@@ -72,6 +77,6 @@ class AcknowledgementHandler(ApiHandler):
         return Refusal(503, NOT_KEPT, "acknowledgement_not_kept", {"Retry-After": str(RETRY_SECONDS)})
 
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
-        """An access as any other, under a name of its own: it changes what others see."""
+        """An access with an event name of its own, because it changes what others see."""
         event = "acknowledge" if self.request.method == "PUT" else "withdraw_acknowledgement"
         return super().audit_entry(path, status) | {"event": event}

@@ -1,20 +1,21 @@
-"""How much one caller may ask: requests of any kind, and the answers that have to be computed for them.
+"""How much one caller may request: requests of any kind, and responses that have to be computed for them.
 
 Two allowances per caller, each a bucket that `burst` calls fill and `per_second` calls a second drain: one for all requests,
-one for computations (a view that is not published at this moment costs 1, a document to keep more). What is published
-already costs a look-up, so a limited caller still gets it. Callers are told apart by organization and user, so that a second
-key of the same user gives no second allowance. Refusals are paced (`Allowances.refusal_pause`).
+one for computations (a view that is not published costs 1, a document more). A published view costs a look-up, so a limited
+caller still gets it. A caller is an organization and a user, so that a second key of the same user gives no second
+allowance. Refusals are paced (`Allowances.refusal_pause`).
 
-The state of a bucket is one number: when it will be empty. Belongs to the event loop; not thread-safe. `now` is the time in
-seconds of a steady clock. The table is bounded; the caller who was silent longest is forgotten first.
+The state of a bucket is one number: when it will be empty. Belongs to the event loop; not thread-safe. `now` is in seconds
+of a monotonic clock. The number of callers is bounded; the least recently seen one is dropped first.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from config.settings import ServerSettings
 
@@ -50,7 +51,7 @@ class Exceeded(Exception):
 
 
 class Caller:
-    """What one caller has used: for each allowance the moment at which its bucket is empty; when the next refusal is due."""
+    """What one caller has used: for each allowance when its bucket will be empty, and when the next refusal is due."""
 
     __slots__ = ("computations_empty_at", "next_refusal_at", "requests_empty_at")
 
@@ -66,8 +67,7 @@ class Allowances:
     def __init__(self, server: ServerSettings, max_callers: int = MAX_CALLERS) -> None:
         self._requests = Limit(REQUESTS, server.requests_per_second, server.requests_burst)
         self._computations = Limit(COMPUTATIONS, server.computations_per_second, server.computations_burst)
-        self._callers: OrderedDict[Hashable, Caller] = OrderedDict()
-        self._max_callers = max_callers
+        self._callers: LRUCache[Hashable, Caller] = LRUCache(max_callers)
         self.policy = ", ".join(limit.policy for limit in (self._requests, self._computations) if limit.per_second)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Allowances:
             caller.computations_empty_at, _ = taken(limit, caller.computations_empty_at, cost, now)
 
     def refusal_pause(self, who: Hashable, now: float) -> float:
-        """Seconds to hold a refusal back, so that a caller who does not wait gets `REFUSALS_PER_SECOND` of them."""
+        """Seconds to delay a refusal, so that a caller who does not wait gets `REFUSALS_PER_SECOND` of them."""
         caller = self._caller(who)
         due = min(max(caller.next_refusal_at, now), now + LONGEST_PAUSE_SECONDS)
         caller.next_refusal_at = due + 1 / REFUSALS_PER_SECOND
@@ -100,10 +100,6 @@ class Allowances:
         caller = self._callers.get(who)
         if caller is None:
             caller = self._callers[who] = Caller()
-            if len(self._callers) > self._max_callers:
-                self._callers.popitem(last=False)
-        else:
-            self._callers.move_to_end(who)
         return caller
 
 

@@ -13,18 +13,19 @@ from config.settings import ServerSettings, Settings
 from config.watched_files import SECONDS_BETWEEN_LOOKS, WatchedFiles
 from handlers import acknowledgements as acknowledging
 from handlers.auth import signin
-from handlers.base import FIXED_HEADERS, UNKNOWN_ROUTE, UnknownPath
 from handlers.connections.connection_limits import MAX_BODY_BYTES, BoundedServer, RequestGuard
+from handlers.connections.fixed_headers import FIXED_HEADERS
 from handlers.connections.overlong_headers import overlong_answer
 from handlers.connections.tls import HSTS, CertificateError, ServerCertificate, identity_files, load_identity
 from handlers.contract.reference import contract_files, contract_routes
 from handlers.dashboard import page
 from handlers.live.broadcaster import Broadcaster
 from handlers.live.websocket import LiveHandler
+from handlers.metrics.status_collector import StatusCollector
 from handlers.ops import Health, Metrics, Readiness
 from handlers.parameters import DAYS, DEBUG_LIMIT, DECIMAL, FORMAT, LIMIT, REPORT_DAYS, TABLE, ZONE, Parameter
-from handlers.request_log import bridle_framework_loggers
-from handlers.rest import HiddenHandler, ViewHandler
+from handlers.request_log import filter_framework_loggers
+from handlers.rest import UNKNOWN_ROUTE, HiddenHandler, UnknownPath, ViewHandler
 from handlers.routes import Access, Route, url_specs
 from handlers.services import Services
 
@@ -73,7 +74,7 @@ def api_routes(settings: Settings, broadcaster: Broadcaster | None = None) -> li
         Route(signin.PATH, signin.SessionHandler, Access.PUBLIC, signin.PATH, methods=signin.METHODS),
         Route("/healthz", Health, Access.PUBLIC, "/healthz"),
         Route("/readyz", Readiness, Access.PUBLIC, "/readyz"),
-        Route("/metrics", Metrics, Access.LOCAL, "/metrics", options={"broadcaster": broadcaster}),
+        Route("/metrics", Metrics, Access.LOCAL, "/metrics"),
     ]
 
 
@@ -90,8 +91,9 @@ def page_routes() -> list[Route]:
 
 def make_application(services: Services) -> Application:
     """The Tornado application; its setting `broadcaster` is the `Broadcaster` that `ApiServer` starts."""
-    bridle_framework_loggers()
+    filter_framework_loggers()
     broadcaster = Broadcaster(services)
+    services.metrics.registry.register(StatusCollector(services, broadcaster))
     if services.settings.server.reference:
         contract_files()
     return Application(
@@ -137,7 +139,7 @@ class ApiServer:
         )
         self.http.bound = settings.max_connections if connections is None else connections
         self.http.live = lambda: self.broadcaster.total
-        self.http.measures = services.metrics
+        self.http.metrics = services.metrics
         self.http.overlong = overlong_answer({**FIXED_HEADERS, **headers})
 
     def start(self) -> int:
@@ -194,7 +196,7 @@ class ApiServer:
     async def drain(self) -> None:
         """Stop in order: not ready, no new connection, open requests end, live clients get 1001. Idempotent.
 
-        Takes `server.drain_seconds` at the most; what is open then is cut. The audit records are written out.
+        Takes at most `server.drain_seconds`; connections that are still open then are cut. The audit records are written out.
         """
         if self._drained:
             return
@@ -203,7 +205,7 @@ class ApiServer:
         services.draining.set()
         self._certificate_watch.stop()
         self.http.stop()
-        self.http.conn_params.no_keep_alive = True  # connections that are open get one more answer each
+        self.http.conn_params.no_keep_alive = True  # open connections get one more response each
         loop = asyncio.get_running_loop()
         deadline = loop.time() + services.settings.server.drain_seconds
         await self.broadcaster.drain(services.settings.server.drain_seconds)

@@ -1,72 +1,49 @@
-"""What every answer has in common: identity of the request, address, authentication, headers, problems, records."""
+"""What all handlers share: the request's id, its caller, limits, headers, problem documents, log and audit record."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-import socket
 import time
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from tornado.web import HTTPError, RequestHandler
 
 from analytics.fair_workers import BacklogFullError
-from analytics.state.store import CacheDamagedError, CacheNotReadyError
+from analytics.state.store import CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 from handlers import cors
 from handlers.allowance import COMPUTATIONS, Exceeded
-from handlers.audit.writer import stamp
-from handlers.auth.authenticator import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
-from handlers.auth.credentials import Presented, find_credentials
-from handlers.auth.sessions import digest as digest_of
-from handlers.connections.address import client_address, is_loopback, limiter_bucket, parse_address
-from handlers.connections.tls import HSTS, arrived_safely, came_over_tls
-from handlers.problem import (
-    ADMIN_REQUIRED,
-    ANALYST_REQUIRED,
-    PROBLEM_TYPE,
-    Refusal,
-    bad_request,
-    forbidden,
-    phrase,
-    problem_body,
-    unauthenticated,
-)
-from handlers.redaction import client_request_id, shown, shown_path
+from handlers.audit.access_record import access_record
+from handlers.auth.authenticator import Authentication, Principal, require_organization
+from handlers.auth.request_authentication import RequestAuthentication, require_access
+from handlers.connections.address import client_address, is_loopback, names_this_machine
+from handlers.connections.fixed_headers import FIXED_HEADERS
+from handlers.connections.tls import HSTS
+from handlers.problem import PROBLEM_TYPE, Refusal, bad_request, phrase, problem_body, refusal_for
+from handlers.redaction import client_request_id, shown_path
 from handlers.request_log import log_request
 from handlers.routes import Access, Route
 from handlers.services import Services
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 2
 TOO_MANY_COMPUTATIONS = "Too many answers to compute"
-NOT_RECORDED = "Accesses cannot be recorded at the moment"
 HOST_NOT_LOCAL = (
     "The Host header names another machine. Ask for this address by number or as localhost, add the name to "
     "server.allowed_hosts, or send an administrator's key"
 )
 VARY = "Cookie, Authorization, X-API-Key"
-EXPECTED = (  # what a request may end with that is no fault of ours
+EXPECTED = (  # errors that are no fault of the server's code
     Refusal, HTTPError, BacklogFullError, CacheNotReadyError, ViewTimeoutError, TelemetryUnavailableError,
 )  # fmt: skip
-FIXED_HEADERS = {
-    "Server": "owkai-analytics",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
 
 
 class ApiHandler(RequestHandler):
-    """Authenticates by its route's access rule before anything else happens, and answers every error as a problem."""
+    """Applies the access rule of its route before anything else, and answers every error with a problem document."""
 
     SUPPORTED_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -87,6 +64,9 @@ class ApiHandler(RequestHandler):
         self.address = client_address(
             self.peer, self.request.headers.get_list("X-Forwarded-For"), services.trusted_proxies
         )
+        self.authentication = RequestAuthentication(
+            services, self.request, self.peer, self.address, is_recorded=route.access is not Access.LOCAL
+        )
         services.metrics.open_requests += 1
         self._put_common_headers()
 
@@ -99,8 +79,8 @@ class ApiHandler(RequestHandler):
 
     @property
     def principal(self) -> Principal:
-        """The caller; only behind an access rule that asks for a credential."""
-        assert self.caller is not None  # noqa: S101 - the access rule has seen to it
+        """The caller, where the access rule needs a credential."""
+        assert self.caller is not None  # noqa: S101 - the access rule guarantees it
         return self.caller.principal
 
     @property
@@ -130,14 +110,7 @@ class ApiHandler(RequestHandler):
     def _check_host(self) -> None:
         allowed = self.services.settings.server.allowed_hosts
         if allowed and self.request.host_name.lower() not in allowed:
-            raise bad_request("The Host header names no host that is served here", "host_not_allowed")
-
-    def _names_this_machine(self) -> bool:
-        """Whether the Host header is no name that a page elsewhere could have pointed at this machine (DNS rebinding)."""
-        name = self.request.host_name.lower()
-        if self.services.settings.server.allowed_hosts:  # checked before anything else
-            return True
-        return name in ("localhost", socket.gethostname().lower()) or parse_address(name.strip("[]")) is not None
+            raise bad_request("The Host header names a host that this server does not serve", "host_not_allowed")
 
     # -- authentication --------------------------------------------------------------------------------------------
 
@@ -145,130 +118,20 @@ class ApiHandler(RequestHandler):
         access = self.route.access
         if access is Access.PUBLIC:
             return
-        if access is Access.LOCAL and is_loopback(self.peer) and not self._was_forwarded():
-            if self._names_this_machine():
+        if access is Access.LOCAL and is_loopback(self.peer) and not self.authentication.was_forwarded:
+            if self.services.settings.server.allowed_hosts or names_this_machine(self.request.host_name):
                 return
             if not any(name in self.request.headers for name in ("Cookie", "Authorization", "X-Api-Key")):
                 raise bad_request(HOST_NOT_LOCAL, "host_not_local")
-        self.caller = await self._authenticate()
+        self.caller = await self.authentication.authenticate()
         try:
-            self._count_request(self.caller.principal)
+            self.count_request(self.caller.principal)
         except Refusal:
             await self.hold_back()
             raise
-        if access is not Access.LOCAL:
-            require_organization(self.caller.principal)
-        principal = self.caller.principal
-        if access is Access.ANALYST and not self.is_analyst(principal):
-            raise forbidden(ANALYST_REQUIRED, "not_analyst")
-        if access in (Access.ADMIN, Access.LOCAL) and not principal.admin:
-            raise forbidden(ADMIN_REQUIRED, "not_admin")
+        require_access(self.caller.principal, access, self.services.settings.auth.analyst_roles)
 
-    def is_analyst(self, principal: Principal) -> bool:
-        """Whether the caller may do what `Access.ANALYST` protects: an admin, or a role of `auth.analyst_roles`."""
-        return principal.admin or principal.role in self.services.settings.auth.analyst_roles
-
-    def _require_fit_way(self) -> None:
-        """Before a credential is looked at: it came over TLS where that is asked for, and its use can be recorded."""
-        if self.route.access is not Access.LOCAL and not self.services.audit.accepting:
-            raise Refusal(503, NOT_RECORDED, "audit_unavailable", {"Retry-After": str(RETRY_SECONDS)})
-        if self.services.settings.server.require_tls and not arrived_safely(
-            self.request.protocol,
-            self.peer,
-            self._was_forwarded(),
-            self.request.headers.get_list("X-Forwarded-Proto"),
-            self.services.trusted_proxies,
-        ):
-            raise forbidden("Credentials are taken over TLS alone", "plain_http")
-
-    def _was_forwarded(self) -> bool:
-        return any(name in self.request.headers for name in ("X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"))
-
-    async def _authenticate(self) -> Authentication:
-        """The caller; raises `Refusal` 401, 400 or 429. Failures count against the address."""
-        self._require_fit_way()
-        services = self.services
-        try:
-            presented = self._presented(services.settings.auth.cookie_names)
-        except Refusal:
-            await self._count_failure(limiter_bucket(self.address), services.clock().timestamp())
-            raise
-        return await self._verify(presented)
-
-    def _presented(self, cookie_names: tuple[str, ...]) -> tuple[Presented, ...]:
-        """The credentials of this request, as `find_credentials`."""
-        headers = self.request.headers
-        over_tls = came_over_tls(
-            self.request.protocol, headers.get_list("X-Forwarded-Proto"), headers.get_list("Origin")
-        )
-        return find_credentials(headers, cookie_names, over_tls=over_tls)
-
-    def _is_known(self, credential: Presented) -> bool:
-        """Whether a credential was verified before: by this process, or, for a session, at its sign-in."""
-        services = self.services
-        if credential.kind == "session":
-            return services.sessions.find(digest_of(credential.text), services.clock()) is not None
-        return services.limiter.knows(credential.fingerprint())
-
-    async def _verify(self, presented: tuple[Presented, ...]) -> Authentication:
-        """The caller who presents these; as `_authenticate`."""
-        services = self.services
-        now = services.clock()
-        bucket = limiter_bucket(self.address)
-        if not presented:
-            services.metrics.authentication_failures["missing"] += 1
-            raise unauthenticated("no_credential")
-        fingerprints = [credential.fingerprint() for credential in presented]
-        attempt = None
-        if not all(self._is_known(credential) for credential in presented):
-            attempt = await services.limiter.enter(bucket, now.timestamp())
-            if attempt is None:
-                self._refuse_limited(bucket, now.timestamp())
-        prefixes = [found for credential in presented if (found := credential.prefix_bucket()) is not None]
-        if attempt is not None and self._prefix_limited(prefixes, bucket, now.timestamp()):
-            attempt.end(failed=True)
-            self._refuse_limited(bucket, now.timestamp())
-        failed = False
-        try:
-            caller = await services.authenticator.authenticate(presented, now)
-        except Refusal as refusal:
-            # An id of 256 random bits is no guess. After a restart every open page presents one that has ended, and
-            # must not lock its address out.
-            failed = refusal.reason != SESSION_ENDED
-            services.metrics.authentication_failures["invalid"] += 1
-            for fingerprint in fingerprints:
-                services.limiter.forget(fingerprint)
-            if isinstance(refusal, WrongKey) and (prefix := refusal.presented.prefix_bucket()) is not None:
-                services.prefix_limiter.count(prefix, now.timestamp())
-            raise
-        finally:
-            if attempt is not None:
-                attempt.end(failed=failed)
-        if attempt is not None:
-            for fingerprint in fingerprints:
-                services.limiter.remember(fingerprint)
-        return caller
-
-    def _prefix_limited(self, prefixes: list[str], bucket: str, now: float) -> bool:
-        """Too many failures with this key's prefix, and this address has part in failing: see `handlers.auth.failure_limits`."""
-        services = self.services
-        return services.limiter.failures(bucket, now) > 0 and any(
-            services.prefix_limiter.exhausted(prefix, now) for prefix in prefixes
-        )
-
-    async def _count_failure(self, bucket: str, now: float) -> None:
-        attempt = await self.services.limiter.enter(bucket, now)
-        if attempt is None:
-            self._refuse_limited(bucket, now)
-        attempt.end(failed=True)
-        self.services.metrics.authentication_failures["invalid"] += 1
-
-    def _refuse_limited(self, bucket: str, now: float) -> NoReturn:
-        self.services.metrics.authentication_failures["limited"] += 1
-        wait = self.services.limiter.retry_after(bucket, now)
-        raise Refusal(429, "Too many failed attempts; try again later", "address_limited", {"Retry-After": str(wait)})
-
-    def _count_request(self, principal: Principal) -> None:
+    def count_request(self, principal: Principal) -> None:
         try:
             self.rate_limit = self.services.allowances.request(principal.account, self.started)
         except Exceeded as exceeded:
@@ -278,7 +141,7 @@ class ApiHandler(RequestHandler):
             self._headers["RateLimit-Policy"] = self.services.allowances.policy
 
     async def count_computation(self, cost: int) -> None:
-        """Before an answer is computed for the caller; raises `Refusal` 429."""
+        """Count a response that has to be computed for the caller. Raises `Refusal` 429."""
         try:
             self.services.allowances.computation(self.principal.account, cost, self.started)
         except Exceeded as exceeded:
@@ -286,7 +149,7 @@ class ApiHandler(RequestHandler):
             raise self._too_much(exceeded, TOO_MANY_COMPUTATIONS) from None
 
     async def hold_back(self) -> None:
-        """Wait before a caller is refused for asking too much: one who asks again at once gets few refusals a second."""
+        """Wait before refusing a caller who exceeded a limit, so that a client in a tight loop gets few refusals a second."""
         await asyncio.sleep(self.services.allowances.refusal_pause(self.principal.account, time.perf_counter()))
 
     def _too_much(self, exceeded: Exceeded, what: str) -> Refusal:
@@ -294,7 +157,7 @@ class ApiHandler(RequestHandler):
         wait = {"Retry-After": str(exceeded.wait_seconds)}
         return Refusal(429, f"{what}; try again in {exceeded.wait_seconds} s", f"{exceeded.name}_limited", wait)
 
-    # -- the answer ------------------------------------------------------------------------------------------------
+    # -- the response -----------------------------------------------------------------------------------------------
 
     def set_default_headers(self) -> None:
         if hasattr(self, "services"):
@@ -317,11 +180,11 @@ class ApiHandler(RequestHandler):
             self._headers[name] = value
 
     def vary(self, names: str) -> str:
-        """The value of Vary where an answer depends on these request headers."""
+        """The value of Vary for a response that depends on these request headers."""
         return f"{names}, Origin" if self.shared else names
 
     def compute_etag(self) -> None:
-        """No tag of the framework's: views carry their own, other answers have none."""
+        """Switches off the framework's tag: views have their own, other responses have none."""
 
     def send_problem(self, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -341,51 +204,9 @@ class ApiHandler(RequestHandler):
         self.send_problem(self._as_refusal(status_code, error))
 
     def _as_refusal(self, status: int, error: BaseException | None) -> Refusal:
-        if isinstance(error, Refusal):
-            return error
-        if isinstance(error, CacheDamagedError):
-            return Refusal(
-                503,
-                "Part of the cache cannot be read; it is copied from the source again",
-                "cache_damaged",
-                {"Retry-After": str(RETRY_SECONDS)},
-            )
-        if isinstance(error, CacheNotReadyError):
-            return self._not_ready()
         if isinstance(error, BacklogFullError):
             return self._too_much(Exceeded(COMPUTATIONS, error.wait_seconds), TOO_MANY_COMPUTATIONS)
-        if isinstance(error, ViewTimeoutError):
-            return Refusal(
-                503,
-                "The answer took too long to compute; try again",
-                "view_timeout",
-                {"Retry-After": str(RETRY_SECONDS)},
-            )
-        if isinstance(error, TelemetryUnavailableError):
-            return Refusal(503, str(error), "telemetry_unavailable", {"Retry-After": str(error.retry_seconds)})
-        if status == 405:
-            return Refusal(405, "Method Not Allowed", "method", {"Allow": self.route.allow})
-        if 400 <= status < 500:
-            return Refusal(status, phrase(status), f"http_{status}")
-        return Refusal(500, "Internal Server Error", "unexpected")
-
-    def _not_ready(self) -> Refusal:
-        progress = self.services.board.current.progress
-        extra: dict[str, Any] = {}
-        if progress is not None:
-            extra["progress"] = {
-                "percent": progress.percent,
-                "rows": progress.rows_copied,
-                "rows_estimated": progress.rows_estimated,
-                "table": progress.table,
-            }
-        return Refusal(
-            503,
-            "The first copy of the source is not complete",
-            "cache_not_ready",
-            {"Retry-After": str(RETRY_SECONDS)},
-            extra,
-        )
+        return refusal_for(status, error, self.route.allow, self.services.board.current.progress)
 
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
@@ -399,8 +220,6 @@ class ApiHandler(RequestHandler):
             exc_info=(typ, value, tb) if typ is not None and value is not None else None,
             extra={"request_id": self.request_id},
         )
-
-    # -- records ---------------------------------------------------------------------------------------------------
 
     def on_finish(self) -> None:
         services = self.services
@@ -416,48 +235,16 @@ class ApiHandler(RequestHandler):
 
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
         """The record of this access: no query, no header value, no credential."""
-        entry: dict[str, Any] = {
-            "time": stamp(self.services.clock()),
-            "event": "access",
-            "request_id": self.request_id,
-            "method": shown(self.request.method or "", 16),
-            "path": path,
-            "route": self.route.name,
-            "status": status,
-            "outcome": self.outcome or outcome_of(status),
-            "reason": self.refusal.reason if self.refusal else None,
-            "address": self.address,
-        }
-        if self.caller is not None:
-            entry |= describe(self.caller)
-        if (theirs := client_request_id(self.request.headers.get("X-Request-Id"))) is not None:
-            entry["client_request_id"] = theirs
-        return entry
-
-
-def describe(caller: Authentication) -> dict[str, Any]:
-    """The members of an audit record that say who it was and by which credential."""
-    return {
-        "principal": shown(caller.principal.name),
-        "user_id": caller.principal.user_id,
-        "organization_id": caller.principal.organization_id,
-        "credential": shown(caller.proof.source),
-        "credential_id": caller.proof.identifier[:16],
-    }
-
-
-def outcome_of(status: int) -> str:
-    if status < 400:
-        return "success"
-    return "denied" if status in (401, 403, 429) else "error"
-
-
-class UnknownPath(ApiHandler):
-    """Every path that no route has."""
-
-    async def prepare(self) -> None:
-        self._check_host()
-        raise Refusal(404, "Not Found", "unknown_path")
-
-
-UNKNOWN_ROUTE = Route("", UnknownPath, Access.PUBLIC, "other")
+        return access_record(
+            time=self.services.clock(),
+            request_id=self.request_id,
+            method=self.request.method or "",
+            path=path,
+            route=self.route.name,
+            status=status,
+            outcome=self.outcome,
+            reason=self.refusal.reason if self.refusal else None,
+            address=self.address,
+            caller=self.caller,
+            client_request_id=client_request_id(self.request.headers.get("X-Request-Id")),
+        )

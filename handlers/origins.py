@@ -12,7 +12,7 @@ STANDARD_PORTS = {"http": 80, "https": 443}
 class Origins:
     """The origins of `websocket.allowed_origins`, compared character by character.
 
-    While none is listed and the server listens on loopback alone, its own addresses there count, so that a browser on
+    While none is listed and the server listens on loopback only, its own addresses there count, so that a browser on
     the same machine needs no setting. A name that an attacker points at 127.0.0.1 is in neither list: the browser sends
     that name as the origin.
     """

@@ -1,4 +1,4 @@
-"""Query parameters. One rule for all routes: a parameter is known to its route, given once and within its range, or 400."""
+"""Query parameters. One rule for all routes: a parameter that is unknown, repeated or out of range is refused with 400."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Parser = Callable[[str, frozenset[str]], Any]
 class Parameter:
     """A query parameter of a route. `parse` takes its text and the zone names, and raises ValueError that states the range.
 
-    `schema` (JSON Schema) and `meaning` say the same in the contract document. A `default` of None is the view's own.
+    `schema` (JSON Schema) and `meaning` describe it in the contract document. A `default` of None is the view's own.
     """
 
     name: str

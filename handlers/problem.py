@@ -1,6 +1,6 @@
-"""What a refused or failed request is answered with: RFC 9457 problem documents, one shape for every error.
+"""The response to a refused or failed request: RFC 9457 problem documents, one shape for every error.
 
-`detail` is the text that the platform's clients already read; nothing of an exception, a path or a secret ever enters it.
+`detail` is the text that the platform's clients already read; it never contains text of an exception, a path or a secret.
 """
 
 from __future__ import annotations
@@ -11,6 +11,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from analytics.state.store import CacheDamagedError, CacheNotReadyError
+from analytics.state.sync_status import CopyProgress
+from analytics.telemetry import TelemetryUnavailableError
+from analytics.views import ViewTimeoutError
+
+RETRY_SECONDS = 2
 PROBLEM_TYPE = "application/problem+json"
 AUTHENTICATION_REQUIRED = "Authentication required"
 ADMIN_REQUIRED = "Admin access required"
@@ -22,7 +28,7 @@ ORGANIZATION_REQUIRED = "Organization context required for this operation"
 class Refusal(Exception):
     """Ends a request with a problem document.
 
-    `reason` is the code of the audit record and the log; clients never see it. `extra` are further members of the body.
+    `reason` is the code of the audit record and the log; clients never see it. `extra` holds additional members of the body.
     """
 
     status: int
@@ -36,7 +42,7 @@ class Refusal(Exception):
 
 
 def unauthenticated(reason: str) -> Refusal:
-    """401: one answer for every reason, so that it tells nothing about the credential."""
+    """401, with the same response for every reason, so that it reveals nothing about the credential."""
     return Refusal(401, AUTHENTICATION_REQUIRED, reason, {"WWW-Authenticate": "Bearer"})
 
 
@@ -46,6 +52,53 @@ def forbidden(detail: str, reason: str) -> Refusal:
 
 def bad_request(detail: str, reason: str, **extra: Any) -> Refusal:
     return Refusal(400, detail, reason, extra=extra)
+
+
+def refusal_for(status: int, error: BaseException | None, allow: str, progress: CopyProgress | None) -> Refusal:
+    """The refusal that an error ends a request with. `status` is the framework's; `allow` lists the methods of the route."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, CacheDamagedError):
+        return Refusal(
+            503,
+            "Part of the cache cannot be read; it is copied from the source again",
+            "cache_damaged",
+            {"Retry-After": str(RETRY_SECONDS)},
+        )
+    if isinstance(error, CacheNotReadyError):
+        return _not_ready(progress)
+    if isinstance(error, ViewTimeoutError):
+        return Refusal(
+            503,
+            "The answer took too long to compute; try again",
+            "view_timeout",
+            {"Retry-After": str(RETRY_SECONDS)},
+        )
+    if isinstance(error, TelemetryUnavailableError):
+        return Refusal(503, str(error), "telemetry_unavailable", {"Retry-After": str(error.retry_seconds)})
+    if status == 405:
+        return Refusal(405, "Method Not Allowed", "method", {"Allow": allow})
+    if 400 <= status < 500:
+        return Refusal(status, phrase(status), f"http_{status}")
+    return Refusal(500, "Internal Server Error", "unexpected")
+
+
+def _not_ready(progress: CopyProgress | None) -> Refusal:
+    extra: dict[str, Any] = {}
+    if progress is not None:
+        extra["progress"] = {
+            "percent": progress.percent,
+            "rows": progress.rows_copied,
+            "rows_estimated": progress.rows_estimated,
+            "table": progress.table,
+        }
+    return Refusal(
+        503,
+        "The first copy of the source is not complete",
+        "cache_not_ready",
+        {"Retry-After": str(RETRY_SECONDS)},
+        extra,
+    )
 
 
 def problem_body(status: int, detail: str, request_id: str, extra: Mapping[str, Any] | None = None) -> bytes:

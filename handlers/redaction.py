@@ -1,4 +1,4 @@
-"""Text from outside made fit for a record: one line, bounded, nothing in it that looks like a credential."""
+"""Text from outside made safe for a record: one bounded line, without anything that looks like a credential."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log of requests, and a bridle for the framework's own: its texts quote addresses, queries and header values."""
+"""The log of requests, and a filter for the framework's own log, whose texts quote addresses, queries and header values."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class FrameworkTexts(logging.Filter):
         return True
 
 
-def bridle_framework_loggers() -> None:
-    """Install the filter on the framework's loggers; doing it again changes nothing."""
+def filter_framework_loggers() -> None:
+    """Install the filter on the framework's loggers. Idempotent."""
     for name in FRAMEWORK_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(known, FrameworkTexts) for known in logger.filters):

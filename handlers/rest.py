@@ -11,6 +11,7 @@ from handlers.allowance import DOCUMENT_COST
 from handlers.base import ApiHandler
 from handlers.parameters import Parameter, read_options
 from handlers.problem import Refusal
+from handlers.routes import Access, Route
 
 ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
@@ -21,7 +22,7 @@ class PublishedHandler(ApiHandler):
     """Writes finished bytes."""
 
     def write_published(self, published: Published, cache_control: str = "private, no-cache") -> None:
-        """200 with the bytes, or 304 when the client has them; gzip where the client takes it and it was worth making."""
+        """200 with the bytes, or 304 when the client has them; gzip where the client accepts it and compression paid off."""
         headers = self._headers
         headers["Cache-Control"] = cache_control
         headers["Vary"] = self.vary(VARY)
@@ -68,11 +69,22 @@ class ViewHandler(PublishedHandler):
 
 
 class HiddenHandler(ApiHandler):
-    """A path that the settings switch off: for everybody as if it did not exist."""
+    """A path that the settings switch off: 404, as if it did not exist."""
 
     async def prepare(self) -> None:
         self._check_host()
         raise Refusal(404, "Not Found", "switched_off")
+
+
+class UnknownPath(ApiHandler):
+    """Answers 404 on every path that has no route."""
+
+    async def prepare(self) -> None:
+        self._check_host()
+        raise Refusal(404, "Not Found", "unknown_path")
+
+
+UNKNOWN_ROUTE = Route("", UnknownPath, Access.PUBLIC, "other")
 
 
 def tag_of_gzip(tag: str) -> str:

@@ -1,4 +1,4 @@
-"""The routes' access rules. A route says who may use it, or the server does not start."""
+"""The routes' access rules. A route without one prevents the server from starting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handlers work with: one object, built once, passed to every handler. No handler reaches anything else."""
+"""What the handlers work with: one object, built by `owkai.wiring` and passed to every handler."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from handlers.auth.revocations import Revocations
 from handlers.auth.sessions import Sessions
 from handlers.auth.tokens import TokenVerifier
 from handlers.connections.address import Network
-from handlers.metrics import ServerMetrics
+from handlers.metrics.server_metrics import ServerMetrics
 from handlers.origins import Origins
 
 
@@ -51,8 +51,8 @@ class Services:
     clock: Callable[[], datetime]
     zones: frozenset[str]
     trusted_proxies: tuple[Network, ...]
-    settings_warnings: int  # what `owkai check` and the log of the start say in words
-    metrics: ServerMetrics = field(default_factory=ServerMetrics)
+    settings_warnings: int  # `owkai check` and the log at start name them
+    metrics: ServerMetrics
     draining: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The composition root: one process that reads a Postgres and serves what it says."""
+"""The composition root: one process that reads a Postgres database and serves analytics of it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(
     """Serve until a signal or a failure; returns the exit code (`owkai.exits.Exit`).
 
     `on_ready` gets the bound port once the server answers; data may still be on its way (see /readyz). `again` reads the
-    settings anew on SIGHUP; without it, only the files that they name are read again.
+    settings again on SIGHUP; without it, only the files that they name are read again.
     """
     settings = loaded.settings
     harden()
@@ -135,7 +135,7 @@ async def _serve(
     )
     bar = asyncio.create_task(show_copies(board, sys.stderr))
     manager = supervisor()
-    telling = asyncio.create_task(manager.keep_telling(lambda: _status_line(board, cache)))
+    telling = asyncio.create_task(manager.keep_notifying(lambda: _status_line(board, cache)))
     try:
         sync.start()
         check.start()
@@ -172,7 +172,7 @@ async def _listen_to_operator(control: ControlServer) -> None:
 async def _watch(
     sync: SyncLoop, lifecycle: Lifecycle, board: StatusBoard, journal: AuditLog, standstill: Standstill
 ) -> None:
-    """Ends the server when sync ended for good, which it says in `failed`; records each change of what sync does."""
+    """Ends the server when sync has failed for good (`SyncLoop.failed`); records each change of sync's state."""
     role = auditing.sync_role(SyncStatus())  # sync may be further already
     while sync.failed is None:
         await asyncio.sleep(WATCH_SECONDS)

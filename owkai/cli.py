@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from config.load import Loaded
     from handlers.auth.key_store import KeyStore, LocalKey
 
-DISTRIBUTION = "owkai-analytics"
 DEMO_PORT = 8480
 MAPPED_TABLES = ("agent_actions", "users", "audit_logs", "api_keys")
 MAXIMUM_TOKEN_MINUTES = 24 * 60
@@ -439,7 +438,7 @@ def openapi(asyncapi: bool) -> None:
 )
 def version(as_json: bool, checked: bool) -> None:
     """Print the version and what this build was made of."""
-    from owkai.commands.build_facts import altered_files, gathered, lines
+    from owkai.commands.build_facts import DISTRIBUTION, altered_files, gathered, lines
 
     facts = gathered(installed_version(DISTRIBUTION))
     if as_json:

@@ -1,4 +1,4 @@
-"""Operator commands to the running server: a Unix socket in the cache directory, for the account of the server alone.
+"""Operator commands to the running server: a Unix socket in the cache directory, only for the account of the server.
 
 DuckDB lets no second process open the cache while the server has it, so commands that need it ask the server. One connection
 carries one request, a line of JSON; the answer is lines of JSON, `{"progress": text}` as often as there is something to say,

@@ -35,7 +35,7 @@ class Lifecycle:
     """Ends the server once, for the first reason given: a signal (exit 0) or a failure (its exit code).
 
     A second SIGTERM or SIGINT ends the process at once, by that signal; the cache is safe against that. One that comes within
-    `SAME_SIGNAL_SECONDS` of the first is the same wish to stop, as supervisors and terminals send it to a process and its group.
+    `SAME_SIGNAL_SECONDS` of the first counts as the same request, because supervisors and terminals signal both a process and its group.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Lifecycle:
         return self._ended.is_set()
 
     async def wait(self) -> None:
-        """Until somebody asked for the end."""
+        """Wait until `end` is called."""
         await self._ended.wait()
 
     def listen(self, report: Callable[[], str], reload: Callable[[], None]) -> None:
@@ -100,7 +100,7 @@ def harden() -> None:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
-        # Also closes /proc/PID/environ, where secrets given by the environment would stand to be read.
+        # Also closes /proc/PID/environ, where secrets given by the environment could be read.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

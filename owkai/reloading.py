@@ -1,7 +1,7 @@
-"""What SIGHUP does: settings are read again, keys, certificate and revocation list exchanged, the audit file looked for.
+"""What SIGHUP does: reads the settings again, exchanges keys, certificate and revocation list, and reopens the audit file.
 
-Each part by itself: one that is broken stays as it was, with one line in the log, and the others are exchanged all the same.
-The record in the audit trail says what became of each.
+Each part is independent: a broken one stays as it was, with one line in the log, and the others are still exchanged.
+The record in the audit trail has the outcome of each.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EXCHANGED = frozenset(
 
 
 class Reloading:
-    """Holds the settings in force. `again` reads them anew; None: they do not change, only the files they name."""
+    """Holds the settings in force. `again` reads the settings again; None: only the files they name can change."""
 
     def __init__(
         self,
@@ -54,19 +54,19 @@ class Reloading:
         """Exchange what can be. Raises nothing that a broken file can cause."""
         services = self._services
         services.audit.reopen()
-        said, settings = self._read_settings()
-        parts = {"settings": said}
+        outcome, settings = self._read_settings()
+        parts = {"settings": outcome}
         now = services.clock().timestamp()
         parts["tokens"] = attempt("tokens", lambda: services.verifier.ring.reload(settings.auth, now))
         parts["revocations"] = attempt("revocations", services.revocations.load)
         parts["certificate"] = attempt("certificate", lambda: self._server.reload_identity(settings.server))
         self._try_source_now()  # with the password that source.password_file holds now
-        failed = [name for name, outcome in parts.items() if outcome == "kept"]
+        failed = [name for name, result in parts.items() if result == "kept"]
         services.audit.note("reload", outcome="error" if failed else "success", **parts)
-        log.info("SIGHUP: %s", ", ".join(f"{name} {outcome}" for name, outcome in parts.items()))
+        log.info("SIGHUP: %s", ", ".join(f"{name} {result}" for name, result in parts.items()))
 
     def _read_settings(self) -> tuple[str, Settings]:
-        """What became of the settings, and those in force now."""
+        """The outcome (exchanged, unchanged, kept), and the settings in force now."""
         if self._again is None:
             return "unchanged", self._settings
         try:

@@ -1,7 +1,7 @@
-"""What a service manager is told while we run: ready, alive, stopping (sd_notify(3), without a library).
+"""Notifies the service manager while the server runs: ready, alive, stopping (sd_notify(3), without a library).
 
-systemd names a datagram socket in NOTIFY_SOCKET, and in WATCHDOG_USEC how often it wants to hear of us. Without a socket
-there is nobody to tell, and every method does nothing.
+systemd names a datagram socket in NOTIFY_SOCKET, and in WATCHDOG_USEC how often it expects a message. Without a socket
+every method does nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STATUS_SECONDS = 10.0  # between two status lines where no watchdog asks for mor
 
 @dataclass(frozen=True)
 class Supervisor:
-    """`address` is a path, or a name of the abstract namespace with a leading @; empty: nobody listens.
+    """`address` is a path, or a name of the abstract namespace with a leading @; empty: no service manager listens.
 
     `watchdog_seconds` is the longest silence before the service manager kills us; None: it does not watch.
     """
@@ -32,7 +32,7 @@ class Supervisor:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], pid: int) -> Self:
-        """As sd_notify(3) and sd_watchdog_enabled(3) say; a value that makes no sense counts as none."""
+        """As in sd_notify(3) and sd_watchdog_enabled(3); a malformed value counts as none."""
         address = environment.get("NOTIFY_SOCKET", "")
         if address[:1] not in ("/", "@"):
             address = ""
@@ -43,18 +43,18 @@ class Supervisor:
 
     def ready(self, status: str) -> None:
         """The port answers."""
-        self._tell("READY=1", f"STATUS={_line(status)}")
+        self._notify("READY=1", f"STATUS={_line(status)}")
 
     def alive(self, status: str) -> None:
-        """The event loop turns."""
-        self._tell("WATCHDOG=1", f"STATUS={_line(status)}")
+        """The event loop runs."""
+        self._notify("WATCHDOG=1", f"STATUS={_line(status)}")
 
     def stopping(self, reason: str) -> None:
         """The drain began."""
-        self._tell("STOPPING=1", f"STATUS={_line(reason)}")
+        self._notify("STOPPING=1", f"STATUS={_line(reason)}")
 
-    async def keep_telling(self, status: Callable[[], str]) -> None:
-        """Say on the running loop that it turns, twice per watchdog interval; returns where nobody listens."""
+    async def keep_notifying(self, status: Callable[[], str]) -> None:
+        """Notify twice per watchdog interval that the event loop runs; returns at once where no service manager listens."""
         if not self.address:
             return
         pause = STATUS_SECONDS if self.watchdog_seconds is None else min(STATUS_SECONDS, self.watchdog_seconds / 2)
@@ -62,7 +62,7 @@ class Supervisor:
             self.alive(status())
             await asyncio.sleep(pause)
 
-    def _tell(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self.address:
             return
         target = "\0" + self.address[1:] if self.address.startswith("@") else self.address

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache as cached
+from importlib.metadata import version as installed_version
 from zoneinfo import available_timezones
 
 from analytics.directory import Directory
@@ -26,8 +27,10 @@ from handlers.auth.session_file import SessionFile
 from handlers.auth.sessions import Sessions
 from handlers.auth.tokens import TokenVerifier
 from handlers.connections.address import parse_networks
+from handlers.metrics.server_metrics import ServerMetrics
 from handlers.origins import Origins
 from handlers.services import Services
+from owkai.commands.build_facts import DISTRIBUTION, gathered
 
 NOT_ZONES = frozenset({"localtime", "Factory"})  # a machine's own setting, and "no zone"
 
@@ -90,6 +93,7 @@ def make_services(
         zones=zone_names(),
         trusted_proxies=trusted_proxies,
         settings_warnings=len(advice(settings)),
+        metrics=ServerMetrics(build_labels()),
     )
 
 
@@ -97,3 +101,10 @@ def make_services(
 def zone_names() -> frozenset[str]:
     """The names that `tz` may have. Reading the zone database takes a while, so it is read once."""
     return frozenset(available_timezones()) - NOT_ZONES
+
+
+@cached
+def build_labels() -> Mapping[str, str]:
+    """The labels of owkai_build_info."""
+    facts = gathered(installed_version(DISTRIBUTION))
+    return {name: str(facts.get(name, "")) for name in ("version", "commit", "python")}

@@ -1,4 +1,4 @@
-"""Who asks: from presented credentials to a principal, against the users and api_keys tables as they are now.
+"""From presented credentials to a principal, against the users and api_keys tables as they are now.
 
 A credential is first proved (signature, key hash), then confirmed (the user's row, dates, revocation). Confirming again
 needs no secret, so an open WebSocket can be confirmed at every tick by the same rules as a new request.
@@ -6,7 +6,7 @@ needs no secret, so an open WebSocket can be confirmed at every tick by the same
 Rules: the users row decides e-mail, activity and log-out; admin needs an admin role in both token and row; the token's
 organization must be the row's. A key of the platform carries the current role and organization of its owner; a local key
 carries its own. A user the table does not have is refused, unless the settings map no users table (source.tables.users = ""): what the
-table holds at the moment decides nothing, or emptying it would give rights back.
+table currently holds decides nothing, or emptying it would give rights back.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Authentication:
-    """The outcome for one request: who, and by which credential."""
+    """The caller of one request, and the credential that proved it."""
 
     principal: Principal
     proof: Proof
@@ -76,7 +76,7 @@ class Authentication:
 
 
 class WrongKey(Refusal):
-    """401: a text in the form of a key was held against the known keys, and is none of them."""
+    """401: a text in the form of a key was compared with the known keys and matches none."""
 
     def __init__(self, presented: Presented) -> None:
         plain = unauthenticated("key_unknown")
@@ -115,7 +115,7 @@ class Authenticator:
         return outcomes[0]
 
     async def confirm(self, proof: Proof, now: datetime) -> Principal:
-        """The principal behind a proof at this moment; raises `Refusal` when it holds no longer."""
+        """The principal behind a proof now; raises `Refusal` when the proof no longer holds."""
         if proof.session is not None and self._sessions.find(proof.session, now) is None:
             raise unauthenticated(SESSION_ENDED)
         subject = proof.subject

@@ -33,7 +33,7 @@ class Headers(Protocol):
 
 @dataclass(frozen=True)
 class Presented:
-    """One credential as presented. `kind` is session, token or key, `source` says where it stood (for the audit record)."""
+    """One credential as presented. `kind` is session, token or key, `source` is where it was found (for the audit record)."""
 
     kind: str
     source: str

@@ -1,13 +1,13 @@
 """Failed authentications per address: a bounded table of fixed windows.
 
-Rules. A window opens with the first failure of an address and lasts `window_seconds`; refused attempts do not lengthen it.
-An attempt takes one of the window's `limit` places before it is verified and gives it back when it succeeds, so a burst
-in parallel never gets more than `limit` guesses: attempts beyond the free places wait for those under way. A credential
-that was verified before, from wherever, passes without a place: an attacker behind the same address cannot lock out
-sessions and keys in use, only delays new ones until the window ends. Failures with one key prefix are counted too, from all
-addresses together; beyond that limit only addresses with a failure of their own are refused, so that guessing at an
-administrator's key from many places never shuts out the administrator's own, clean one. When the table is full, further addresses share a
-fixed set of entries; nobody's counter is evicted before its window ends.
+Rules. A window opens with the first failure of an address and lasts `window_seconds`; refused attempts do not extend it.
+An attempt takes one of the window's `limit` slots before it is verified and returns it on success, so parallel attempts
+never get more than `limit` guesses: attempts beyond the free slots wait for those in progress. A credential that was
+verified before, from any address, needs no slot: an attacker behind the same address cannot lock out sessions and keys in
+use, and only delays new ones until the window ends. Failures with one key prefix are counted too, across all addresses;
+beyond that limit only addresses with a failure of their own are refused, so that guessing at an administrator's key from
+many addresses never locks out the administrator. When the table is full, additional addresses share a fixed set of
+entries; no counter is evicted before its window ends. That is why the windows are not a cache that evicts.
 
 Belongs to the event loop; not thread-safe.
 """
@@ -19,6 +19,8 @@ import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
+from cachetools import FIFOCache
+
 SHARED_ENTRIES = 1024
 
 
@@ -26,20 +28,20 @@ SHARED_ENTRIES = 1024
 class _Window:
     ends_at: float
     failures: int = 0
-    under_way: int = 0
+    in_progress: int = 0
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
-    def wake(self, everybody: bool) -> None:
+    def wake(self, all_waiters: bool) -> None:
         while self.waiting:
             waiter = self.waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
-                if not everybody:
+                if not all_waiters:
                     return
 
 
 class Attempt:
-    """A place taken by one authentication under way; ends exactly once."""
+    """A slot taken by one authentication in progress; ends exactly once."""
 
     def __init__(self, window: _Window, limit: int) -> None:
         self._window = window
@@ -50,17 +52,17 @@ class Attempt:
         if not self._open:
             return
         self._open = False
-        self._window.under_way -= 1
+        self._window.in_progress -= 1
         if failed:
             self._window.failures += 1
             if self._window.failures >= self._limit:
-                self._window.wake(everybody=True)
+                self._window.wake(all_waiters=True)
         else:
-            self._window.wake(everybody=False)
+            self._window.wake(all_waiters=False)
 
 
 class FailureLimiter:
-    """`limit` failures per address and `window_seconds`. Times are seconds of any steady clock, passed in as `now`."""
+    """`limit` failures per address and `window_seconds`. Times are seconds of one clock, passed as `now`."""
 
     def __init__(self, limit: int, window_seconds: float, max_entries: int = 50_000, max_known: int = 20_000) -> None:
         self.limit = limit
@@ -68,32 +70,31 @@ class FailureLimiter:
         self._max_entries = max_entries
         self._windows: OrderedDict[str, _Window] = OrderedDict()  # by opening time: the oldest end first
         self._shared: OrderedDict[str, _Window] = OrderedDict()
-        self._known: OrderedDict[bytes, None] = OrderedDict()
-        self._max_known = max_known
+        self._known: FIFOCache[bytes, None] = FIFOCache(max_known)
         self._salt = secrets.token_hex(8)
 
     def __len__(self) -> int:
         return len(self._windows) + len(self._shared)
 
     async def enter(self, bucket: str, now: float) -> Attempt | None:
-        """Take a place; None when the address is limited."""
+        """Take a slot; None when the address is limited."""
         window = self._window(bucket, now)
-        while window.failures < self.limit and window.failures + window.under_way >= self.limit:
+        while window.failures < self.limit and window.failures + window.in_progress >= self.limit:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             window.waiting.append(waiter)
             await waiter
         if window.failures >= self.limit:
             return None
-        window.under_way += 1
+        window.in_progress += 1
         return Attempt(window, self.limit)
 
     def failures(self, bucket: str, now: float) -> int:
-        """Failures in the present window; opens none."""
+        """Failures in the current window; opens none."""
         window = self._windows.get(bucket)
         return 0 if window is None or not now < window.ends_at <= now + self.window_seconds else window.failures
 
     def count(self, bucket: str, now: float) -> None:
-        """Count one failure without having taken a place."""
+        """Count one failure that took no slot."""
         self._window(bucket, now).failures += 1
 
     def exhausted(self, bucket: str, now: float) -> bool:
@@ -110,8 +111,6 @@ class FailureLimiter:
 
     def remember(self, fingerprint: bytes) -> None:
         self._known[fingerprint] = None
-        if len(self._known) > self._max_known:
-            self._known.popitem(last=False)
 
     def forget(self, fingerprint: bytes) -> None:
         self._known.pop(fingerprint, None)
@@ -131,8 +130,8 @@ class FailureLimiter:
     def _drop_ended(self, table: OrderedDict[str, _Window], now: float) -> None:
         while table:
             bucket, window = next(iter(table.items()))
-            # A window that ends later than one opened now could was opened before the clock was set back.
+            # A window that ends later than one opened now was opened before the clock was set back.
             if now < window.ends_at <= now + self.window_seconds:
                 return
             del table[bucket]
-            window.wake(everybody=True)
+            window.wake(all_waiters=True)

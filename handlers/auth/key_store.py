@@ -51,7 +51,7 @@ class LocalKey:
 
 
 class KeyStore:
-    """The key file. `find` and `get` look at the file once a second at the most and read it again when it has changed."""
+    """The key file. `find` and `get` check the file at most once a second and read it again when it has changed."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime] = utc_now) -> None:
         self.path = path

@@ -1,7 +1,7 @@
 """The keys that tokens are verified with, as they are now: exchanged without a restart, the old ones valid for a while.
 
 The files are looked at once a second and read again when they have changed, and on SIGHUP. A new file that cannot be used
-changes nothing: the keys in force stay, the log tells why, and reading is tried again. After an exchange the keys that were
+changes nothing: the keys in force stay, the log has the reason, and reading is tried again. After an exchange the keys that were
 in force before verify for `auth.jwt_overlap_seconds` more, so that sessions live on; 0 ends them at once. A restart knows only
 the new keys.
 
@@ -27,7 +27,7 @@ Keys = tuple[VerificationKey, ...]
 
 
 class KeyRing:
-    """The current keys and those retired within the overlap. Raises `KeyFileError` in the making."""
+    """The current keys and those retired within the overlap. Raises `KeyFileError` on construction."""
 
     def __init__(self, auth: AuthSettings) -> None:
         self._auth = auth

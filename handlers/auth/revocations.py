@@ -1,12 +1,12 @@
-"""The list of what is no longer let in, whatever it proves: `auth.revoked_file`, one entry a line.
+"""The list of revoked credentials and users: `auth.revoked_file`, one entry a line.
 
     jti 5f0c2b…        the token with this `jti` claim
-    token b5d3a1f0…    the token that audit records call by this credential_id
+    token b5d3a1f0…    the token with this credential_id in audit records
     key owkai_user_Ab  the API key with this key_prefix, or the local key with this id or prefix
     user 42            every token and key of this user id
 
 Blank lines and what follows a # do not count. The file is looked at once a second, and on SIGHUP; a new file that cannot be
-read whole changes nothing, also one that is gone: nobody gets in again by a slip. Open live connections end at their next
+read whole changes nothing, nor does a missing one: no one regains access by accident. Open live connections end at their next
 tick. Entries may be removed when what they name has expired.
 """
 

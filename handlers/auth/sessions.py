@@ -107,7 +107,7 @@ class Sessions(Generic[ProofT]):
             self._record = None
 
     def open(self, proof: ProofT, owner: Owner, now: datetime, cookie: str = "") -> tuple[str, Session[ProofT]]:
-        """A new session and the text of its id, which is told once. Raises `SessionsFullError`."""
+        """A new session and the text of its id, which is returned only here. Raises `SessionsFullError`."""
         self._drop_ended(now)
         own = [session for session in self._open.values() if session.owner == owner]
         for oldest in own[: max(0, len(own) - self._max_per_owner + 1)]:

@@ -1,8 +1,8 @@
-"""/session: signing in on the page with a key, asking who is signed in, signing out.
+"""/session: signing in on the page with a key, showing who is signed in, signing out.
 
 The key comes once, in the body or a header of the POST, and is forgotten when it has been proved. The browser keeps the id
 of a session, in a cookie that no script reads and no other site sends. POST and DELETE change something, so they need the
-exact origin of one of our pages; a browser always tells it.
+exact origin of one of our pages; a browser always sends it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from handlers.auth.credentials import (
     Presented,
     token_or_key,
 )
+from handlers.auth.request_authentication import may_analyze
 from handlers.auth.sessions import Session, SessionsFullError
 from handlers.auth.sessions import digest as digest_of
 from handlers.auth.tokens import Claims
@@ -46,7 +47,7 @@ class SessionHandler(ApiHandler):
     """The caller's session. Public in the table of routes because each method has its own rule, stated here.
 
     GET: any credential with an organization; 401 without. POST: a valid key or token of such a caller, 201. DELETE:
-    anybody; without a session nothing happens, 204.
+    anyone; without a session nothing happens, 204.
     """
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")  # type: ignore[assignment]
@@ -56,12 +57,12 @@ class SessionHandler(ApiHandler):
     async def get(self) -> None:
         read_options(self.request.query_arguments, (), self.services.zones)
         try:
-            self.caller = await self._authenticate()
+            self.caller = await self.authentication.authenticate()
         except Refusal as refusal:
             raise self._without_dead_cookie(refusal) from refusal
-        self._count_request(self.caller.principal)
+        self.count_request(self.caller.principal)
         require_organization(self.caller.principal)
-        self._tell(self.caller)
+        self._send_account(self.caller)
 
     async def head(self) -> None:
         await self.get()
@@ -70,10 +71,10 @@ class SessionHandler(ApiHandler):
         self.event = "sign_in"
         read_options(self.request.query_arguments, (), self.services.zones)
         self._require_own_origin()
-        self._require_fit_way()
+        self.authentication.require_safe_arrival()
         presented = self._presented_key()
-        self.caller = await self._verify((presented,))
-        self._count_request(self.caller.principal)
+        self.caller = await self.authentication.verify((presented,))
+        self.count_request(self.caller.principal)
         require_organization(self.caller.principal)
         services, now = self.services, self.services.clock()
         self._close_presented()
@@ -88,7 +89,7 @@ class SessionHandler(ApiHandler):
         self.caller = replace(self.caller, proof=replace(self.caller.proof, session=session.digest))
         self.add_header("Set-Cookie", cookie(name, text))
         self.set_status(201)
-        self._tell(self.caller)
+        self._send_account(self.caller)
 
     async def delete(self) -> None:
         self.event = "sign_out"
@@ -119,7 +120,7 @@ class SessionHandler(ApiHandler):
     def _require_own_origin(self) -> None:
         headers = self.request.headers
         origins = headers.get_list("Origin")
-        # Sec-Fetch-Site is the browser's own word; an allowed origin that is not this page's own does not sign in here.
+        # Sec-Fetch-Site is set by the browser itself; an allowed origin that is not this page's own does not sign in here.
         if (
             len(origins) != 1
             or origins[0] not in self.services.origins
@@ -130,7 +131,9 @@ class SessionHandler(ApiHandler):
     def _presented_key(self) -> Presented:
         headers, body = self.request.headers, self.request.body
         presented = [
-            found for found in self._presented(self.services.settings.auth.cookie_names) if not found.from_cookie
+            found
+            for found in self.authentication.find_presented(self.services.settings.auth.cookie_names)
+            if not found.from_cookie
         ]
         if "Content-Type" in headers:  # the gate lets none but JSON through
             presented.append(token_or_key(read_key(body), "sign-in"))
@@ -143,7 +146,7 @@ class SessionHandler(ApiHandler):
     def _page_session(self) -> Presented | None:
         """The session of ours that the request presents, open or not."""
         try:
-            presented = self._presented(())
+            presented = self.authentication.find_presented(())
         except Refusal:
             return None
         return next((found for found in presented if found.kind == "session"), None)
@@ -156,17 +159,17 @@ class SessionHandler(ApiHandler):
             sessions.close(session_digest)
 
     def _without_dead_cookie(self, refusal: Refusal) -> Refusal:
-        """The refusal that also makes the browser forget a session which has ended, or it would be refused for ever. A session
+        """The refusal that also makes the browser forget a session which has ended, or every later request would be refused. A session
         that is open stays, whatever else was refused."""
         presented = self._page_session()
-        if presented is None or self._is_known(presented):
+        if presented is None or self.authentication.is_known(presented):
             return refusal
         forget = cookie(presented.source.removeprefix(COOKIE), None)
         return replace(refusal, headers={**refusal.headers, "Set-Cookie": forget}, extra={"session_ended": True})
 
-    # -- the answer ------------------------------------------------------------------------------------------------
+    # -- the response -----------------------------------------------------------------------------------------------
 
-    def _tell(self, caller: Authentication) -> None:
+    def _send_account(self, caller: Authentication) -> None:
         self.set_header("Content-Type", "application/json")
         self.set_header("Vary", "Cookie, Authorization, X-API-Key")
         self.finish(json.dumps(self._account(caller)).encode())
@@ -187,7 +190,7 @@ class SessionHandler(ApiHandler):
             "admin": principal.admin,
             "organization_id": principal.organization_id,
             "organization_name": services.board.current.organization_names.get(principal.organization_id or 0),
-            "may_acknowledge": self.is_analyst(principal),
+            "may_acknowledge": may_analyze(principal, self.services.settings.auth.analyst_roles),
             "signed_in_by": "page" if session is not None else "platform" if caller.by_cookie else "credential",
             "expires_at": stamp(datetime.fromtimestamp(min(ends), services.clock().tzinfo)) if ends else None,
             "idle_seconds": None if session is None else services.settings.auth.session_idle_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -72,3 +73,9 @@ def limiter_bucket(text: str) -> str:
 
 def _within(address: Address, networks: Sequence[Network]) -> bool:
     return any(address in network for network in networks)
+
+
+def names_this_machine(host_name: str) -> bool:
+    """Whether a Host header without its port is safe from DNS rebinding: localhost, an address, or this machine's own name."""
+    name = host_name.lower()
+    return name in ("localhost", socket.gethostname().lower()) or parse_address(name.strip("[]")) is not None

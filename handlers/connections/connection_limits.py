@@ -21,10 +21,10 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 from tornado.web import Application
 
-from handlers.base import FIXED_HEADERS
 from handlers.connections.accepting import Acceptor
+from handlers.connections.fixed_headers import FIXED_HEADERS
 from handlers.connections.overlong_headers import OverlongGuard
-from handlers.metrics import ServerMetrics
+from handlers.metrics.server_metrics import ServerMetrics
 from handlers.problem import PROBLEM_TYPE, phrase, problem_body
 
 MAX_BODY_BYTES = 64 * 1024
@@ -35,11 +35,11 @@ JSON = "application/json"
 class BoundedServer(HTTPServer):
     """Holds no more than `bound` connections at once; additional ones are closed without an answer.
 
-    `live` is the number of those that have become live connections. `measures` is told how many speak HTTP.
+    `live` is the number of those that have become live connections. `metrics` counts those that speak HTTP.
     """
 
     bound = 20_000
-    measures: ServerMetrics | None = None
+    metrics: ServerMetrics | None = None
     overlong = b""  # the answer to a request whose head is too long
     live: Callable[[], int] = staticmethod(lambda: 0)
 
@@ -54,22 +54,22 @@ class BoundedServer(HTTPServer):
             return
         OverlongGuard(stream, self.overlong)
         super().handle_stream(stream, address)
-        self._tell()
+        self._count_connections()
 
     def on_close(self, server_conn: object) -> None:
         super().on_close(server_conn)
-        self._tell()
+        self._count_connections()
 
-    def _tell(self) -> None:
-        if self.measures is not None:
-            self.measures.open_connections = len(self._connections)
+    def _count_connections(self) -> None:
+        if self.metrics is not None:
+            self.metrics.open_connections = len(self._connections)
 
 
 class RequestGuard(HTTPServerConnectionDelegate):
     """Stands before the application: announced bodies that are too large get 413, small ones are read and dropped, but for
     the JSON of a sign-in.
 
-    `headers` are further ones of the answers written here.
+    `headers` are added to the responses written here.
     """
 
     def __init__(self, application: Application, headers: Mapping[str, str]) -> None:
@@ -79,7 +79,7 @@ class RequestGuard(HTTPServerConnectionDelegate):
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         if server_conn in self._ending:
-            return _Unheard(request_conn)
+            return _AfterLastRequest(request_conn)
         inner = self._application.start_request(server_conn, request_conn)
         return _GatedRequest(inner, request_conn, self._headers, partial(self._ending.add, server_conn))
 
@@ -87,7 +87,7 @@ class RequestGuard(HTTPServerConnectionDelegate):
         self._application.on_close(server_conn)
 
 
-class _Unheard(HTTPMessageDelegate):
+class _AfterLastRequest(HTTPMessageDelegate):
     """What follows a request that closes its connection (RFC 9112 §9.6). The framework would still run it, unanswered."""
 
     def __init__(self, connection: HTTPConnection) -> None:
@@ -131,7 +131,7 @@ class _GatedRequest(HTTPMessageDelegate):
         if isinstance(start_line, RequestStartLine) and (start_line.method, start_line.path) == SIGN_IN:
             self._passes_body = headers.get("Content-Type") == JSON
         if not self._passes_body:
-            headers.pop("Content-Type", None)  # a body that nobody takes is not to be parsed either
+            headers.pop("Content-Type", None)  # a body that no handler reads is not parsed either
         assert self._inner is not None  # noqa: S101 - only a refusal clears it
         return self._inner.headers_received(start_line, headers)
 

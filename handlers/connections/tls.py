@@ -1,6 +1,6 @@
-"""TLS of our own port: certificate and key from files, TLS 1.2 and 1.3 with ephemeral keys alone, exchanged when the files change.
+"""TLS of our own port: certificate and key from files, TLS 1.2 and 1.3 with ephemeral keys only, exchanged when the files change.
 
-And when the port speaks plain HTTP: whether a request came by a way that nobody can listen to (`arrived_safely`).
+And when the port speaks plain HTTP: whether a request arrived over a connection that cannot be tapped (`arrived_safely`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class CertificateError(ValueError):
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """A certificate in force: the context to serve with, and what is to be said about it."""
+    """A certificate in force: the context to serve with, and warnings about it."""
 
     context: ssl.SSLContext
     not_after: datetime
@@ -130,7 +130,7 @@ def _warnings(path: Path, chain: list[x509.Certificate], now: datetime) -> list[
         found.append(f"the certificate in {path} expires on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it")
     if len(chain) == 1 and leaf.issuer != leaf.subject:
         found.append(
-            f"{path} holds the server's certificate alone; clients that do not know its issuer need the chain behind it"
+            f"{path} holds only the server's certificate; clients that do not know its issuer need the chain behind it"
         )
     for earlier, later in pairwise(chain):
         if earlier.issuer != later.subject:
@@ -140,9 +140,9 @@ def _warnings(path: Path, chain: list[x509.Certificate], now: datetime) -> list[
 
 
 def came_over_tls(protocol: str, forwarded_protocol: Sequence[str], origins: Sequence[str]) -> bool:
-    """Whether anything tells that a browser came over TLS: the connection, the header of a proxy, the origin of the page.
+    """Whether anything shows that a browser came over TLS: the connection, the header of a proxy, the origin of the page.
 
-    Believed from anybody, so only for what is refused over TLS and allowed without.
+    Any client can claim this, so it may only make a rule stricter.
     """
     return (
         protocol == "https"
@@ -156,8 +156,8 @@ def arrived_safely(
 ) -> bool:
     """Whether a request came over TLS, or never left this machine.
 
-    `protocol` is that of the connection. A trusted proxy says in X-Forwarded-Proto (once) how the client came to it; from
-    anybody else the header counts for nothing. `forwarded`: the request has headers of a proxy.
+    `protocol` is that of the connection. A trusted proxy states in X-Forwarded-Proto (once) how the client reached it; from
+    any other peer the header is ignored. `forwarded`: the request has headers of a proxy.
     """
     if protocol == "https":
         return True

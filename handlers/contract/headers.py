@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
-from handlers.base import FIXED_HEADERS
+from handlers.connections.fixed_headers import FIXED_HEADERS
 from handlers.contract.schemas import constant
 
 Header = dict[str, Any]

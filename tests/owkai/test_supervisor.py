@@ -40,7 +40,7 @@ def test_a_turning_loop_is_told_twice_per_watchdog_interval(manager: tuple[socke
     listener, name = manager
 
     async def turn() -> None:
-        telling = asyncio.create_task(Supervisor(name, watchdog_seconds=0.02).keep_telling(lambda: "well"))
+        telling = asyncio.create_task(Supervisor(name, watchdog_seconds=0.02).keep_notifying(lambda: "well"))
         for _ in range(3):
             assert await asyncio.to_thread(listener.recv, 4096) == b"WATCHDOG=1\nSTATUS=well"
         telling.cancel()
@@ -49,7 +49,7 @@ def test_a_turning_loop_is_told_twice_per_watchdog_interval(manager: tuple[socke
 
 
 def test_without_a_manager_nothing_is_told_and_nothing_waits() -> None:
-    asyncio.run(asyncio.wait_for(Supervisor().keep_telling(lambda: "well"), 30))
+    asyncio.run(asyncio.wait_for(Supervisor().keep_notifying(lambda: "well"), 30))
     Supervisor().ready("well")
 
 

@@ -75,7 +75,7 @@ async def test_ws_16_fifty_that_do_not_read_are_closed_and_two_hundred_never_wai
     assert await late.ending() == 1013, "it is told why when it reads after all"
     await until(lambda: broadcaster.total == 200, seconds=8)
     text = (await served.ask("/metrics")).body.decode()
-    assert "owkai_websocket_dropped_slow_total 50\n" in text
+    assert "owkai_websocket_dropped_slow_total 50.0\n" in text
     for sock in deaf:
         sock.close()
     for reader in [late, *readers]:

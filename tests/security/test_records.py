@@ -16,7 +16,7 @@ from handlers.audit.audit_log import AuditLog
 from handlers.audit.files import AuditFileError
 from handlers.audit.writer import Shape
 from handlers.redaction import client_request_id, shown, shown_path
-from handlers.request_log import FRAMEWORK_LOGGERS, FrameworkTexts, bridle_framework_loggers
+from handlers.request_log import FRAMEWORK_LOGGERS, FrameworkTexts, filter_framework_loggers
 from tests.handlers.fixtures import Serve
 from tests.handlers.serving import API, Served
 from tests.handlers.world import ADMIN_1, USER_1, LocalKeys
@@ -49,7 +49,7 @@ async def test_log_01_hostile_text_stays_one_line(served: Served, caplog: pytest
 
 def test_log_02_format_marks_in_input_mean_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    bridle_framework_loggers()
+    filter_framework_loggers()
     logging.getLogger("tornado.general").warning("Malformed message from %s: %s", "9.9.9.9", "%s%n{0}")
     assert caplog.records[-1].getMessage() == "Malformed message from *: *"
     assert shown("%s %d {x}") == "%s %d {x}"
@@ -75,8 +75,8 @@ async def test_log_03_no_log_line_quotes_a_query_or_header_value(
 
 
 def test_log_03_the_framework_loggers_are_bridled_once() -> None:
-    bridle_framework_loggers()
-    bridle_framework_loggers()
+    filter_framework_loggers()
+    filter_framework_loggers()
     for name in FRAMEWORK_LOGGERS:
         filters = [known for known in logging.getLogger(name).filters if isinstance(known, FrameworkTexts)]
         assert len(filters) == 1

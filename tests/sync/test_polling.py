@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import Phase
-from handlers.ops import readiness
+from handlers.readiness import readiness
 from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
 from owkai.wiring import make_services

@@ -11,7 +11,7 @@ import pytest
 from analytics.state import sync_status as status
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import CopyProgress, Phase, StatusBoard
-from handlers.ops import readiness
+from handlers.readiness import readiness
 from owkai.standstill import Standstill
 from owkai.wiring import make_services
 from tests.faults.proxy import Proxy

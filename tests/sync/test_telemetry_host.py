@@ -16,7 +16,7 @@ import pytest
 from analytics.state.background import Jobs
 from analytics.state.clock import utc_now
 from analytics.state.telemetry_board import Part, RequestTotals, TelemetryBoard
-from handlers.metrics import BUCKETS_SECONDS, ServerMetrics
+from handlers.metrics.server_metrics import BUCKETS_SECONDS, ServerMetrics
 from sync.telemetry.collector import Collector
 from sync.telemetry.host import Host, cpu_reading, disk_percent, percent_between
 from tests.analytics.rows import settings
