@@ -398,7 +398,8 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
 
     from config.secrets import masked
     from sync.source.connection_failure import diagnose
-    from sync.source.connections import SourceError, drop_replication
+    from sync.source.connections import SourceError
+    from sync.stream.slot_claim import drop_replication
 
     try:
         lines = drop_replication(settings)

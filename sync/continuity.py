@@ -7,7 +7,7 @@ shape, by the same database. Anything else is a new copy beside the live cache, 
 from __future__ import annotations
 
 from analytics.state.store import CacheOrigin, Position
-from sync.stream.replication import Slot
+from sync.stream.slots import Slot
 
 POLLED = "poll"  # the last part of a polled origin
 

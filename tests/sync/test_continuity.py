@@ -6,7 +6,7 @@ import pytest
 
 from analytics.state.store import CacheOrigin, Position
 from sync.continuity import gap, polled_shape, stream_shape
-from sync.stream.replication import Slot
+from sync.stream.slots import Slot
 
 
 def origin(slot: str = "owkai", **changes: object) -> CacheOrigin:
