@@ -1,4 +1,4 @@
-"""Damage of the cache's file: told apart from a full disk by reading every block after a read or a write has failed."""
+"""Damage of the cache's file: distinguished from a full disk by reading every block after a read or a write has failed."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class SyncSession:
     state: SyncState = field(default_factory=SyncState)
     mapping: Mapping | None = None  # the tables as this process last followed them
     membership: Membership = field(default_factory=Membership)  # of these tables in the publication
-    _logged: tuple[str, Phase] | None = None  # the fault that the log has reported
+    _logged: tuple[str, Phase] | None = field(default=None, init=False)  # the fault that the log has reported
 
     def stopping(self) -> bool:
         """Whether the server is stopping."""

@@ -27,7 +27,7 @@ class Reason:
 class SyncState:
     """Where sync is. `Phase` documents who sets each phase, what it waits for and what it guarantees.
 
-    `position` is the LSN that the cache is known to hold. `copy_reason` is set while the cache cannot be continued, from the moment
+    `position` is the LSN that the cache is known to hold. `copy_reason` is set while the cache cannot be continued, from the time
     this is known until a new copy is complete; faults in between do not change it.
     """
 

@@ -2,7 +2,7 @@
 
 Why a snapshot and not a timestamp: a row version that the last snapshot did not show was written by a transaction that was
 unfinished then, so its transaction id (`xmin`) is not below the snapshot's oldest unfinished one. Reading every row with such an xmin again
-therefore misses no late commit, whatever `updated_at` says; subtransactions have ids above their parent's.
+therefore misses no late commit, whatever `updated_at` contains; subtransactions have ids above their parent's.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from config.settings import Settings
 from sync.faults import SlotBusyError
-from sync.source.connections import SourceError, connect
-from sync.stream.slots import drop_slot, find_slot, require_unused
+from sync.source.connections import connect
+from sync.stream.slots import find_slot, require_unused
 
 LOCK_CLASS = 0x6F776B61  # "owka"; with the hash of the slot's name, the key of the lock
 
@@ -46,33 +45,6 @@ def claimed_slot(settings: Settings) -> Iterator[psycopg.Connection]:
             process = "" if holder is None else f" (server process {holder[0]})"
             raise SlotBusyError(f"replication slot {name} is in use{process} by a server that copies or starts")
         yield connection
-
-
-def drop_replication(settings: Settings) -> list[str]:
-    """Remove our slot and, where the role may, our publication; returns what was done, one line each.
-
-    Raises `SourceError` while a server uses the slot, whether it streams or copies, and `psycopg.Error`.
-    """
-    slot, publication = settings.source.slot, settings.source.publication
-    try:
-        with claimed_slot(settings) as connection:
-            dropped = drop_slot(connection, slot)
-            done = [f"replication slot {slot}: {'removed' if dropped else 'there is none'}"]
-            if settings.source.manage_publication:
-                done.append(f"publication {publication}: {_drop_publication(connection, publication)}")
-    except SlotBusyError as error:
-        raise SourceError(str(error), "stop the owkai server that uses it first") from error
-    return done
-
-
-def _drop_publication(connection: psycopg.Connection, name: str) -> str:
-    if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [name]).fetchone() is None:
-        return "there is none"
-    try:
-        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
-    except psycopg.errors.InsufficientPrivilege:
-        return "belongs to another role; it retains no WAL and may stay"
-    return "removed"
 
 
 def _detect_dead_client_soon(connection: psycopg.Connection) -> None:

@@ -13,7 +13,8 @@ import pytest
 from analytics.state.sync_status import Phase
 from sync.faults import SlotBusyError
 from sync.source.connections import SourceError, open_replication, replication_command
-from sync.stream.slot_claim import claimed_slot, drop_replication
+from sync.stream.slot_claim import claimed_slot
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 

@@ -26,7 +26,7 @@ from sync.polling.horizon import Horizon, Signs, SourceSnapshot, changed_since, 
 from sync.polling.pace import Pace
 from sync.polling.reconciliation import different
 from sync.source.preflight import inspect_source
-from sync.stream.slot_claim import drop_replication
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database, create_database, prepare_template
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 from tests.sync.test_histories import STEP, run

@@ -12,7 +12,7 @@ from analytics.state.sync_status import Phase
 from config.settings import Settings
 from sync.source.preflight import inspect_source
 from sync.source.privileges import least_privilege_sql, look_at, source_role
-from sync.stream.slot_claim import drop_replication
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database
 from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until
