@@ -386,9 +386,9 @@ def sync() -> None:
 @set_option
 @click.confirmation_option(prompt="Remove the replication slot and publication of this installation from the source?")
 def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """Remove this installation's slot (and its own publication) from the source, so that it keeps no WAL for us.
+    """Remove this installation's slot (and its own publication) from the source, so that the source retains no WAL for it.
 
-    The next `owkai serve` makes them anew and copies the source again.
+    Fails while a server uses the slot. The next `owkai serve` creates both again and makes a new copy of the source.
     """
     settings = load(file, assignments).settings
     if not settings.source.dsn.get_secret_value():
@@ -397,7 +397,8 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
 
     from config.secrets import masked
     from sync.source.connection_failure import diagnose
-    from sync.source.connections import SourceError, drop_replication
+    from sync.source.connections import SourceError
+    from sync.stream.slot_removal import drop_replication
 
     try:
         lines = drop_replication(settings)

@@ -1,4 +1,4 @@
-"""Data that stops moving is reported in the log, whatever sync tries meanwhile."""
+"""Logs an error when data stops moving, whatever sync is trying to do."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ log = logging.getLogger(__name__)
 
 
 class Standstill:
-    """Looks at the board now and then; logs the beginning and the end of each standstill once."""
+    """Logs the beginning and the end of each standstill once."""
 
     def __init__(self, board: StatusBoard, stale_after_seconds: float) -> None:
         self._board, self._stale_after = board, stale_after_seconds
-        self._standing = False
+        self._reported = False
 
     def look(self, now: datetime) -> None:
-        standing = self._board.at_standstill(now, self._stale_after)
-        if standing and not self._standing:
+        """Call this regularly; `now` is aware UTC."""
+        still = self._board.at_standstill(now, self._stale_after)
+        if still and not self._reported:
             status = self._board.current
             log.error(
                 "no data has come in for %.0f s; sync is %s: %s; %s",
@@ -28,6 +29,6 @@ class Standstill:
                 status.error or "it reports no error",
                 status.remedy or "see the log before this line, and `owkai check`",
             )
-        elif self._standing and not standing:
-            log.info("data comes in again")
-        self._standing = standing
+        elif self._reported and not still:
+            log.info("data is coming in again")
+        self._reported = still

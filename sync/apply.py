@@ -1,7 +1,7 @@
-"""Changes into the cache: delete-by-join and append of a batch's final rows, in one transaction with the position reached.
+"""Applies changes to the cache: delete-by-join and append of a batch's final rows, in one transaction with the position reached.
 
 A transaction of the source larger than a batch is applied in parts inside one DuckDB transaction: readers see all of it or
-nothing, and DuckDB spills what does not fit in memory.
+none, and DuckDB spills what does not fit in memory.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Applier:
         self.open = False
 
     def apply(self, batch: Batch, relations: dict[int, Relation]) -> None:
-        """Apply the batch's rows, then its barrier. Raises `WireError`, `SlotGoneError`, `ShapeError`, `duckdb.Error`."""
+        """Apply the batch's rows, then its deferred message. Raises `WireError`, `SlotGoneError`, `ShapeError`, `duckdb.Error`."""
         for oid, messages in batch.take_rows().items():
             target = self._target(relations[oid])
             if target is None:
@@ -51,11 +51,11 @@ class Applier:
                 self._store.append(table, changes.rows)
             self._touched.add(table)
             self._rows += changes.messages
-        barrier, batch.barrier = batch.barrier, None
-        if isinstance(barrier, Relation):
-            relations[barrier.oid] = barrier
-        elif isinstance(barrier, Truncate):
-            for oid in barrier.relations:
+        deferred, batch.deferred = batch.deferred, None
+        if isinstance(deferred, Relation):
+            relations[deferred.oid] = deferred
+        elif isinstance(deferred, Truncate):
+            for oid in deferred.relations:
                 if oid in relations and self._target(relations[oid]) is not None:
                     table = self._table(relations[oid])
                     self._begin()
@@ -64,7 +64,7 @@ class Applier:
                     log.info("table %s was truncated on the source", table)
 
     def commit(self, batch: Batch) -> int:
-        """Make all complete transactions of the batch durable; returns the position reached, which may be acknowledged."""
+        """Commit all complete transactions of the batch; returns the position reached, which may now be acknowledged."""
         assert batch.end_lsn is not None  # noqa: S101 - the caller commits only at the end of a transaction
         lsn = batch.end_lsn
         if self.open:

@@ -1,34 +1,34 @@
-"""Does the stream lead on from exactly where the cache stands? Pure: what was observed in, the reason for a new copy out.
+"""Can the cache be continued? Pure: takes what was observed, returns the reason for a new copy.
 
-Invariant: a cache is continued only when every change after its position will still be delivered, of the same tables, in the same
-shape, by the same database. Anything else is a new copy beside the live cache, never a merge of two histories.
+Invariant: a cache is continued only if the same database will deliver every change after its position, for the same tables in the
+same shape. Otherwise a new copy is made beside the live cache; two histories are never merged.
 """
 
 from __future__ import annotations
 
 from analytics.state.store import CacheOrigin, Position
-from sync.stream.replication import Slot
+from sync.stream.slots import Slot
 
 POLLED = "poll"  # the last part of a polled origin
 
 
 def stream_shape(fingerprint: str, publication: str, retention: str, timeline: int) -> str:
-    """What of a streamed source must stay as it is, as the cache's origin keeps it."""
+    """What must not change on a streamed source, as stored in the cache's origin."""
     return f"{fingerprint}/{publication}/{retention}/{timeline}"
 
 
 def polled_shape(fingerprint: str) -> str:
-    """The same of a polled source."""
+    """The same for a polled source."""
     return f"{fingerprint}/{POLLED}"
 
 
 def gap(
     position: Position | None, before: CacheOrigin | None, origin: CacheOrigin, slot: Slot | None, source_end: int
 ) -> str | None:
-    """Why the cache cannot be continued; None when it can.
+    """Why the cache cannot be continued; None if it can.
 
-    `before` and `position` are the cache's, `origin` is what the source would be copied as now, `slot` is ours on the source, and
-    `source_end` the end of the source's WAL.
+    `before` and `position` are the cache's, `origin` is the origin that a copy would have now, `slot` is ours on the source, and
+    `source_end` is the end of the source's WAL.
     """
     if position is None or before is None:
         return "the cache is incomplete"
@@ -48,7 +48,7 @@ def gap(
 
 
 def what_changed(before: CacheOrigin, origin: CacheOrigin) -> str:
-    """Which parts of what a cache was copied from are others now, for people. `stream_origin` made both, or polling did."""
+    """Which parts of a cache's origin have changed, for people."""
     was, now = before.mapping.split("/"), origin.mapping.split("/")
     if (POLLED in was) != (POLLED in now):
         return (
@@ -60,7 +60,7 @@ def what_changed(before: CacheOrigin, origin: CacheOrigin) -> str:
         ("the slot", (before.slot,), (origin.slot,)),
         ("the shape of the tables or their mapping", was[:1], now[:1]),
         ("the publication or a partition", was[1:-2], now[1:-2]),
-        ("the rule of what is kept (cache.keep_days, meaning.pending_statuses)", was[-2:-1], now[-2:-1]),
+        ("the retention rule (cache.keep_days, meaning.pending_statuses)", was[-2:-1], now[-2:-1]),
         ("the timeline of the source (a failover or a restore)", was[-1:], now[-1:]),
     ]
     if POLLED in now:
@@ -70,5 +70,5 @@ def what_changed(before: CacheOrigin, origin: CacheOrigin) -> str:
 
 
 def same_database(one: CacheOrigin, other: CacheOrigin) -> bool:
-    """Whether two generations tell of the same database of the same cluster."""
+    """Whether two generations were copied from the same database of the same cluster."""
     return (one.system_identifier, one.database) == (other.system_identifier, other.database)

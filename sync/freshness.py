@@ -1,7 +1,7 @@
 """When the cache was last known to equal the source, without comparing two machines' clocks.
 
 Samples of the source's WAL end are taken with our own clock. Once everything before a sampled position has been applied, the
-cache equalled the source at least as late as that sample was taken.
+cache equalled the source at the time of that sample, or later.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from datetime import datetime, timedelta
 
-# The WAL's end may lie past the last record by a page header, and no record is that short.
+# The WAL's end can be a page header past the last record, and no record is that short.
 PAGE_HEADER_BYTES = 24
 
 
@@ -24,31 +24,31 @@ class Freshness:
         self._fresh_at: datetime | None = None
 
     def sampled(self, source_lsn: int, at: datetime) -> datetime | None:
-        """The source's WAL ended at `source_lsn` at `at`. Returns the newest moment of known equality."""
+        """The source's WAL ended at `source_lsn` at `at`. Returns the last time of known equality."""
         with self._lock:
             self._waiting.append((source_lsn, at))
             return self._settle()
 
     def processed(self, lsn: int) -> datetime | None:
-        """Everything before `lsn` has been applied. Returns the newest moment of known equality."""
+        """Everything before `lsn` has been applied. Returns the last time of known equality."""
         with self._lock:
             self._processed = lsn
             return self._settle()
 
     def known(self, at: datetime) -> datetime | None:
-        """A copy shows the source as it was at `at`. Returns the newest moment of known equality."""
+        """A copy shows the source as it was at `at`. Returns the last time of known equality."""
         with self._lock:
             self._fresh_at = at
             return self._settle()
 
     def reset(self) -> None:
-        """Another source or a new copy: earlier samples say nothing."""
+        """For another source or a new copy: forgets earlier samples."""
         with self._lock:
             self._waiting.clear()
             self._processed = 0
 
     def set_back(self, by: timedelta) -> datetime | None:
-        """Our clock was set back: what was noted by it lies in its future now. Returns the moment of known equality by the new clock."""
+        """Our clock was set back, so recorded times are in its future. Returns the last time of known equality by the new clock."""
         with self._lock:
             self._waiting = deque(((lsn, at - by) for lsn, at in self._waiting), self._waiting.maxlen)
             if self._fresh_at is not None:

@@ -1,4 +1,4 @@
-"""Work that must see the cache at one exact position: verification and repair ask, the sync thread does it in between."""
+"""Work that needs the cache at one exact position, as verification and repair do; the sync thread runs it between batches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from analytics.state.store import UNREADABLE, Store
 
 T = TypeVar("T")
 
-NOW = 0  # as a position: between the batches at hand, wherever the cache stands
+NOW = 0  # as a position: between two batches, wherever the cache is
 
 
 class PassedError(RuntimeError):
-    """The cache holds a change from after the position asked for, so it cannot show that position any more.
+    """The cache contains a change from after the requested position, so it can no longer show that position.
 
     A new slot's position is ahead only if sync waits while the slot is made.
     """
@@ -24,7 +24,7 @@ class PassedError(RuntimeError):
 
 @dataclass(frozen=True)
 class BarrierRequest:
-    """One request: `action` wants the store when it holds exactly what committed before `lsn`."""
+    """A request to run `action` on the store when it contains exactly what committed before `lsn`."""
 
     lsn: int
     action: Callable[[Store], Any]
@@ -32,7 +32,7 @@ class BarrierRequest:
 
 
 class PositionBarrier:
-    """Requests of any thread, run by the sync thread. Thread-safe."""
+    """Requests from any thread, run by the sync thread. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,49 +40,49 @@ class PositionBarrier:
         self._closed = False
 
     def request(self, lsn: int, action: Callable[[Store], T]) -> Future[T]:
-        """A future of what `action` returns or raises; cancelled when sync ends before."""
+        """A future of what `action` returns or raises; cancelled if sync ends first."""
         future: Future[T] = Future()
         with self._lock:
             if self._closed:
                 future.cancel()
                 return future
             self._waiting.append(BarrierRequest(lsn, action, future))
-            self._waiting.sort(key=lambda hold: hold.lsn)
+            self._waiting.sort(key=lambda request: request.lsn)
         return future
 
     @property
     def next_lsn(self) -> int | None:
-        """The nearest position somebody waits for."""
+        """The lowest requested position; None if there is no request."""
         with self._lock:
             return self._waiting[0].lsn if self._waiting else None
 
     def run(self, store: Store, reached_lsn: int, changed_lsn: int) -> None:
-        """Run what waits for positions up to `reached_lsn`; an action's exception is its requester's.
+        """Run the requests for positions up to `reached_lsn`; an action's exception goes to its requester.
 
-        `changed_lsn` is the end of the last transaction that changed the store: beyond a position, that position cannot be
-        had. WAL of other tables and databases moves only `reached_lsn`: the store still shows every position up to it.
+        `changed_lsn` is the end of the last transaction that changed the store; positions before it can no longer be shown. WAL of other
+        tables and databases moves only `reached_lsn`: the store still shows every position up to it.
         """
         while True:
             with self._lock:
                 if not self._waiting or self._waiting[0].lsn > reached_lsn:
                     return
-                hold = self._waiting.pop(0)
-            if not hold.future.set_running_or_notify_cancel():
+                request = self._waiting.pop(0)
+            if not request.future.set_running_or_notify_cancel():
                 continue
             try:
-                if hold.lsn != NOW and changed_lsn > hold.lsn:
-                    raise PassedError("the cache is already past the position asked for")
-                result = hold.action(store)
+                if request.lsn != NOW and changed_lsn > request.lsn:
+                    raise PassedError("the cache is already past the requested position")
+                result = request.action(store)
             except Exception as error:  # noqa: BLE001 - handed to the requester
                 store.suspect = store.suspect or isinstance(error, UNREADABLE)
-                hold.future.set_exception(error)
+                request.future.set_exception(error)
             else:
-                hold.future.set_result(result)
+                request.future.set_result(result)
 
     def close(self) -> None:
-        """Cancel what still waits; later requests are cancelled at once. Idempotent."""
+        """Cancel the waiting requests and all later ones. Idempotent."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, []
-        for hold in waiting:
-            hold.future.cancel()
+        for request in waiting:
+            request.future.cancel()

@@ -16,7 +16,7 @@ TIMED_TABLES = {"agent_actions": ("timestamp", "created_at"), "audit_logs": ("cr
 
 
 def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Composable:
-    """The WHERE clause of retention: recent rows, rows without a time, and whatever still waits for a human."""
+    """The WHERE clause of retention: recent rows, rows without a time, and pending actions of any age."""
     times = [_as_utc(table, name) for name in TIMED_TABLES.get(table.table.name, ())]
     present = [time for time in times if time is not None]
     if not present:
@@ -33,17 +33,17 @@ def kept_rows(table: SourceTable, settings: Settings, now: datetime) -> sql.Comp
 
 
 def retention_mark(settings: Settings) -> str:
-    """Changes with the rule of what is kept: rows that an earlier rule left behind come only by a new copy."""
+    """Changes with the retention rule: rows that an earlier rule left out can only come with a new copy."""
     return f"{settings.cache.keep_days}:{','.join(sorted(settings.meaning.pending_statuses))}"
 
 
 def retention_horizon(settings: Settings, now: datetime) -> datetime:
-    """Rows of days before this are not kept."""
+    """Rows dated before this are not kept. Midnight, in the zone of `now`."""
     return (now - timedelta(days=settings.cache.keep_days)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _as_utc(table: SourceTable, column: str) -> sql.Composable | None:
-    found = next((mine for mine in table.columns if mine.column.name == column), None)
+    found = next((candidate for candidate in table.columns if candidate.column.name == column), None)
     if found is None or found.column.kind is not ColumnKind.TIME:
         return None
     return utc_time(found)

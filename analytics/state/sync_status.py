@@ -1,4 +1,4 @@
-"""What the rest of the server may know of sync: one small, thread-safe board that sync writes and others read."""
+"""What sync publishes about itself: one small, thread-safe board that sync writes and the other packages read."""
 
 from __future__ import annotations
 
@@ -14,20 +14,36 @@ from analytics.state.background import Jobs
 
 
 class Phase(Enum):
-    """Where sync stands. Set by `sync.loop` alone."""
+    """What sync is doing. `sync.state.next_state` decides it; the sync thread publishes it here. None survives a restart.
 
-    STARTING = "starting"  # preflight; nothing is known of the source yet
-    COPYING = "copying"  # first copy, or a new copy beside a live cache
-    STREAMING = "streaming"  # changes are applied as they commit
-    POLLING = "polling"  # changes are found by repeated queries
-    RETRYING = "retrying"  # the source is out of reach; next attempt after a pause
-    PAUSED = "paused"  # needs a person: `error` says what is wrong, `remedy` what to do
+    In every phase the cache equals the source at the position it has committed (when polling: at its last snapshot).
+    """
+
+    STARTING = "starting"
+    """Set at the start. Examines the source; ends with a copy, with following the source, or with a fault."""
+
+    COPYING = "copying"
+    """Set when a new generation is begun. Waits for the copy to complete; the live generation, if any, is served unchanged."""
+
+    STREAMING = "streaming"
+    """Set when the change stream is open, after a full disk when a commit succeeded. Each commit advances the position."""
+
+    POLLING = "polling"
+    """Set when a poll has completed. Waits for the next one; the guarantee is eventual, within the published bounds."""
+
+    RETRYING = "retrying"
+    """Set after a fault that can pass without help. Tries again after a pause with jitter; the position stands still."""
+
+    PAUSED = "paused"
+    """Set after a fault that the operator must end; `error` and `remedy` describe it. Tries again at the slowest pace."""
+
     STOPPED = "stopped"
+    """Set when the server stops, or when sync gives up because another server holds its slot. Final."""
 
 
 @dataclass(frozen=True)
 class CopyProgress:
-    """How far a copy has come. `rows_estimated` is Postgres' own estimate, so it may be passed."""
+    """How far a copy has come. `rows_estimated` is Postgres' own estimate; the copy can have more rows."""
 
     table: str
     rows_copied: int
@@ -44,7 +60,7 @@ class CopyProgress:
 
 @dataclass(frozen=True)
 class Connections:
-    """Client connections of the source's whole server as pg_stat_activity showed them at `sampled_at`.
+    """Client connections of the source's whole server, as in pg_stat_activity at `sampled_at`.
 
     `active` and `idle` are None where the role may not see the state of other roles' sessions (pg_read_all_stats).
     """
@@ -58,7 +74,7 @@ class Connections:
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """How long the source takes to answer an empty query: the median of the last few."""
+    """How long the source takes for an empty query: the median of the last few."""
 
     milliseconds: float
     measured_at: datetime
@@ -66,7 +82,7 @@ class RoundTrip:
 
 @dataclass(frozen=True)
 class Statements:
-    """What pg_stat_statements says of the source's database between `since` and `sampled_at`: sums, never a statement's text."""
+    """Sums from pg_stat_statements for the source's database between `since` and `sampled_at`, without any statement text."""
 
     executed: int
     slow: int  # executions of statements that took `slow_milliseconds` or more on average in their interval
@@ -78,7 +94,7 @@ class Statements:
 
 @dataclass(frozen=True)
 class Verification:
-    """The newest comparison of source and cache. `error` says why there was none; then the rest is of the last that was."""
+    """The last completed comparison of source and cache. `error` is set if a later one could not be made, and states why."""
 
     at: datetime | None = None
     lsn: int | None = None
@@ -95,22 +111,22 @@ class Verification:
 
 @dataclass(frozen=True)
 class SyncStatus:
-    """One moment of sync. Times are aware UTC; positions are WAL positions (LSN) as integers.
+    """Sync at one point in time. Times are aware UTC; positions are LSNs as integers.
 
-    `fresh_at` is the last moment at which the cache was known to hold all that the source had committed.
+    `fresh_at` is the last time at which the cache was known to hold everything that the source had committed.
     """
 
     phase: Phase = Phase.STARTING
     mode: str = "unknown"  # stream | poll
     mode_reason: str | None = None  # why it polls, and what would allow streaming
-    guarantee: str = "none yet"  # exact | eventual …, in words for /readyz
+    guarantee: str = "none yet"  # exact | eventual …, as /readyz shows it
     applied_lsn: int | None = None
     source_lsn: int | None = None
     fresh_at: datetime | None = None
     retained_wal_bytes: int | None = None
     progress: CopyProgress | None = None
     connections: Connections | None = None
-    round_trip: RoundTrip | None = None  # None while the source does not answer
+    round_trip: RoundTrip | None = None  # None while the source is unreachable
     organization_names: Mapping[int, str] = field(default_factory=dict)  # where a table of the source provides them
     statements: Statements | None = None  # None where pg_stat_statements cannot be read
     verification: Verification | None = None
@@ -120,9 +136,9 @@ class SyncStatus:
     remedy: str | None = None
     rows_applied: int = 0
     transactions_applied: int = 0
-    values_mapped: int = 0  # values Postgres has and DuckDB has not, mapped by rule
+    values_mapped: int = 0  # values that DuckDB cannot represent, mapped by rule
     newest_ahead_seconds: float = (
-        0.0  # by how much the newest row is dated after now, beyond meaning.future_tolerance_seconds
+        0.0  # how far the newest row is in the future, beyond meaning.future_tolerance_seconds
     )
     copies: int = 0  # full copies since the start
     reconnects: int = 0
@@ -130,7 +146,7 @@ class SyncStatus:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether a person must act; the log says what to do."""
+        """Whether the operator must act; the log states what to do."""
         return self.phase is Phase.PAUSED or self.rejected_writes > 0
 
     @property
@@ -152,10 +168,10 @@ STANDSTILL_SECONDS = 60.0
 
 
 class StatusBoard:
-    """Holds the newest `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value.
+    """Holds the current `SyncStatus`. `update` replaces fields atomically; `current` is an immutable value.
 
-    It notes when data last moved: rows or positions were applied, equality with the source was confirmed, or a copy went on.
-    `jobs` are the threads and tasks that keep the server going.
+    It records when data last moved: rows or positions were applied, equality with the source was confirmed, or a copy advanced.
+    `jobs` are the server's background threads and tasks.
     """
 
     def __init__(self) -> None:
@@ -170,11 +186,11 @@ class StatusBoard:
 
     @property
     def still_seconds(self) -> float:
-        """How long no data has moved."""
+        """Seconds since data last moved."""
         return time.monotonic() - self._moved
 
     def at_standstill(self, now: datetime, stale_after_seconds: float) -> bool:
-        """Whether data has stopped moving, whatever sync is busy with: answers are stale, and nothing was brought in for a minute."""
+        """Whether data has stopped moving, whatever sync is doing: responses are stale, and for a minute nothing has come in."""
         status = self._current
         return (
             status.phase is not Phase.STOPPED

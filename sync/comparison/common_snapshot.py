@@ -33,7 +33,7 @@ from sync.copy.copy_stream import Stopped, Stopping
 from sync.position_barrier import NOW, PassedError
 from sync.source.connections import SourceError, connect, wal_position
 from sync.source.open_transactions import described, open_transactions, remedy_for_open
-from sync.stream.replication import ExportedSlot, create_slot
+from sync.stream.slots import ExportedSlot, create_slot
 
 log = logging.getLogger(__name__)
 

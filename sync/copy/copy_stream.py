@@ -12,22 +12,35 @@ from psycopg import pq
 from sync.source.connections import SourceError, server_text
 
 END_SECONDS = 5.0  # how long the end of a command may take after its data
-# SQLSTATEs that have a rule of their own in `sync.faults`: the line broke (08), the server shuts down, crashes or ends our session
-# (57P), it ended the statement (57014), a lock was not granted (55P03), a right is missing (42501).
+# SQLSTATEs raised as psycopg's own errors, because `sync.faults` treats them as it does on ordinary sessions: the connection broke
+# (08), the server shuts down, crashes or ends our session (57P), it ended the statement (57014), a lock was not granted (55P03), a
+# privilege is missing (42501).
 TYPED_STATES = ("08", "57P", "57014", "55P03", "42501")
-COPYING = (pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH)  # our side of the copy is still open
+COPYING = (
+    pq.ExecStatus.COPY_IN,
+    pq.ExecStatus.COPY_OUT,
+    pq.ExecStatus.COPY_BOTH,
+)  # our side has not ended the copy yet
 POLL_SECONDS = 0.2  # how soon a stop is noticed
 
 
 class Stopped(Exception):
-    """The server is stopping; whoever waits gives up."""
+    """The server is stopping, so the wait was given up."""
+
+
+class CommandRejectedError(SourceError):
+    """The source rejected a command. `sqlstate` is the code it sent, empty where it sent none."""
+
+    def __init__(self, message: str, remedy: str = "", sqlstate: str = "") -> None:
+        super().__init__(message, remedy)
+        self.sqlstate = sqlstate
 
 
 Stopping = Callable[[], bool]
 
 
 def await_result(connection: psycopg.Connection, command: str, stopping: Stopping) -> pq.abc.PGresult:
-    """Run a command that may wait long on the server. Raises `Stopped`, `SourceError`, `psycopg.Error`."""
+    """Run a command that may wait long on the server. Raises `Stopped`, `CommandRejectedError`, `psycopg.Error`."""
     pgconn = connection.pgconn
     pgconn.send_query(command.encode())
     while pgconn.is_busy():
@@ -50,11 +63,11 @@ def await_result(connection: psycopg.Connection, command: str, stopping: Stoppin
 
 
 def server_error(result: pq.abc.PGresult) -> Exception:
-    """The server's error: psycopg's own class where the fault policy tells it apart, `SourceError` otherwise."""
+    """The server's error: psycopg's own class for `TYPED_STATES`, otherwise `CommandRejectedError` with the SQLSTATE."""
     state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     message = server_text(result.error_message)
     if not state.startswith(TYPED_STATES):
-        return SourceError(message)
+        return CommandRejectedError(message, sqlstate=state)
     try:
         return psycopg.errors.lookup(state)(message)
     except KeyError:
@@ -62,10 +75,11 @@ def server_error(result: pq.abc.PGresult) -> Exception:
 
 
 def drain_results(connection: psycopg.Connection) -> None:
-    """Read the results that end a command, for `END_SECONDS` at most.
+    """Read the results that end a command, within `END_SECONDS`.
 
-    Never by a blocking call of libpq: that would hold the interpreter, and with it the whole server, until the source answers. Raises
-    `SourceError` when a result is an error, `psycopg.Error` when the source is going away or does not end the command.
+    Never calls a blocking function of libpq: that would hold the interpreter lock, and so stop the whole server, until the source
+    responds. Raises `CommandRejectedError` when a result is an error, `psycopg.Error` when the source is going away or does not end
+    the command.
     """
     pgconn = connection.pgconn
     deadline = time.monotonic() + END_SECONDS
@@ -73,7 +87,7 @@ def drain_results(connection: psycopg.Connection) -> None:
         while pgconn.is_busy():
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                raise psycopg.OperationalError("the source did not end the command it was given")
+                raise psycopg.OperationalError("the source did not end the command in time")
             if readable(pgconn, min(remaining, POLL_SECONDS)):
                 pgconn.consume_input()
         result = pgconn.get_result()
@@ -84,7 +98,7 @@ def drain_results(connection: psycopg.Connection) -> None:
 
 
 def readable(pgconn: pq.abc.PGconn, timeout_seconds: float) -> bool:
-    """Wait until the server sent something."""
+    """Wait until the server has sent something; false when the time is over."""
     poller = select.poll()
     poller.register(pgconn.socket, select.POLLIN)
     return bool(poller.poll(timeout_seconds * 1000))
@@ -97,14 +111,14 @@ def copy_rows(
     quiet_seconds: float = float("inf"),
     probe: Callable[[], None] = lambda: None,
 ) -> Iterator[bytes]:
-    """The rows of a `COPY … TO STDOUT (FORMAT BINARY)`, each as its column count and columns; header and end left out.
+    """The rows of a `COPY … TO STDOUT (FORMAT BINARY)`, each as its column count and columns, without header and trailer.
 
-    `probe` is called when nothing came for `quiet_seconds`, and raises when the source is out of reach.
+    Calls `probe` when nothing has come for `quiet_seconds`; `probe` raises when the source is unreachable.
     """
     await_result(connection, command, stopping)
     pgconn = connection.pgconn
     first = True
-    heard = time.monotonic()
+    received_at = time.monotonic()
     while True:
         size, data = pgconn.get_copy_data(1)
         if size > 0:
@@ -118,12 +132,12 @@ def copy_rows(
             if not readable(pgconn, POLL_SECONDS):
                 if stopping():
                     raise Stopped
-                if time.monotonic() - heard > quiet_seconds:
+                if time.monotonic() - received_at > quiet_seconds:
                     probe()
-                    heard = time.monotonic()
+                    received_at = time.monotonic()
                 continue
             pgconn.consume_input()
-            heard = time.monotonic()
+            received_at = time.monotonic()
         else:
             drain_results(connection)
             return

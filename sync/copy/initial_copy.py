@@ -1,6 +1,6 @@
 """The initial copy: all mapped tables at one exported snapshot, by binary COPY, into a new generation of the cache.
 
-Three threads pass chunks on, one receives, one decodes, the caller's appends: the source, the wire and DuckDB work at the same time.
+One thread receives chunks, one decodes them, and the caller's thread appends them: source, network and DuckDB work at the same time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -22,8 +22,9 @@ from analytics.state.store import Store
 from analytics.state.sync_status import CopyProgress, StatusBoard
 from analytics.state.tables import ColumnKind
 from config.settings import Settings
-from sync.copy.copy_stream import Stopping, copy_rows
+from sync.copy.copy_stream import copy_rows
 from sync.retention import kept_rows
+from sync.session import SyncSession
 from sync.source.connections import connect
 from sync.source.schema import LONG_TYPES, Mapping, SourceColumn, SourceTable
 from sync.values import wire
@@ -40,14 +41,7 @@ LOG_SECONDS = 5
 
 
 def copy_tables(
-    connection: psycopg.Connection,
-    snapshot: str,
-    mapping: Mapping,
-    store: Store,
-    settings: Settings,
-    board: StatusBoard,
-    clock: Callable[[], datetime],
-    stopping: Stopping,
+    session: SyncSession, connection: psycopg.Connection, snapshot: str, mapping: Mapping, store: Store
 ) -> int:
     """Copy every mapped table as the exported `snapshot` shows it; returns the number of rows. The caller commits.
 
@@ -55,27 +49,27 @@ def copy_tables(
     """
     total = 0
     mapped = wire.Mapped()
-    started = clock()
+    settings = session.settings
+    started = session.clock()
     estimated = sum(table.rows_estimated or 0 for table in mapping.tables)
-    reporter = _Reporter(board, started, estimated)
+    reporter = _Reporter(session.board, started, estimated)
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
     connection.execute("SET LOCAL statement_timeout = 0")
-    quiet = settings.sync.reply_timeout_seconds
+    quiet_seconds = settings.sync.reply_timeout_seconds
     for table in mapping.tables:
         command = copy_command(table, settings, started).as_string(connection)
         chunks = ahead(
-            chunked(copy_rows(connection, command, stopping, quiet, partial(_probe, settings))), "owkai-receive"
+            chunked(copy_rows(connection, command, session.stopping, quiet_seconds, partial(_probe, settings))),
+            "owkai-receive",
         )
         for rows in ahead((decode_rows(table, chunk, mapped) for chunk in chunks), "owkai-decode"):
             total += store.append(table.table.name, rows)
             reporter.report(table, total)
     connection.execute("COMMIT")
-    board.add(values_mapped=mapped.values)
+    session.board.add(values_mapped=mapped.values)
     if mapped.values:
-        log.warning(
-            "%d values of the copy are outside DuckDB's range and were mapped by rule (docs/sync.md)", mapped.values
-        )
+        log.warning("%d copied values are outside DuckDB's range and were mapped by rule (docs/sync.md)", mapped.values)
     return total
 
 
@@ -107,7 +101,7 @@ def copy_command(table: SourceTable, settings: Settings, now: datetime) -> sql.C
 
 
 def selected(column: SourceColumn) -> sql.Composable:
-    """A column as a copy reads it: of a long text the beginning, so that the rest never leaves the source."""
+    """A column as a copy reads it: only the beginning of a long text, so that the rest never leaves the source."""
     name = sql.Identifier(column.name)
     if column.column.kind is not ColumnKind.TEXT or column.type_oid not in LONG_TYPES - {wire.BPCHAR}:
         return name
@@ -118,13 +112,13 @@ def selected(column: SourceColumn) -> sql.Composable:
 
 
 def _probe(settings: Settings) -> None:
-    """Whether the source still answers: a copy may be quiet while it skips old rows, or because its line is half open."""
+    """Raises when the source is unreachable: a copy may be quiet while it skips old rows, or because its connection is half open."""
     with connect(settings) as connection:
         connection.execute("SELECT 1")
 
 
 def chunked(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Rows in chunks bounded in number and bytes."""
+    """Rows in chunks of at most `ROWS_PER_CHUNK` rows and about `BYTES_PER_CHUNK` bytes."""
     chunk: list[bytes] = []
     size = 0
     for row in rows:
@@ -138,17 +132,17 @@ def chunked(rows: Iterator[bytes]) -> Iterator[list[bytes]]:
 
 
 def ahead(items: Iterator[Item], name: str) -> Iterator[Item]:
-    """The same items, produced by a thread of their own a little ahead of the consumer; its error is raised here.
+    """The same items, produced a little ahead of the consumer by a thread; its error is raised here.
 
-    Closing the iterator early lets the thread end before this returns.
+    Closing the iterator early ends the thread before this returns.
     """
-    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(CHUNKS_IN_FLIGHT)
+    produced: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(CHUNKS_IN_FLIGHT)
     abandoned = threading.Event()
 
     def hand_over(item: Item | None, error: BaseException | None) -> None:
         while not abandoned.is_set():
             with contextlib.suppress(queue.Full):
-                made.put((item, error), timeout=0.2)
+                produced.put((item, error), timeout=0.2)
                 return
 
     def produce() -> None:
@@ -169,7 +163,7 @@ def ahead(items: Iterator[Item], name: str) -> Iterator[Item]:
     producer.start()
     try:
         while True:
-            item, error = made.get()
+            item, error = produced.get()
             if error is not None:
                 raise error
             if item is None:

@@ -1,8 +1,8 @@
-"""How far polling has read: the source's snapshot of the last cycle, and the cheap signs by which the next one is planned.
+"""How far polling has read: the source's snapshot in the last cycle, and cheap signs of what the next one must compare.
 
-Why a snapshot and no timestamp: a row version the last snapshot did not show was written by a transaction that was unfinished
-then, so its transaction id (`xmin`) is not below the snapshot's oldest unfinished one. Reading every row with such an xmin again
-therefore misses no late commit, whatever `updated_at` says; subtransactions have ids above their parent's.
+Why a snapshot and not a timestamp: a row version that the last snapshot did not show was written by a transaction that was
+unfinished then, so its transaction id (`xmin`) is not below the snapshot's oldest unfinished one. Reading every row with such an xmin again
+therefore misses no late commit, whatever `updated_at` contains; subtransactions have ids above their parent's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from sync.source.connections import wal_position
 from sync.source.schema import SourceTable
 
 XIDS = 1 << 32
-OLDEST_AGE = 1_500_000_000  # transaction ids wrap at 2³²; half of them lie in the future, and some room is kept to that
+OLDEST_AGE = 1_500_000_000  # transaction ids wrap at 2³² and half of them are in the future; this leaves a margin
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What is cheap to see of one table. `files` changes with TRUNCATE, rewriting and partitions coming and going; `deleted`
-    counts deletes as the statistics show them, which may be late or lost: a hint to look sooner, never a proof of silence."""
+    """What is cheap to read of one table.
+
+    `files` changes with TRUNCATE, with a rewrite, and when a partition comes or goes. `deleted` counts deletes in the statistics,
+    which may be late or lost: a hint to compare sooner, never a proof that nothing was deleted.
+    """
 
     files: str
     deleted: int
@@ -31,8 +34,8 @@ class Signs:
 
 @dataclass(frozen=True)
 class SourceSnapshot:
-    """What the source showed as one moment. `oldest` and `next` are 64-bit transaction ids: all below `oldest` were finished
-    and visible, or undone; none from `next` on was visible."""
+    """One snapshot of the source. `oldest` and `next` are 64-bit transaction ids: all below `oldest` were committed and visible, or
+    rolled back; none from `next` on was visible."""
 
     text: str
     oldest: int
@@ -43,7 +46,7 @@ class SourceSnapshot:
 
 @dataclass(frozen=True)
 class Horizon:
-    """Stored with the rows it belongs to. `reconciled` holds seconds since 1970 by our clock, `signs` what stood then."""
+    """Stored with the rows it belongs to. `reconciled`: seconds since 1970 by our clock; `signs`: the signs at that time; both by table."""
 
     oldest: int
     timeline: int
@@ -64,11 +67,11 @@ class Horizon:
         )
 
     def pruned(self, table: str, signs: Signs) -> Horizon:
-        """The ids were compared, the rows were not."""
+        """Only the ids were compared, not the rows."""
         return replace(self, signs={**self.signs, table: signs})
 
     def leads_to(self, snapshot: SourceSnapshot) -> bool:
-        """Whether rows changed since this horizon can be told by their xmin in that snapshot; otherwise all is compared."""
+        """Whether the rows changed since this horizon can be found by xmin in that snapshot; otherwise all rows are compared."""
         return (
             snapshot.timeline == self.timeline
             and self.oldest <= snapshot.oldest
@@ -77,7 +80,7 @@ class Horizon:
 
 
 def parse_horizon(text: str | None) -> Horizon | None:
-    """A stored horizon; None where there is none, or where it cannot be read."""
+    """A stored horizon; None if there is none, or if it cannot be read."""
     if text is None:
         return None
     try:
@@ -133,15 +136,19 @@ WHERE c.relkind = 'r' AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfile
 )
 
 
-def read_snapshot(connection: psycopg.Connection) -> SourceSnapshot:
-    """The snapshot of the transaction that is open on `connection` (REPEATABLE READ)."""
+def begin_snapshot(connection: psycopg.Connection) -> SourceSnapshot:
+    """Begin a REPEATABLE READ, READ ONLY transaction on `connection`; returns its snapshot."""
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     row = connection.execute(_SNAPSHOT).fetchone()
     assert row is not None  # noqa: S101 - the query always has one row
     return SourceSnapshot(*row)
 
 
 def read_signs(connection: psycopg.Connection, tables: tuple[SourceTable, ...]) -> tuple[int, dict[str, Signs]]:
-    """WAL position and signs of each table by its name of ours, before a snapshot is taken: what they tell of, it will show."""
+    """The WAL position, and the signs of each table by its name in the cache.
+
+    Read before a snapshot is taken, which then shows every change that the signs count.
+    """
     lsn = wal_position(connection)
     names = {table.oid: table.table.name for table in tables}
     rows = connection.execute(_SIGNS.encode(), [list(names)]).fetchall()
@@ -149,6 +156,6 @@ def read_signs(connection: psycopg.Connection, tables: tuple[SourceTable, ...]) 
 
 
 def rewritten(connection: psycopg.Connection, tables: tuple[SourceTable, ...]) -> bool:
-    """Whether a table was truncated or rewritten after the open transaction's snapshot, which then shows it empty."""
+    """Whether a table was truncated or rewritten after the open transaction's snapshot, which then shows the table empty."""
     row = connection.execute(_REWRITTEN.encode(), [[table.oid for table in tables]]).fetchone()
     return bool(row and row[0])

@@ -1,7 +1,7 @@
-"""Deletes and silent changes, found without a stream: one table of source and cache compared by buckets, differing rows replaced.
+"""Finds deletes and silent changes without a stream: compares a table of source and cache by buckets, and replaces differing rows.
 
 The source is read at the snapshot of the caller's open transaction, the cache as the caller's open DuckDB transaction sees it.
-After `reconcile` by `whole_rows` the table equals that snapshot, up to two texts with the same 60 bits of md5; by `keys_alone` it
+After `reconcile` by `whole_rows` the table equals that snapshot, up to two texts with the same 60 bits of md5; by `keys_only` it
 has the same ids.
 """
 
@@ -36,12 +36,12 @@ from sync.values import wire
 
 Numbers = npt.NDArray[np.int64]
 
-ROWS_COMPARED = 500_000  # differing buckets are taken together up to this many rows: 32 bytes each in memory
+ROWS_COMPARED = 500_000  # differing buckets are read together up to this many rows, 32 bytes each in memory
 
 
 @dataclass
 class SourceReader:
-    """Reads in the one open transaction of a cycle. `now` places the retention horizon."""
+    """Reads in the open transaction of a cycle. `now` determines the retention horizon."""
 
     connection: psycopg.Connection
     settings: Settings
@@ -95,15 +95,15 @@ class SourceReader:
 
 
 def source_key(table: SourceTable) -> sql.Composed:
-    """The id as a bigint expression, as the cache has it."""
+    """The id as a bigint expression, as in the cache."""
     column = next(found for found in table.columns if found.column.name == table.table.key)
     form = "trunc({})::bigint" if column.type_oid == wire.NUMERIC else "{}::bigint"
     return sql.SQL(form).format(sql.Identifier(column.name))
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """By what a table is compared: a bucket and a checksum of each row, as SQL of either side."""
+class Comparator:
+    """How a table is compared: the bucket and the checksum of a row, as SQL for each side."""
 
     source_bucket: sql.Composable
     source_checksum: sql.Composable
@@ -111,21 +111,21 @@ class Yardstick:
     cache_checksum: str
 
 
-def whole_rows(table: SourceTable) -> Yardstick:
+def whole_rows(table: SourceTable) -> Comparator:
     """Every mapped column."""
     ours = table.table
-    return Yardstick(bucket_postgres(table), row_hash_postgres(table), bucket_duckdb(ours), row_hash_duckdb(ours))
+    return Comparator(bucket_postgres(table), row_hash_postgres(table), bucket_duckdb(ours), row_hash_duckdb(ours))
 
 
-def keys_alone(table: SourceTable) -> Yardstick:
-    """Which ids there are: a fraction of the work, and enough to find deletes."""
+def keys_only(table: SourceTable) -> Comparator:
+    """Only the ids: a fraction of the work, and enough to find deletes."""
     key, name = source_key(table), f'"{table.table.key}"'
-    return Yardstick(
+    return Comparator(
         sql.SQL("(({}) / {})::text").format(key, IDS_PER_BUCKET), key, f"({name} // {IDS_PER_BUCKET})::VARCHAR", name
     )
 
 
-def reconcile(table: SourceTable, source: SourceReader, store: Store, by: Yardstick) -> int:
+def reconcile(table: SourceTable, source: SourceReader, store: Store, by: Comparator) -> int:
     """Make the cache's table equal the source's; returns the number of rows removed, added or replaced.
 
     Raises `Stopped`, `SourceError`, `psycopg.Error`, `WireError`, `duckdb.Error`.
@@ -160,14 +160,14 @@ def expire(table: SourceTable, source: SourceReader, store: Store) -> int:
     return store.expire(name, before, pending)
 
 
-def _source_buckets(table: SourceTable, source: SourceReader, by: Yardstick) -> list[Bucket]:
+def _source_buckets(table: SourceTable, source: SourceReader, by: Comparator) -> list[Bucket]:
     query = sql.SQL("SELECT {}, count(*), sum({}) FROM {} WHERE {} GROUP BY 1").format(
         by.source_bucket, by.source_checksum, table.identifier, source.kept(table)
     )
     return [Bucket(key, int(rows), int(total)) for key, rows, total in source.texts(query)]
 
 
-def _cache_buckets(table: SourceTable, store: Store, by: Yardstick) -> list[Bucket]:
+def _cache_buckets(table: SourceTable, store: Store, by: Comparator) -> list[Bucket]:
     query = f'SELECT {by.cache_bucket}, count(*), sum({by.cache_checksum}) FROM "{table.table.name}" GROUP BY 1'  # noqa: S608
     return [Bucket(str(key), int(rows), int(total)) for key, rows, total in store.inquire(query, {}).fetchall()]
 
@@ -192,9 +192,9 @@ def _together(buckets: tuple[BucketDifference, ...]) -> Iterator[list[str]]:
 
 
 def _differing_ids(
-    table: SourceTable, source: SourceReader, store: Store, by: Yardstick, keys: list[str]
+    table: SourceTable, source: SourceReader, store: Store, by: Comparator, keys: list[str]
 ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """Ids whose rows differ in these buckets, ascending, and which of them the source has there."""
+    """Ids whose rows differ in these buckets, ascending, and which of them the source has."""
     theirs, their_sums = source.numbers(
         sql.SQL("SELECT {}, {} FROM {} WHERE {} AND {} = ANY ({})").format(
             source_key(table),
@@ -218,7 +218,7 @@ def _differing_ids(
 def different(
     theirs: Numbers, their_checksums: Numbers, ours: Numbers, our_checksums: Numbers
 ) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-    """Ids whose number of rows or sum of checksums is not the same on both sides, ascending, and whether `theirs` has them."""
+    """Ids whose number of rows or sum of checksums differs between the two sides, ascending, and whether `theirs` has them."""
     ids, places = np.unique(np.concatenate([theirs, ours]), return_inverse=True)
     split = len(theirs)
     counts = np.bincount(places[:split], minlength=len(ids)), np.bincount(places[split:], minlength=len(ids))

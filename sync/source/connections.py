@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import conninfo, pq, sql
+from psycopg import conninfo, pq
 
 from config.secrets import read_secret
 from config.settings import Settings
@@ -251,37 +251,6 @@ def wal_position(connection: psycopg.Connection) -> int:
         "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn"
     ).fetchone()
     return int(row[0]) if row and row[0] is not None else 0
-
-
-def drop_replication(settings: Settings) -> list[str]:
-    """Remove our slot and, where the role may, our publication. Returns one line for each action."""
-    done = []
-    slot, publication = settings.source.slot, settings.source.publication
-    with connect(settings) as connection:
-        found = connection.execute(
-            "SELECT active, active_pid FROM pg_replication_slots WHERE slot_name = %s", [slot]
-        ).fetchone()
-        if found is None:
-            done.append(f"replication slot {slot}: does not exist")
-        elif found[0]:
-            raise SourceError(
-                f"replication slot {slot} is in use by server process {found[1]}",
-                "stop the owkai server that uses it first",
-            )
-        else:
-            connection.execute("SELECT pg_drop_replication_slot(%s)", [slot])
-            done.append(f"replication slot {slot}: removed")
-        if not settings.source.manage_publication:
-            return done
-        if connection.execute("SELECT 1 FROM pg_publication WHERE pubname = %s", [publication]).fetchone() is None:
-            done.append(f"publication {publication}: does not exist")
-            return done
-        try:
-            connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(publication)))
-            done.append(f"publication {publication}: removed")
-        except psycopg.errors.InsufficientPrivilege:
-            done.append(f"publication {publication}: belongs to another role; it retains no WAL and can stay")
-    return done
 
 
 def _password(settings: Settings) -> str:

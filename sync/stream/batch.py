@@ -1,4 +1,4 @@
-"""What was gathered from the stream and is not in the cache yet, and when it must go there. Pure."""
+"""What was gathered from the stream and is not in the cache yet, and when it must be applied and committed. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sync.stream.pgoutput import Relation, Truncate
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Bounds on a batch: what is held in memory at once, and what may wait for a commit, in rows, bytes and seconds.
+    """Bounds on a batch, in rows, bytes and seconds: what is in memory at once, and what may wait for a commit.
 
-    A commit comes at the first end of a transaction after one of the three is reached, whether or not more is waiting.
+    A commit follows the first end of a transaction after one of the three is reached, whether or not more is waiting.
     """
 
     rows: int
@@ -24,16 +24,16 @@ class BatchLimits:
 class Batch:
     """Row messages gathered from the stream, by relation, and where in the stream they end.
 
-    `barrier` is a message that must wait until the rows before it are applied; `held` says that the next transaction lies
-    behind the stream's `hold_at` and was left for later. `end_lsn` is the end of the last complete
-    transaction; rows of an unfinished one may already be in `groups` (`in_transaction`).
+    `deferred` is a message that must wait until the rows before it are applied. `at_barrier`: the next transaction is past the
+    position barrier and was left for later. `end_lsn` is the end of the last complete transaction; rows of an unfinished one may
+    already be in `groups` (`in_transaction`).
     """
 
     groups: dict[int, list[bytes]] = field(default_factory=dict)
     rows: int = 0
     size_bytes: int = 0
-    barrier: Truncate | Relation | None = None
-    held: bool = False
+    deferred: Truncate | Relation | None = None
+    at_barrier: bool = False
     in_transaction: bool = False
     end_lsn: int | None = None
     transactions: int = 0
@@ -42,7 +42,7 @@ class Batch:
     first_change_at: float | None = None  # monotonic seconds; None when nothing waits for a commit
 
     def add(self, relation: int, message: bytes) -> None:
-        """Take in one row message."""
+        """Add one row message."""
         self.groups.setdefault(relation, []).append(message)
         self.rows += 1
         self.size_bytes += len(message)
@@ -52,13 +52,18 @@ class Batch:
             self.first_change_at = time.monotonic()
 
     def complete(self, end_lsn: int) -> None:
-        """A transaction that ends at `end_lsn` was gathered as a whole; it may hold no row of ours."""
+        """A whole transaction, which ends at `end_lsn`, was gathered; it may contain no row of our tables."""
         self.end_lsn = end_lsn
         self.transactions += 1
         if self.first_change_at is None:
             self.first_change_at = time.monotonic()
 
+    def closed(self, limits: BatchLimits) -> bool:
+        """Whether nothing more may be added until the batch is applied or committed."""
+        return self.full(limits) or self.due(limits) or self.deferred is not None or self.at_barrier
+
     def take_rows(self) -> dict[int, list[bytes]]:
+        """Remove and return the gathered row messages, by relation."""
         groups, self.groups, self.rows, self.size_bytes = self.groups, {}, 0, 0
         return groups
 
@@ -69,11 +74,11 @@ class Batch:
         self.first_change_at = None
 
     def full(self, limits: BatchLimits) -> bool:
-        """Whether the rows in memory must be applied now, inside a transaction too."""
+        """Whether the rows in memory must be applied now, even inside a transaction."""
         return self.rows >= limits.rows or self.size_bytes >= limits.size_bytes
 
     def due(self, limits: BatchLimits) -> bool:
-        """Whether a commit must not wait any longer, at the end of a transaction."""
+        """Whether a commit must wait no longer; only at the end of a transaction."""
         if self.in_transaction or self.end_lsn is None or self.first_change_at is None:
             return False
         return (

@@ -35,7 +35,7 @@ NEW, KEY, OLD = ord("N"), ord("K"), ord("O")
 
 
 class UnidentifiedRowError(WireError):
-    """An old row without the key: for a while the table had a replica identity that lacks it."""
+    """An old row without the key: the table had a replica identity that lacks it."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Target:
     names: tuple[str, ...]
     kinds: tuple[ColumnKind, ...]
     sources: tuple[int | None, ...]
-    types: tuple[int, ...]  # base type OIDs, one a name; domains resolved
+    types: tuple[int, ...]  # base type OIDs, one per name; domains resolved
     key_source: int
     key_type: int
-    zones: tuple[str | None, ...]  # of times that carry none; None: UTC
+    zones: tuple[str | None, ...]  # zone of times without one; None: UTC
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ Lookup = Callable[[tuple[str, ...], list[int]], dict[int, tuple[object, ...]]]
 def decode_changes(target: Target, messages: Sequence[bytes], lookup: Lookup, mapped: Mapped) -> Changes:
     """The final row set of `messages` (each with its XLogData header), all of `target.relation`, in stream order.
 
-    `lookup(columns, ids)` answers what the cache holds; it is asked only for values that updates left out. Raises
+    `lookup(columns, ids)` returns rows of the cache; it is called only for values that updates left out. Raises
     `WireError` for malformed bytes.
     """
     try:
@@ -160,7 +160,7 @@ def _decode(target: Target, messages: Sequence[bytes], lookup: Lookup, mapped: M
         fields, after = _tuples(buffer, first_tuple[old_rows], width)
         key = fields[target.key_source]
         if not bool(key.present.all()):
-            raise UnidentifiedRowError("an update or delete does not tell which row it means")
+            raise UnidentifiedRowError("an update or delete does not identify its row")
         old_keys = integers(buffer, key, target.key_type)
         updates = tag[old_rows] == UPDATE
         if bool((buffer.bytes[after[updates]] != NEW).any()):
@@ -193,12 +193,14 @@ def _decode(target: Target, messages: Sequence[bytes], lookup: Lookup, mapped: M
 
 def _tuples(buffer: Buffer, at: Positions, width: int) -> tuple[list[Field], Positions]:
     if bool((buffer.int16[at] != width).any()):
-        raise WireError(f"a row of {int(buffer.int16[at][buffer.int16[at] != width][0])} columns where {width} are due")
+        raise WireError(
+            f"a row of {int(buffer.int16[at][buffer.int16[at] != width][0])} columns where {width} were expected"
+        )
     return walk_tuples(buffer, at + 2, width)
 
 
 class _History:
-    """What happened to each key, in order: collapses puts and removals to the last word."""
+    """What happened to each key, in order: reduces puts and removals to the final one."""
 
     def __init__(
         self,
@@ -256,7 +258,7 @@ class _History:
 def _fill_unchanged(
     target: Target, buffer: Buffer, fields: list[Field], history: _History, lookup: Lookup
 ) -> list[Field]:
-    """Give updates the values they left out: from an earlier put of the batch, else from the cache."""
+    """Fill in the values that updates left out, from an earlier put of the batch, else from the cache."""
     filled = list(fields)
     for name, source in zip(target.names, target.sources, strict=True):
         if source is None or fields[source].unchanged is None:

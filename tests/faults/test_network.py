@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -14,6 +15,7 @@ import pytest
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import Phase
 from sync.copy.copy_stream import END_SECONDS, drain_results
+from sync.loop import MOST_DOUBLINGS
 from sync.source.connections import connect
 from tests.faults.proxy import Proxy
 from tests.faults.stories import insert, quick
@@ -48,7 +50,7 @@ def test_a_cut_network_is_retried_and_nothing_is_lost(
         sync.streaming()
         assert assert_equal(sync, database) == 20
         assert sync.board.current.copies == 1
-        assert "sync goes on after" in caplog.text
+        assert "sync resumed after" in caplog.text
 
 
 @pytest.mark.parametrize("turns", [6])
@@ -271,7 +273,7 @@ def test_a_reload_ends_the_pause_after_a_fault(tmp_path: Path, database: Databas
         options = {"sync": {"backoff_max_seconds": 3600}, "source": {"connect_timeout_seconds": 2}}
         with running_sync(database, tmp_path, dsn=line.dsn(database.dsn), **options) as sync:
             sync.streaming()
-            sync.loop._pause_seconds = 3600.0
+            sync.loop._session.state = replace(sync.loop._session.state, faults_in_a_row=MOST_DOUBLINGS)
             line.cut()
             wait_until(lambda: sync.board.current.phase is Phase.RETRYING, f"the cut; {sync.board.current}")
             line.mend()

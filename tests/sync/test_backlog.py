@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from analytics.state.store import Store
-from sync import loop
 from sync.position_barrier import NOW
+from sync.stream import batch_loop
 from sync.stream.batch import Batch, BatchLimits
 from tests.faults.stories import INSERT, own_database, quick
 from tests.postgres import Database
@@ -84,8 +84,8 @@ def test_a_source_that_shuts_down_does_not_wait_for_wal_that_is_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A fast shutdown waits until the position of every replica is confirmed: we confirm when we are asked, not by our clock."""
-    monkeypatch.setattr(loop, "ADVANCE_SECONDS", 1e9)
-    monkeypatch.setattr(loop, "ADVANCE_BYTES", 1 << 60)
+    monkeypatch.setattr(batch_loop, "ADVANCE_SECONDS", 1e9)
+    monkeypatch.setattr(batch_loop, "ADVANCE_BYTES", 1 << 60)
     with own_database() as database, running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()
         database.execute(INSERT.format(10))

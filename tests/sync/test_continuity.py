@@ -6,7 +6,7 @@ import pytest
 
 from analytics.state.store import CacheOrigin, Position
 from sync.continuity import gap, polled_shape, stream_shape
-from sync.stream.replication import Slot
+from sync.stream.slots import Slot
 
 
 def origin(slot: str = "owkai", **changes: object) -> CacheOrigin:
@@ -25,7 +25,7 @@ def origin(slot: str = "owkai", **changes: object) -> CacheOrigin:
         (origin(publication="16400:16401"), "the publication or a partition has changed"),
         (
             origin(retention="30:pending"),
-            "the rule of what is kept (cache.keep_days, meaning.pending_statuses) has changed",
+            "the retention rule (cache.keep_days, meaning.pending_statuses) has changed",
         ),
         (origin(timeline=2), "the timeline of the source (a failover or a restore) has changed"),
         (

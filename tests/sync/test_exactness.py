@@ -14,6 +14,7 @@ from analytics.state.sync_status import Phase
 from sync.faults import SlotBusyError
 from sync.source.connections import SourceError, open_replication, replication_command
 from sync.stream.slot_claim import claimed_slot
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 
@@ -348,6 +349,8 @@ def test_a_second_server_leaves_the_slot_of_one_that_is_copying(database: Databa
         try:
             wait_until(lambda: second.board.current.needs_attention, f"attention; {second.board.current}")
             assert "by a server that copies or starts" in (second.board.current.error or "")
+            with pytest.raises(SourceError, match="by a server that copies or starts"):
+                drop_replication(settings)
             assert slot() == made
             assert made is not None
             assert made[1] is None

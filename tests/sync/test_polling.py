@@ -23,10 +23,10 @@ from owkai.demo.platform import platform_sql
 from owkai.demo.postgres import EmbeddedPostgres
 from owkai.wiring import make_services
 from sync.polling.horizon import Horizon, Signs, SourceSnapshot, changed_since, parse_horizon
-from sync.polling.poller import Pace
+from sync.polling.pace import Pace
 from sync.polling.reconciliation import different
-from sync.source.connections import drop_replication
 from sync.source.preflight import inspect_source
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database, create_database, prepare_template
 from tests.sync.running import RunningSync, assert_equal, cache_rows, running_sync, settings_for, wait_until
 from tests.sync.test_histories import STEP, run

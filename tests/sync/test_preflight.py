@@ -10,9 +10,9 @@ from psycopg import sql
 
 from analytics.state.sync_status import Phase
 from config.settings import Settings
-from sync.source.connections import drop_replication
 from sync.source.preflight import inspect_source
 from sync.source.setup_sql import least_privilege_sql, read_source_facts, source_role
+from sync.stream.slot_removal import drop_replication
 from tests.postgres import Database
 from tests.sync.prepared_source import prepare
 from tests.sync.running import assert_equal, running_sync, settings_for, wait_until

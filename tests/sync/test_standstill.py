@@ -52,7 +52,7 @@ def test_a_source_that_stays_away_needs_attention_and_one_that_is_idle_does_not(
         wait_until(lambda: not readiness(services)["needs_attention"], f"no attention; {sync.board.current}")
         with caplog.at_level(logging.INFO):
             watch.look(utc_now())
-        assert "data comes in again" in caplog.text
+        assert "data is coming in again" in caplog.text
         services.close()
 
 

@@ -23,7 +23,7 @@ from sync.stream.pgoutput import (
     parse_relation,
     parse_truncate,
 )
-from sync.stream.replication import ChangeStream
+from sync.stream.stream_protocol import StreamProtocol
 from sync.values import wire
 from tests.postgres import Database
 from tests.sync.running import assert_equal, running_sync
@@ -167,10 +167,9 @@ def test_rep_02_random_bytes_never_raise_anything_but_a_wire_error(parse: Any, p
 
 
 def test_rep_03_changes_out_of_order_are_refused() -> None:
-    def stream() -> ChangeStream:
-        fresh = ChangeStream.__new__(ChangeStream)
-        fresh.relations, fresh.processed, fresh._skip_until, fresh._skipping = {7: RELATION}, 0, 100, False
-        fresh.hold_at = None
+    def stream() -> StreamProtocol:
+        fresh = StreamProtocol(100, lambda relation: ())
+        fresh.relations[7] = RELATION
         return fresh
 
     begin = HEADER + b"B" + struct.pack(">QQI", 500, 0, 1)
@@ -190,17 +189,17 @@ def test_rep_03_changes_out_of_order_are_refused() -> None:
     ):
         target, batch = stream(), Batch()
         for message in history[:-1]:
-            target._take(message, batch)
+            target.take(message, batch)
         with pytest.raises(wire.WireError):
-            target._take(history[-1], batch)
+            target.take(history[-1], batch)
     unknown, batch = stream(), Batch()
-    unknown.relations = {}
-    unknown._take(begin, batch)
+    unknown.relations.clear()
+    unknown.take(begin, batch)
     with pytest.raises(wire.WireError, match="did not announce"):
-        unknown._take(insert(1, b"a"), batch)
+        unknown.take(insert(1, b"a"), batch)
     again, batch = stream(), Batch()
     for message in (old_begin, insert(1, b"twice"), old_commit):
-        again._take(message, batch)
+        again.take(message, batch)
     assert (batch.rows, batch.end_lsn) == (0, None), "a transaction the cache holds is passed over"
 
 

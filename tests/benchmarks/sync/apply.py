@@ -20,8 +20,8 @@ from analytics.state.sync_status import Phase
 from sync.source.connections import wal_position
 from sync.source.preflight import survey
 from sync.stream.batch import Batch, BatchLimits
+from sync.stream.change_stream import ChangeStream
 from sync.stream.pgoutput import decode_changes
-from sync.stream.replication import ChangeStream
 from sync.values import wire
 from tests.benchmarks import represented
 from tests.benchmarks.source import filled_source
