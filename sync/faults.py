@@ -60,7 +60,7 @@ COPIED = (
 )
 SHAPE = (
     "undo the change; or accept the new shape, with a new copy: take the table out of the publication and add it again "
-    "(docs/sync.md), or restart this server"
+    "(docs/explanation/sync.md), or restart this server"
 )
 
 

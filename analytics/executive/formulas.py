@@ -1,6 +1,6 @@
 """How each figure of the executive report is computed, in words: what the PDF prints below the numbers.
 
-`docs/numbers.md` lists the same formulas; a test keeps them equal.
+`docs/reference/numbers.md` lists the same formulas; a test keeps them equal.
 """
 
 from __future__ import annotations

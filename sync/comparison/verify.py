@@ -163,7 +163,7 @@ class Verifier:
         if now.phase is Phase.POLLING:
             raise VerifyError(
                 "sync polls this source, so there is no position at which both sides could be compared",
-                "polling reconciles by itself, see docs/sync.md; sync.mode = stream is exact",
+                "polling reconciles by itself, see docs/explanation/sync.md; sync.mode = stream is exact",
             )
         if now.phase is not Phase.STREAMING:
             why = f": {now.error}" if now.error else ""

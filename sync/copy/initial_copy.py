@@ -74,7 +74,8 @@ def copy_tables(
     board.add(values_mapped=mapped.values)
     if mapped.values:
         log.warning(
-            "%d values of the copy are outside DuckDB's range and were mapped by rule (docs/sync.md)", mapped.values
+            "%d values of the copy are outside DuckDB's range and were mapped by rule (docs/explanation/sync.md)",
+            mapped.values,
         )
     return total
 

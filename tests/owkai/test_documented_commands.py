@@ -133,7 +133,11 @@ def test_the_readmes_way_by_an_environment_leads_to_a_server(tmp_path: Path, dat
 
 def test_statements_of_the_documents_are_accepted_by_the_source(database: Database) -> None:
     statements = [block for block in blocks() if block.language == "sql"]
-    assert {block.document for block in statements} >= {"README.md", "docs/operate.md", "docs/operations.md"}
+    assert {block.document for block in statements} >= {
+        "README.md",
+        "docs/tasks/back-up-and-upgrade.md",
+        "docs/operations.md",
+    }
     role, version = f"role_{database.name}", int(database.execute("show server_version_num").fetchall()[0][0])
     assert version >= 150_000
     # One server for all tests: what belongs to it and not to this database gets a name of its own, or is undone.
@@ -151,7 +155,7 @@ def test_statements_of_the_documents_are_accepted_by_the_source(database: Databa
 
 
 def test_the_packages_settings_file_is_the_documented_one() -> None:
-    """docs/install.md uncomments lines of it by their beginning."""
+    """docs/tasks/install.md uncomments lines of it by their beginning."""
     text = (ROOT / "owkai" / "build" / "debian" / "owkai.toml").read_text()
     (block,) = [one for one in shell("target") if "db.password" in one.text]
     dsn = re.findall(r"dsn = .*?(\"postgresql[^\"]+\")", block.text)[0]

@@ -200,12 +200,12 @@ def test_every_command_a_document_names_exists_and_operations_names_all() -> Non
         for named in re.findall(r"`(owkai [a-z]+(?: [a-z]+)?)", document.read_text(encoding="utf-8")):
             words = named.split()
             assert named in known or " ".join(words[:2]) in (known | groups), f"{document.name} names `{named}`"
-    operations = read("docs/operations.md")
+    operations = read("docs/reference/commands.md")
     assert [path for path in sorted(known) if f"`{path}" not in operations] == []
 
 
 def test_operations_says_every_exit_code() -> None:
-    text = read("docs/operations.md")
+    text = read("docs/reference/commands.md")
     assert [code for code in Exit if f"| {code.value} | {code.meaning} |" not in text] == []
 
 
