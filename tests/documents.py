@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"(?ms)^```(\w+)(?: (\w+))?\n(.*?)^```")
 INDENTED = re.compile(r"(?m)(?:^    .*\n)+")
-LANGUAGES = frozenset({"sh", "sql", "json", "toml"})  # the last two are no commands
+LANGUAGES = frozenset({"sh", "sql", "json", "toml", "text"})  # the last three are not commands
 # Where commands of a fenced block are for; what comes after the language in its first line.
 PLACES = {
     "": "beside a running server, as its account",
