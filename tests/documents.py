@@ -17,14 +17,14 @@ PLACES = {
     "target": "the machine that is to run the server, as root",
     "systemd": "the same, where systemd runs",
     "builder": "a machine that builds",
-    "network": "a machine that reaches a service of others; not run, as tests reach none",
+    "network": "a machine that reaches an external service; not run, as tests reach none",
 }
 COMMANDS = ("make ", "curl ", "owkai ")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of one document; `line` is where they begin."""
+    """Commands of one document; `line` is that of the first command."""
 
     document: str
     line: int
