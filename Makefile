@@ -20,7 +20,7 @@ help:
 	@echo 'make browser  the tests in a real browser; needs a Chromium (Debian: apt-get install chromium)'
 	@echo 'make lint     style and import rules        make types   strict types'
 	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
-	@echo 'make binary   one executable file and a Debian package in dist/ (docs/install.md says what that needs)'
+	@echo 'make binary   one executable file and a Debian package in dist/ (docs/tasks/install.md says what that needs)'
 	@echo 'make test-binary   its tests, as root on Debian, with debootstrap'
 	@echo 'make lock     dependency locks, needs uv    make clean   remove what make made'
 
@@ -51,7 +51,7 @@ bench: $(VENV)/.test
 
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
-	$(BIN)/owkai config reference > docs/settings.md
+	$(BIN)/owkai config reference > docs/reference/settings.md
 	$(BIN)/python -m handlers.contract
 	$(BIN)/python -m handlers.metrics > docs/reference/metrics.md
 

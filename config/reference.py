@@ -13,7 +13,7 @@ from config.secrets import HIDDEN, masked
 from config.setting_keys import Branch, Leaf, SettingKind, branches, leaves
 
 SAMPLE_PATH = "config/owkai.toml"
-REFERENCE_PATH = "docs/settings.md"
+REFERENCE_PATH = "docs/reference/settings.md"
 
 _SAMPLE_HEAD = """\
 # Settings of OW-kai Analytics: every key with its default. Made by `owkai config sample`.

@@ -169,7 +169,7 @@ def config_show(file: Path | None, assignments: tuple[str, ...]) -> None:
 
 @config.command("reference")
 def config_reference() -> None:
-    """Print every setting with type, default, environment name and meaning (docs/settings.md)."""
+    """Print every setting with type, default, environment name and meaning (docs/reference/settings.md)."""
     from config.reference import reference
 
     click.echo(reference(), nl=False)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """`meaning` is what --help and docs/operations.md say."""
+    """`meaning` is what --help and docs/reference/commands.md say."""
 
     OK = 0
     FAILED = 1

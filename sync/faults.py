@@ -85,7 +85,7 @@ COPIED = (
 )
 SHAPE = (
     "undo the change; or accept the new shape, with a new copy: take the table out of the publication and add it again "
-    "(docs/sync.md), or restart this server"
+    "(docs/explanation/sync.md), or restart this server"
 )
 BUSY = "stop the other server, or give this one its own source.slot"
 CHECK = "see `owkai check`"

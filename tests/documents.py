@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"(?ms)^```(\w+)(?: (\w+))?\n(.*?)^```")
 INDENTED = re.compile(r"(?m)(?:^    .*\n)+")
-LANGUAGES = frozenset({"sh", "sql", "json", "toml"})  # the last two are no commands
+LANGUAGES = frozenset({"sh", "sql", "json", "toml", "text"})  # the last three are not commands
 # Where commands of a fenced block are for; what comes after the language in its first line.
 PLACES = {
     "": "beside a running server, as its account",
@@ -17,14 +17,14 @@ PLACES = {
     "target": "the machine that is to run the server, as root",
     "systemd": "the same, where systemd runs",
     "builder": "a machine that builds",
-    "network": "a machine that reaches a service of others; not run, as tests reach none",
+    "network": "a machine that reaches an external service; not run, as tests reach none",
 }
 COMMANDS = ("make ", "curl ", "owkai ")
 
 
 @dataclass(frozen=True)
 class Block:
-    """Commands of one document; `line` is where they begin."""
+    """Commands of one document; `line` is that of the first command."""
 
     document: str
     line: int
@@ -38,7 +38,7 @@ class Block:
 
 
 def documents() -> list[Path]:
-    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def blocks() -> list[Block]:

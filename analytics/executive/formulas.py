@@ -1,6 +1,6 @@
 """The formula of each figure of the executive report as text. The PDF prints them below the numbers.
 
-`docs/numbers.md` lists the same formulas; a test keeps them equal.
+`docs/reference/numbers.md` lists the same formulas; a test keeps them equal.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A row's checksum is 60 bits of the md5 over all mapped columns in one canonical text: NULL as `~`, whole numbers in decimal,
 text after its number of characters (so that a separator inside a text cannot shift a boundary), booleans as t and f, floats
 as their 64-bit pattern, times as µs since 2000 in UTC. Of a text the first 65,536 characters count (`sync.values.long_text`). The
-mapping rules of docs/sync.md are applied on the source's side, so that a value mapped by rule is equal. A bucket's checksum is
+mapping rules of docs/explanation/sync.md are applied on the source's side, so that a value mapped by rule is equal. A bucket's checksum is
 the sum of its rows': it does not depend on their order.
 
 The source's expressions need the session of `sync.source.connections.connect` (time zone UTC).

@@ -165,7 +165,7 @@ class Verifier:
         if now.phase is Phase.POLLING:
             raise VerifyError(
                 "sync polls this source, so there is no position at which both sides could be compared",
-                "polling reconciles automatically, see docs/sync.md; sync.mode = stream is exact",
+                "polling reconciles automatically, see docs/explanation/sync.md; sync.mode = stream is exact",
             )
         if now.phase is not Phase.STREAMING:
             why = f": {now.error}" if now.error else ""

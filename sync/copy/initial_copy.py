@@ -69,7 +69,10 @@ def copy_tables(
     connection.execute("COMMIT")
     session.board.add(values_mapped=mapped.values)
     if mapped.values:
-        log.warning("%d copied values are outside DuckDB's range and were mapped by rule (docs/sync.md)", mapped.values)
+        log.warning(
+            "%d copied values are outside DuckDB's range and were mapped by rule (docs/explanation/sync.md)",
+            mapped.values,
+        )
     return total
 
 

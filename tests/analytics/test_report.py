@@ -10,7 +10,6 @@ import string
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -395,9 +394,3 @@ def test_the_calendar_covers_the_period_and_no_day_more(seconds: int, name: str,
     assert found[1].start > start
     assert found[-1].date == now.astimezone(zone).date()
     assert days <= len(found) <= days + 2
-
-
-def test_the_document_of_numbers_states_every_formula() -> None:
-    page = " ".join((Path(__file__).parents[2] / "docs" / "numbers.md").read_text(encoding="utf-8").split())
-    for figure in FIGURES:
-        assert f"| `{figure.section}.{figure.name}` | {figure.formula} |" in page, figure

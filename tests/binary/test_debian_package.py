@@ -68,7 +68,7 @@ def next_package(package: Path, bundle: Bundle) -> Iterator[Path]:
 
 
 def configure(chroot: Chroot, database: Database) -> None:
-    """As docs/install.md says: settings without secrets, secrets in files of the service's own."""
+    """As docs/tasks/install.md says: settings without secrets, secrets in files of the service's own."""
     dsn, password = re.sub(r"(//[^:]+):[^@]+@", r"\1@", database.dsn), re.findall(r"//[^:]+:([^@]+)@", database.dsn)[0]
     file = chroot.inside(SETTINGS)
     text = file.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The commands that docs/install.md and docs/operate.md give for a target machine, run in a bare Debian.
+"""The commands that docs/tasks/install.md and docs/tasks/back-up-and-upgrade.md give for a target machine, run in a bare Debian.
 
 Two stand-ins: apt-get, which has no repositories there, installs the named file by dpkg as it would itself; systemctl, as nothing there
 is the first process of a system, says yes (test_debian_package.py starts the unit's command by hand).

@@ -101,7 +101,7 @@ def test_every_close_code_is_documented() -> None:
     }
     assert {frames.NOT_TEXT, frames.TRY_AGAIN_LATER, frames.CREDENTIAL_ENDED} <= codes
     text = asyncapi()["info"]["description"]
-    page = Path("docs/live.md").read_text(encoding="utf-8")
+    page = Path("docs/reference/live-updates.md").read_text(encoding="utf-8")
     for code in codes:
         assert f"{code}: " in text
         assert str(code) in page

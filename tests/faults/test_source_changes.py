@@ -111,7 +111,7 @@ MIGRATIONS = [
 def test_the_documented_migration_ends_in_a_new_copy_without_a_restart(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str, name: str, patient: bool
 ) -> None:
-    """docs/sync.md: take the table out of the publication, migrate it, put it back by the statement that `check` prints."""
+    """docs/explanation/sync.md: take the table out of the publication, migrate it, put it back by the statement that `check` prints."""
     insert(database, 20)
     database.execute("update agent_actions set tool_name = 'hammer', processing_time_ms = id")
     with running_sync(database, tmp_path, **quick()) as sync:

@@ -1,4 +1,4 @@
-"""The commands of the documents do what the documents say: those for a running server and for its database, here; those
+"""The commands of the documents do what the documents describe: those for a running server and for its database, here; those
 for a target machine in tests/binary/test_documented_installation.py."""
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.sync.running import slot_name
 EXECUTABLES = Path(sys.executable).parent
 # A server must not run while these do.
 OFFLINE = ("owkai sync drop",)
+SOURCE_PAGE = "docs/tasks/connect-postgres.md"  # its statements create the role and the publication
 # Two targets of the Makefile that are whole runs; CI is one of them, test_demo.py the other.
 WHOLE_RUNS = {"make demo", "make test"}
 
@@ -46,7 +47,7 @@ def without_password(database: Database) -> tuple[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, database: Database) -> Path:
-    """A folder as the documents suppose it: settings, secrets in files, a key ($KEY), the cache in `data`."""
+    """A folder as the documents assume it: settings, secrets in files, a key ($KEY), the cache in `data`."""
     fill(database)
     dsn, password = without_password(database)
     settings = f"""
@@ -67,7 +68,7 @@ jwt_secret_file = "jwt.secret"
     return tmp_path
 
 
-def test_every_block_of_commands_says_what_it_is_for() -> None:
+def test_every_block_of_commands_states_what_it_is_for() -> None:
     assert len(blocks()) > 10
     assert [block.name for block in blocks() if block.language not in LANGUAGES or block.place not in PLACES] == []
 
@@ -76,7 +77,7 @@ def test_commands_that_change_the_machine_are_not_for_beside_a_server() -> None:
     assert [block.name for block in shell() if re.search(r"\b(pip|apt-get|dpkg|sudo|systemctl)\b", block.text)] == []
 
 
-def test_what_needs_the_network_is_the_look_up_of_advisories_alone() -> None:
+def test_only_the_look_up_of_advisories_needs_the_network() -> None:
     lines = [line for block in shell("network") for line in block.text.splitlines()]
     assert [line for line in lines if not line.startswith(("python -m pip install pip-audit", "pip-audit "))] == []
 
@@ -101,7 +102,7 @@ def test_commands_beside_a_running_server_succeed(folder: Path) -> None:
     assert (folder / "backup" / "keys.json").is_file()
 
 
-def test_the_readmes_way_by_an_environment_leads_to_a_server(tmp_path: Path, database: Database) -> None:
+def test_the_documented_python_environment_leads_to_a_server(tmp_path: Path, database: Database) -> None:
     """The installation itself is left to `make`, whose commands these are; everything after it is run."""
     (block,) = shell("environment")
     lines = block.text.splitlines()
@@ -133,12 +134,16 @@ def test_the_readmes_way_by_an_environment_leads_to_a_server(tmp_path: Path, dat
 
 def test_statements_of_the_documents_are_accepted_by_the_source(database: Database) -> None:
     statements = [block for block in blocks() if block.language == "sql"]
-    assert {block.document for block in statements} >= {"README.md", "docs/operate.md", "docs/operations.md"}
+    assert {block.document for block in statements} >= {
+        "README.md",
+        "docs/tasks/back-up-and-upgrade.md",
+        "docs/operations.md",
+    }
     role, version = f"role_{database.name}", int(database.execute("show server_version_num").fetchall()[0][0])
     assert version >= 150_000
     # One server for all tests: what belongs to it and not to this database gets a name of its own, or is undone.
     try:
-        for block in sorted(statements, key=lambda one: one.document != "README.md"):
+        for block in sorted(statements, key=lambda one: one.document != SOURCE_PAGE):
             text = re.sub(r"(ROLE|TO) owkai\b", rf"\1 {role}", block.text).replace("agent_actions (…)", "agent_actions")
             for statement in re.sub(r"--.*", "", text).split(";"):
                 if statement.strip():
@@ -151,7 +156,7 @@ def test_statements_of_the_documents_are_accepted_by_the_source(database: Databa
 
 
 def test_the_packages_settings_file_is_the_documented_one() -> None:
-    """docs/install.md uncomments lines of it by their beginning."""
+    """docs/tasks/install.md uncomments lines of it by their beginning."""
     text = (ROOT / "owkai" / "build" / "debian" / "owkai.toml").read_text()
     (block,) = [one for one in shell("target") if "db.password" in one.text]
     dsn = re.findall(r"dsn = .*?(\"postgresql[^\"]+\")", block.text)[0]

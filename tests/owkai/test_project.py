@@ -176,6 +176,19 @@ def test_every_link_between_documents_leads_somewhere() -> None:
                 assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def anchors(document: Path) -> set[str]:
+    """The fragments of a document's headings, as Git hosts derive them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", document.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_link_to_a_heading_leads_to_one() -> None:
+    for document in documents():
+        for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+            other = (document.parent / target).resolve() if target else document
+            assert heading in anchors(other), f"{document.name}: {target}#{heading}"
+
+
 def test_every_file_a_document_names_exists() -> None:
     generated = {"config/owkai.toml"}
     for document in documents():
@@ -193,19 +206,19 @@ def commands(group: click.Group = main, prefix: str = "owkai") -> set[str]:
     return found
 
 
-def test_every_command_a_document_names_exists_and_operations_names_all() -> None:
+def test_every_command_a_document_names_exists_and_the_reference_names_all() -> None:
     known = commands()
     groups = {" ".join(path.split()[:2]) for path in known}
     for document in documents():
         for named in re.findall(r"`(owkai [a-z]+(?: [a-z]+)?)", document.read_text(encoding="utf-8")):
             words = named.split()
             assert named in known or " ".join(words[:2]) in (known | groups), f"{document.name} names `{named}`"
-    operations = read("docs/operations.md")
-    assert [path for path in sorted(known) if f"`{path}" not in operations] == []
+    reference = read("docs/reference/commands.md")
+    assert [path for path in sorted(known) if f"`{path}" not in reference] == []
 
 
-def test_operations_says_every_exit_code() -> None:
-    text = read("docs/operations.md")
+def test_the_reference_has_every_exit_code() -> None:
+    text = read("docs/reference/commands.md")
     assert [code for code in Exit if f"| {code.value} | {code.meaning} |" not in text] == []
 
 
@@ -222,17 +235,20 @@ def test_every_setting_a_document_names_exists() -> None:
                 assert named in known, f"{document.name} names {named}"
 
 
-def test_every_endpoint_of_the_readme_is_served_and_every_route_is_in_the_readme() -> None:
+def test_every_documented_route_is_served() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "handlers").rglob("*.py"))
-    named = re.findall(r"(?m)^\| `(?:GET|WS) (/[^`?]+)", read("README.md"))
+    named = re.findall(r"(?m)^\| `(?:GET|WS) (/[^`?]+)", read("docs/reference/api.md"))
     assert len(named) >= 8
     for path in named:
         tail = re.sub(r"\{[^}]*\}", "", path.removeprefix("/api/analytics"))
         assert f'"{tail}' in source or f"}}{tail}" in source, path
 
 
-def test_the_settings_file_of_the_readme_is_complete(tmp_path: Path) -> None:
-    text = read("README.md").split("<<END\n")[1].split("END\n")[0]
+@pytest.mark.parametrize(
+    ("document", "begin", "end"), [("README.md", "```toml\n", "```"), ("docs/tasks/install.md", "<<END\n", "END\n")]
+)
+def test_the_settings_file_of_a_document_is_complete(tmp_path: Path, document: str, begin: str, end: str) -> None:
+    text = read(document).split(begin)[1].split(end)[0]
     for name in re.findall(r'_file = "([^"]+)"', text):
         (tmp_path / name).write_text("3f9a1c77d0b24e6f8a5b90c1d2e3f40516273849\n")
         (tmp_path / name).chmod(0o600)

@@ -182,8 +182,8 @@ def test_aud_04_an_unkeyed_chain_made_anew_is_found_by_the_anchor_alone(tmp_path
     write(kept, 10)
     kept.path.write_bytes(forged(kept, None))
     assert "is not the one that was anchored" in check(kept).faults[0]
-    assert check(shape(tmp_path)).whole, "what an unkeyed chain does not give, as docs/audit.md says"
-    page = (ROOT / "docs" / "audit.md").read_text()
+    assert check(shape(tmp_path)).whole, "what an unkeyed chain does not give, as docs/reference/audit-records.md says"
+    page = (ROOT / "docs" / "reference" / "audit-records.md").read_text()
     assert "What an unkeyed chain does not give" in page
 
 

@@ -104,7 +104,7 @@ async def test_http_27_the_server_never_sees_more_requests_than_the_one_in_front
 
 @pytest.mark.gen_test
 async def test_http_09_a_bare_line_feed_ends_a_line_and_nothing_else(served: Served) -> None:
-    """The framework reads a bare LF as the end of a line (RFC 9112 §2.2 allows it); docs/operations.md tells what to ask of
+    """The framework reads a bare LF as the end of a line (RFC 9112 §2.2 allows it); docs/tasks/secure.md tells what to ask of
     a proxy in front."""
     answers = await served.send(b"GET /healthz HTTP/1.1\nHost: x\nX: a\nConnection: close\n\n")
     assert [answer.status for answer in answers] == [200]

@@ -168,8 +168,8 @@ def test_a_renamed_column_that_is_missing_is_named_with_its_setting(
     assert [line for line in found if expected in line], found
 
 
-def test_the_readme_shows_what_the_command_prints() -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    shown = readme.split("```sql\n")[1].split("```")[0].replace("ALTER ROLE owkai PASSWORD '…';\n", "")
+def test_the_document_shows_what_the_command_prints() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/tasks/connect-postgres.md").read_text(encoding="utf-8")
+    shown = page.split("```sql\n")[1].split("```")[0].replace("ALTER ROLE owkai PASSWORD '…';\n", "")
     printed = least_privilege_sql(Settings())
     assert shown.strip() == printed[printed.index("-- 1.") :].strip()
