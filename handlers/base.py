@@ -16,9 +16,9 @@ from analytics.fair_workers import BacklogFullError
 from analytics.state.store import CacheDamagedError, CacheNotReadyError
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
+from config.utc_text import utc_text
 from handlers import cors
 from handlers.allowance import COMPUTATIONS, Exceeded
-from handlers.audit.writer import stamp
 from handlers.auth.authenticator import SESSION_ENDED, Authentication, Principal, WrongKey, require_organization
 from handlers.auth.credentials import Presented, find_credentials
 from handlers.auth.sessions import digest as digest_of
@@ -417,7 +417,7 @@ class ApiHandler(RequestHandler):
     def audit_entry(self, path: str, status: int) -> dict[str, Any]:
         """The record of this access: no query, no header value, no credential."""
         entry: dict[str, Any] = {
-            "time": stamp(self.services.clock()),
+            "time": utc_text(self.services.clock(), milliseconds=True),
             "event": "access",
             "request_id": self.request_id,
             "method": shown(self.request.method or "", 16),

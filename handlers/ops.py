@@ -10,6 +10,7 @@ from analytics.predictive.schedule import ForecastStatus
 from analytics.state.lsn import format_lsn
 from analytics.state.sync_status import Phase, Verification
 from analytics.telemetry import report
+from config.utc_text import utc_text
 from handlers.audit.audit_log import AuditLog
 from handlers.base import ApiHandler
 from handlers.live.broadcaster import Broadcaster
@@ -117,7 +118,7 @@ def verification(last: Verification | None) -> dict[str, Any] | None:
         return None
     return {
         "equal": last.equal,
-        "at": None if last.at is None else last.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "at": None if last.at is None else utc_text(last.at),
         "lsn": format_lsn(last.lsn),
         "scope": last.scope,
         "rows": last.rows,

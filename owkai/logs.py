@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from config.secrets import HIDDEN, masked
 from config.settings import LogSettings
+from config.utc_text import utc_text
 
 MAXIMUM_MESSAGE = 4096
 MAXIMUM_TRACE = 32_768
@@ -81,7 +82,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clean = self.cleaner.one_line
         entry: dict[str, Any] = {
-            "time": moment(record),
+            "time": time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": clean(message_of(record)),
@@ -103,7 +104,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clean = self.cleaner.one_line
-        line = f"{moment(record)} {record.levelname:<7} {record.name}: {clean(message_of(record))}"
+        line = f"{time_of(record)} {record.levelname:<7} {record.name}: {clean(message_of(record))}"
         for name, value in fields_of(record).items():
             line += f"  {clean(name, 64)}={clean(str(value))}"
         if record.exc_info and record.exc_info[1] is not None:
@@ -111,8 +112,8 @@ class ConsoleFormatter(logging.Formatter):
         return line
 
 
-def moment(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def time_of(record: logging.LogRecord) -> str:
+    return utc_text(datetime.fromtimestamp(record.created, UTC), milliseconds=True)
 
 
 def trace_of(record: logging.LogRecord) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, _WebSocketParams
 
 from analytics.responses import connection_message, encode
-from handlers.audit.writer import stamp as moment
+from config.utc_text import utc_text
 from handlers.base import ApiHandler, describe
 from handlers.live.broadcaster import Broadcaster
 from handlers.live.frames import PING_FRAME, StrictProtocol, text_frame
@@ -114,7 +114,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         if self.services.settings.audit.enabled and self.caller is not None:
             self.services.audit.record(
                 {
-                    "time": moment(self.services.clock()),
+                    "time": utc_text(self.services.clock(), milliseconds=True),
                     "event": self._end_event,
                     "route": self.route.name,
                     "request_id": self.request_id,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import SyncStatus
 from config.settings import Settings
+from config.utc_text import utc_text
 from handlers.audit.audit_log import AuditLog, shape_of
 from handlers.audit.files import AuditFileError, earlier_files
 from handlers.audit.verify import TrailVerdict, verify_trail
-from handlers.audit.writer import Shape, stamp
+from handlers.audit.writer import Shape
 from owkai.control import SOCKET, ControlError, NoServerError, ask
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def record_operator(settings: Settings, event: str, **members: Any) -> None:
 def _record_alone(settings: Settings, entry: Mapping[str, Any]) -> None:
     try:
         journal = AuditLog(shape_of(settings))
-        journal.record({"time": stamp(utc_now()), **entry})
+        journal.record({"time": utc_text(utc_now(), milliseconds=True), **entry})
         written = journal.flush(FLUSH_SECONDS)
         journal.close()
     except AuditFileError as error:
@@ -129,7 +130,12 @@ def answer(journal: AuditLog, request: Mapping[str, Any], *_: Callable[..., Any]
     entry = request.get("entry")
     if not isinstance(entry, dict):
         return {"recorded": False}
-    journal.record({"time": stamp(utc_now()), **{str(name): value for name, value in entry.items() if name != "time"}})
+    journal.record(
+        {
+            "time": utc_text(utc_now(), milliseconds=True),
+            **{str(name): value for name, value in entry.items() if name != "time"},
+        }
+    )
     return {"recorded": journal.failing is None and journal.flush(FLUSH_SECONDS)}
 
 

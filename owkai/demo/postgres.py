@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import psycopg
 
+from config.private_files import write_private
 from owkai.demo.processes import alive, children, die_with_parent, send, wait_until
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class EmbeddedPostgres:
         try:
             server._prepare_binaries()
             if fresh:
-                _write_private(password_file, password)
+                write_private(password_file, password)
                 server._initialize()
             server._launch_on_some_port(port)
         except BaseException:
@@ -253,7 +254,7 @@ class EmbeddedPostgres:
         data, password_file = public / "data", public / "initial-password"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
-        _write_private(password_file, self._password)
+        write_private(password_file, self._password)
         if self._account is not None:
             os.chown(data, self._account.pw_uid, self._account.pw_gid)
             os.chown(password_file, self._account.pw_uid, self._account.pw_gid)
@@ -401,12 +402,6 @@ def _reachable(path: Path, account: pwd.struct_passwd) -> bool:
         if not status.st_mode & bit:
             return False
     return True
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(text)
 
 
 def _tail(text: str) -> str:

@@ -27,6 +27,7 @@ import psycopg
 import owkai.app
 from analytics.state.clock import utc_now
 from config.load import load_settings
+from config.private_files import write_private
 from config.problems import SettingsError
 from owkai.demo.activity import Activity
 from owkai.demo.catalog import ORGANIZATIONS
@@ -34,7 +35,7 @@ from owkai.demo.credentials import DemoKey, issue_keys
 from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
 from owkai.demo.postgres import EmbeddedPostgres, PostgresError, free_port
-from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory, write_private
+from owkai.demo.state import CACHE, INDEX, POSTGRES, REMEDY, SETTINGS, DemoError, StateDirectory
 from owkai.exits import Exit
 from sync.source.connections import server_text
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from config.private_files import open_private
 from owkai.demo.postgres import kill_leftover, remove_directory
 from owkai.exits import Exit
 
@@ -63,7 +64,7 @@ class StateDirectory:
                 f"{path} is not empty ({foreign[0]}) and no demo made it; name an empty or a new directory",
                 Exit.SETTINGS,
             )
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = open_private(path / LOCK, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -111,15 +112,6 @@ class StateDirectory:
         shutil.rmtree(self.path / CACHE, ignore_errors=True)
         for name in (SETTINGS, INDEX, f"{INDEX}.new"):
             (self.path / name).unlink(missing_ok=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 that appears with its whole content or not at all."""
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with open(beside, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(text)
-    beside.replace(path)
 
 
 def _make(path: Path) -> list[Path]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from config.load import load_settings
+from config.private_files import write_private
 from owkai.demo.run import run_demo, settings_text
-from owkai.demo.state import LOCK, OURS, POSTGRES, DemoError, StateDirectory, write_private
+from owkai.demo.state import LOCK, OURS, POSTGRES, DemoError, StateDirectory
 from owkai.exits import Exit
 
 
