@@ -6,41 +6,25 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from owkai.command_line import EXIT_HELP, config_option, fail, given, load, set_option
+from owkai.commands.audit_group import audit
+from owkai.commands.keys_group import keys
 from owkai.exits import Exit
 
 if TYPE_CHECKING:
-    from config.load import Loaded
-    from handlers.auth.key_store import KeyStore, LocalKey
+    pass
 
 DISTRIBUTION = "owkai-analytics"
 DEMO_PORT = 8480
 MAPPED_TABLES = ("agent_actions", "users", "audit_logs", "api_keys")
 MAXIMUM_TOKEN_MINUTES = 24 * 60
-EXIT_HELP = "Exit codes:\n\n\b\n" + "\n".join(f"  {code.value}  {code.meaning}" for code in Exit)
-
-Command = Callable[..., Any]
-
-
-def config_option(command: Command) -> Command:
-    return click.option(
-        "--config", "file", type=click.Path(path_type=Path, dir_okay=False), envvar="OWKAI_CONFIG", metavar="FILE",
-        help="Settings file. Default: ./owkai.toml, then /etc/owkai/owkai.toml, where one exists.",
-    )(command)  # fmt: skip
-
-
-def set_option(command: Command) -> Command:
-    return click.option(
-        "--set", "assignments", multiple=True, metavar="KEY=VALUE",
-        help="Override one setting, e.g. --set server.port=9000. May be repeated; no secrets here.",
-    )(command)  # fmt: skip
 
 
 class Commands(click.Group):
@@ -61,6 +45,10 @@ class Commands(click.Group):
 )
 def main() -> None:
     """OW-kai Analytics: a Postgres in, analytics of AI agents out, over REST and WebSocket."""
+
+
+main.add_command(keys)
+main.add_command(audit)
 
 
 @main.command(epilog=EXIT_HELP)
@@ -184,158 +172,6 @@ def config_sample() -> None:
     click.echo(sample(), nl=False)
 
 
-@main.group()
-def keys() -> None:
-    """API keys of this server, kept as hashes in the cache directory."""
-
-
-@keys.command("create")
-@config_option
-@set_option
-@click.option("--org", type=click.IntRange(min=1), required=True, help="Organization the key reads.")
-@click.option("--role", required=True, help="Role of the key, e.g. user or admin.")
-@click.option("--email", required=True, help="Who it is for; the WebSocket path takes this address.")
-@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
-@click.option("--unchecked", is_flag=True, help="Do not ask the source whether organization and role exist.")
-def keys_create(
-    file: Path | None,
-    assignments: tuple[str, ...],
-    org: int,
-    role: str,
-    email: str,
-    days: int | None,
-    unchecked: bool,
-) -> None:
-    """Make a key and print it once; the server keeps only its hash.
-
-    An organization or role that the source does not know is refused, unless --unchecked is given.
-    """
-    loaded = load(file, assignments)
-    store = key_store(loaded)
-    if not unchecked:
-        refuse_unknown(loaded, org, role)
-    try:
-        text, key = store.create(org, role, email, days)
-    except ValueError as error:
-        fail(Exit.SETTINGS, str(error))
-    unrecorded = recorded(loaded, "key_create", key)
-    if unrecorded and loaded.settings.audit.on_failure == "refuse":
-        store.revoke(key.id)
-        fail(Exit.FAILED, f"no key was made, because that could not be recorded: {unrecorded}")
-    try:
-        click.echo(text)
-    except OSError:
-        store.revoke(key.id)  # nobody has its text
-        recorded(loaded, "key_revoke", key)
-        raise
-    until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
-    click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
-    click.echo("This text is shown once. A running server takes it within a second.", err=True)
-
-
-@keys.command("list")
-@config_option
-@set_option
-def keys_list(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """List the keys: id, prefix, organization, role, address, made when, valid until."""
-    store, now = key_store(load(file, assignments)), datetime.now(UTC)
-    try:
-        found = store.list()
-    except ValueError as error:
-        fail(Exit.FAILED, str(error))
-    for key in found:
-        until = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "no end"
-        if key.expires_at is not None and key.expires_at <= now:
-            until += " (expired)"
-        cells = (key.id, key.prefix, str(key.organization_id), key.role, key.email, f"{key.created_at:%Y-%m-%d}", until)
-        click.echo("\t".join(cells))
-
-
-@keys.command("revoke")
-@config_option
-@set_option
-@click.argument("name", metavar="ID-OR-PREFIX")
-def keys_revoke(file: Path | None, assignments: tuple[str, ...], name: str) -> None:
-    """Revoke the key with this id or prefix (see `owkai keys list`)."""
-    loaded = load(file, assignments)
-    try:
-        key = key_store(loaded).revoke(name)
-    except (KeyError, ValueError) as error:
-        fail(Exit.FAILED, str(error.args[0] if error.args else error))
-    click.echo(f"revoked {key.id} ({key.email}); a running server refuses it within a second")
-    if unrecorded := recorded(loaded, "key_revoke", key):
-        fail(Exit.FAILED, f"the revocation could not be recorded: {unrecorded}")
-
-
-@main.group()
-def audit() -> None:
-    """The record of every access: is it whole, and what does it say?"""
-
-
-FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-
-
-@audit.command("verify", epilog=EXIT_HELP)
-@config_option
-@set_option
-@FILES
-def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Check that no record was changed, removed, moved or inserted, over all files of the trail.
-
-    Takes the files of the settings, or copies named as FILES. Exits with 1 and the first bad line when the trail is
-    not whole. Changes nothing; the server may run.
-    """
-    settings = load(file, assignments).settings
-    from handlers.audit.files import AuditFileError
-    from owkai.commands.audit import verdict_lines, verify
-
-    try:
-        verdict = verify(settings, files)
-    except AuditFileError as error:
-        fail(Exit.SETTINGS, str(error))
-    click.echo("\n".join(verdict_lines(verdict)))
-    sys.exit(Exit.OK if verdict.whole else Exit.FAILED)
-
-
-@audit.command("report", epilog=EXIT_HELP)
-@config_option
-@set_option
-@click.option("--since", metavar="WHEN", help="From this date or moment on (UTC), e.g. 2025-01-15.")
-@click.option("--until", metavar="WHEN", help="Up to the end of this date, or before this moment (UTC).")
-@click.option(
-    "--by", "dimensions", multiple=True, type=click.Choice(["user", "endpoint", "outcome", "day"]),
-    help="Count by this; may be repeated. Default: all.",
-)  # fmt: skip
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@FILES
-def audit_report(
-    file: Path | None,
-    assignments: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-    dimensions: tuple[str, ...],
-    form: str | None,
-    files: tuple[Path, ...],
-) -> None:
-    """Count accesses by user, endpoint, outcome and day. Reads the trail, or copies named as FILES, and changes nothing."""
-    settings = load(file, assignments).settings
-    from handlers.audit import report as reports
-    from owkai.commands.audit import parse_moment, report
-
-    try:
-        start = parse_moment(since, end=False) if since else None
-        end = parse_moment(until, end=True) if until else None
-    except ValueError:
-        fail(Exit.SETTINGS, "--since and --until take a date or moment, e.g. 2025-01-15 or 2025-01-15T14:30:00+01:00")
-    try:
-        found = report(settings, files, start, end)
-    except (OSError, ValueError, RuntimeError) as error:
-        fail(Exit.FAILED, f"the trail cannot be read: {error}")
-    write = {"json": reports.as_json, "csv": reports.as_csv}.get(form or "", reports.as_text)
-    click.echo(write(found, dimensions or reports.DIMENSIONS), nl=form != "csv")
-
-
 @main.command()
 @config_option
 @set_option
@@ -457,75 +293,6 @@ def version(as_json: bool, checked: bool) -> None:
         click.echo("every file is as built", err=as_json)
 
 
-def load(
-    file: Path | None,
-    assignments: tuple[str, ...] = (),
-    shortcuts: dict[str, Any] | None = None,
-    *,
-    serving: bool = False,
-) -> Loaded:
-    """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
-    from config.load import default_file, load_settings
-    from config.problems import SettingsError
-
-    overrides = given(assignments, shortcuts or {})
-    try:
-        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
-    except SettingsError as error:
-        fail(Exit.SETTINGS, str(error))
-
-
-def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
-    """What the command line says of settings, by key; the assignments win over the shortcuts."""
-    overrides = {key: str(value) for key, value in shortcuts.items() if value is not None}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            fail(Exit.SETTINGS, "--set takes key=value, e.g. --set server.port=9000")
-        overrides[key.strip()] = value
-    return overrides
-
-
-def key_store(loaded: Loaded) -> KeyStore:
-    """The key file of the server; only the account that owns it may change it, as the server must read it."""
-    from config.accounts import belongs_to
-    from handlers.auth.key_store import KeyStore
-    from owkai.lifecycle import harden
-
-    harden()
-    directory = loaded.settings.cache.directory
-    if directory.exists() and directory.stat().st_uid != os.geteuid():
-        fail(Exit.SETTINGS, f"{directory} {belongs_to(directory.stat().st_uid)}")
-    return KeyStore(loaded.settings.keys_file)
-
-
-def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
-    """End the process where the source does not know the organization or role; say so where it cannot be asked."""
-    from owkai.commands.credential_checks import UncheckedError, key_problem
-
-    try:
-        problem = key_problem(loaded.settings, organization_id, role)
-    except UncheckedError as reason:
-        click.echo(f"warning: whether organization {organization_id} exists was not checked: {reason}", err=True)
-        return
-    if problem is not None:
-        fail(Exit.SETTINGS, f"no key was made: {problem}; --unchecked makes it anyway")
-
-
-def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
-    """Record in the audit trail what was done with a local key; why that was not possible, or None."""
-    from owkai.commands.audit import NotRecordedError, record_operator
-
-    try:
-        record_operator(
-            loaded.settings, event, organization_id=key.organization_id, key=key.id, key_prefix=key.prefix,
-            key_role=key.role, key_email=key.email,
-        )  # fmt: skip
-    except NotRecordedError as error:
-        return str(error)
-    return None
-
-
 def refused_by_the_machine(error: OSError) -> str:
     """What is wrong, where, and what to do."""
     place = error.filename if isinstance(error.filename, str) else None
@@ -537,9 +304,3 @@ def refused_by_the_machine(error: OSError) -> str:
 
         return f"{told}; {out_of_reach(Path(place))}"
     return told
-
-
-def fail(code: Exit, text: str) -> NoReturn:
-    """Say why on standard error and end with `code`."""
-    click.echo(text, err=True)
-    sys.exit(code)
