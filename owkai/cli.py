@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from owkai.command_line import EXIT_HELP, config_option, fail, given, load, set_option
+from owkai.command_line import EXIT_HELP, config_option, fail, load, overrides_of, set_option
 from owkai.commands.audit_group import audit
 from owkai.commands.keys_group import keys
 from owkai.exits import Exit
@@ -28,7 +28,7 @@ MAXIMUM_TOKEN_MINUTES = 24 * 60
 
 
 class Commands(click.Group):
-    """The commands. What the machine refuses them (rights, room, a file that is gone) is told in one line, not a traceback."""
+    """The commands. An error of the operating system (permission, full disk, missing file) is one line, not a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -37,14 +37,14 @@ class Commands(click.Group):
             if error.filename is None:
                 with contextlib.suppress(OSError):  # else the interpreter tries to write the rest when it ends
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            fail(Exit.FAILED, refused_by_the_machine(error))
+            fail(Exit.FAILED, operating_system_error(error))
 
 
 @click.group(
     cls=Commands, epilog=EXIT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 def main() -> None:
-    """OW-kai Analytics: a Postgres in, analytics of AI agents out, over REST and WebSocket."""
+    """OW-kai Analytics: analytics of AI agents from your Postgres, over REST and WebSocket."""
 
 
 main.add_command(keys)
@@ -56,20 +56,20 @@ main.add_command(audit)
 @set_option
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=int, help="Port to listen on, 0 for a free one (server.port).")
-@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="Form of the log (log.format).")
+@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="Format of the log (log.format).")
 def serve(
     file: Path | None, assignments: tuple[str, ...], host: str | None, port: int | None, log_format: str | None
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    Settings come from the file, then OWKAI_* in the environment, then this command line; the later one wins.
+    Settings come from the file, then OWKAI_* in the environment, then this command line; the last one wins.
     """
     shortcuts = {"server.host": host, "server.port": port, "log.format": log_format}
     loaded = load(file, assignments, shortcuts, serving=True)
     from config.load import load_settings
     from owkai.app import run
 
-    overrides = given(assignments, shortcuts)
+    overrides = overrides_of(assignments, shortcuts)
     sys.exit(run(loaded, again=lambda: load_settings(loaded.file, os.environ, overrides, serving=True)))
 
 
@@ -80,7 +80,7 @@ def serve(
     "--sql",
     "as_sql",
     is_flag=True,
-    help="Print the SQL that prepares the source: settings, role, least rights, publication. Checks and changes nothing.",
+    help="Print the SQL that prepares the source: settings, role, minimal privileges, publication. Checks and changes nothing.",
 )
 @click.option(
     "--admin",
@@ -88,9 +88,9 @@ def serve(
     help="With --sql: read the source with this connection string, e.g. before the role exists.",
 )
 def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: str | None) -> None:
-    """Check settings, source, privileges and cache directory, and say what is missing.
+    """Check settings, source, privileges and cache directory, and report what is missing.
 
-    Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
+    Changes nothing. Exits with 1 if the server could not run, with 2 if the settings are wrong.
     """
     if as_sql:
         from owkai.commands.source_setup import recipe
@@ -98,7 +98,7 @@ def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: 
         click.echo(recipe(load(file, assignments).settings, admin, lambda line: click.echo(line, err=True)))
         return
     if admin is not None:
-        fail(Exit.SETTINGS, "--admin belongs to --sql")
+        fail(Exit.SETTINGS, "--admin requires --sql")
     loaded = load(file, assignments, serving=True)
     from owkai.commands.check import inspect, report
 
@@ -112,15 +112,15 @@ def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: 
 @set_option
 @click.option("--repair", is_flag=True, help="Copy the rows that differ from the source again, then compare again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--table", type=click.Choice(MAPPED_TABLES), help="Compare this table alone.")
+@click.option("--table", type=click.Choice(MAPPED_TABLES), help="Compare only this table.")
 @click.option("--days", type=click.IntRange(1, 36500), help="Compare the events of the last N days. Default: all kept.")
 def verify(
     file: Path | None, assignments: tuple[str, ...], repair: bool, as_json: bool, table: str | None, days: int | None
 ) -> None:
-    """Compare every mapped column of cache and source at one position, and say what differs.
+    """Compare every mapped column of cache and source at one position, and report the differences.
 
-    Asks the running server; opens the cache itself when none runs. Locks nothing on the source. Exits with 0 when
-    both are equal, with 1 and the differing days and keys when they are not.
+    Uses the running server, or opens the cache itself if none runs. Takes no locks on the source. Exits with 0 if
+    both are equal, with 1 and the differing days and keys if they are not.
     """
     settings = load(file, assignments).settings
     if not settings.source.dsn.get_secret_value():
@@ -140,14 +140,14 @@ def verify(
 
 @main.group()
 def config() -> None:
-    """Settings: what is in force, what exists, a file to start from."""
+    """Show the settings in force, list all settings, print a sample file."""
 
 
 @config.command("show")
 @config_option
 @set_option
 def config_show(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """Print the settings in force as TOML, with where each was given. Secrets are shown as ***."""
+    """Print the settings in force as TOML, with the origin of each. Secrets are shown as ***."""
     loaded = load(file, assignments)
     from config.reference import in_force
 
@@ -179,13 +179,15 @@ def config_sample() -> None:
 @click.option("--user", type=click.IntRange(min=1), required=True, help="Claim user_id and sub.")
 @click.option("--email", required=True, help="Claim email.")
 @click.option("--role", required=True, help="Claim role, e.g. user or admin.")
-@click.option("--minutes", type=click.IntRange(1, MAXIMUM_TOKEN_MINUTES), default=60, show_default=True)
+@click.option(
+    "--minutes", type=click.IntRange(1, MAXIMUM_TOKEN_MINUTES), default=60, show_default=True, help="Lifetime."
+)
 def token(
     file: Path | None, assignments: tuple[str, ...], org: int, user: int, email: str, role: str, minutes: int
 ) -> None:
-    """Print a session token signed with the configured HS256 secret, for trying things out.
+    """Print a session token signed with the configured HS256 secret, for testing.
 
-    Standard error says where the server would not let it in: the user must be a row of the source's users table.
+    A warning on standard error explains why the server would refuse it: the user must be a row of the source's users table.
     """
     settings = load(file, assignments).settings
     auth = settings.auth
@@ -193,7 +195,7 @@ def token(
         fail(
             Exit.SETTINGS,
             f"auth.jwt_algorithm is {auth.jwt_algorithm}: the platform holds the private key and signs its tokens, "
-            "this server only verifies them; take a token from there, or make an API key with `owkai keys create`",
+            "this server only verifies them; use a token of the platform, or create an API key with `owkai keys create`",
         )
     secret = auth.jwt_secret.get_secret_value()
     if not secret:
@@ -223,9 +225,9 @@ def sync() -> None:
 @set_option
 @click.confirmation_option(prompt="Remove the replication slot and publication of this installation from the source?")
 def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """Remove this installation's slot (and its own publication) from the source, so that it keeps no WAL for us.
+    """Remove this installation's slot (and its own publication) from the source, so that it retains no WAL for this server.
 
-    The next `owkai serve` makes them anew and copies the source again.
+    The next `owkai serve` creates them again and makes a new initial copy.
     """
     settings = load(file, assignments).settings
     if not settings.source.dsn.get_secret_value():
@@ -248,19 +250,25 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
 
 
 @main.command(epilog=EXIT_HELP)
-@click.option("--port", type=click.IntRange(0, 65535), default=DEMO_PORT, show_default=True, help="0 for a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEMO_PORT,
+    show_default=True,
+    help="Port of the page; 0 for a free one.",
+)
 @click.option(
     "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep the demo's data here."
 )
 def demo(port: int, state: Path | None) -> None:
-    """Try the product: an embedded Postgres with made-up activity, the real sync and the real server."""
+    """Try the product: an embedded Postgres with generated activity, the real sync and the real server."""
     from owkai.demo.run import run_demo
 
     sys.exit(run_demo(port=port, state=state))
 
 
 @main.command()
-@click.option("--asyncapi", is_flag=True, help="The AsyncAPI document of the live connection instead.")
+@click.option("--asyncapi", is_flag=True, help="Print the AsyncAPI document of the live connection instead.")
 def openapi(asyncapi: bool) -> None:
     """Print the OpenAPI document of the API, as the server serves it. Needs no settings and no running server."""
     from handlers.contract.reference import ASYNCAPI, OPENAPI, document
@@ -274,7 +282,7 @@ def openapi(asyncapi: bool) -> None:
     "--check", "checked", is_flag=True, help="Compare every unpacked file with the SHA-256 it was built with."
 )
 def version(as_json: bool, checked: bool) -> None:
-    """Print the version and what this build was made of."""
+    """Print the version and the contents of this build."""
     from owkai.commands.build_facts import altered_files, gathered, lines
 
     facts = gathered(installed_version(DISTRIBUTION))
@@ -287,20 +295,20 @@ def version(as_json: bool, checked: bool) -> None:
     if checked:
         altered = altered_files()
         if altered is None:
-            fail(Exit.SETTINGS, "--check is for the packed program; this one runs from an environment of Python")
+            fail(Exit.SETTINGS, "--check is for the packaged program; this one runs from a Python environment")
         if altered:
             fail(Exit.FAILED, "\n".join(["not as built:", *altered]))
         click.echo("every file is as built", err=as_json)
 
 
-def refused_by_the_machine(error: OSError) -> str:
-    """What is wrong, where, and what to do."""
-    place = error.filename if isinstance(error.filename, str) else None
-    told = f"{place or 'the output cannot be written'}: {error.strerror or error}"
+def operating_system_error(error: OSError) -> str:
+    """The error, the file it concerns, and the remedy."""
+    path = error.filename if isinstance(error.filename, str) else None
+    problem = f"{path or 'the output cannot be written'}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{told}; make room there, then run the command again"
-    if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
+        return f"{problem}; free some space there, then run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM) and path is not None:
         from config.accounts import out_of_reach
 
-        return f"{told}; {out_of_reach(Path(place))}"
-    return told
+        return f"{problem}; {out_of_reach(Path(path))}"
+    return problem

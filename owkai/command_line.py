@@ -23,7 +23,7 @@ Command = Callable[..., Any]
 def config_option(command: Command) -> Command:
     return click.option(
         "--config", "file", type=click.Path(path_type=Path, dir_okay=False), envvar="OWKAI_CONFIG", metavar="FILE",
-        help="Settings file. Default: ./owkai.toml, then /etc/owkai/owkai.toml, where one exists.",
+        help="Settings file. Default: ./owkai.toml, else /etc/owkai/owkai.toml.",
     )(command)  # fmt: skip
 
 
@@ -41,19 +41,19 @@ def load(
     *,
     serving: bool = False,
 ) -> Loaded:
-    """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
+    """Load the settings for this command. If they are wrong, prints every problem and exits with code 2."""
     from config.load import default_file, load_settings
     from config.problems import SettingsError
 
-    overrides = given(assignments, shortcuts or {})
+    overrides = overrides_of(assignments, shortcuts or {})
     try:
         return load_settings(file or default_file(), os.environ, overrides, serving=serving)
     except SettingsError as error:
         fail(Exit.SETTINGS, str(error))
 
 
-def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
-    """What the command line says of settings, by key; the assignments win over the shortcuts."""
+def overrides_of(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
+    """Settings given on the command line, by key; `--set` wins over options such as --port."""
     overrides = {key: str(value) for key, value in shortcuts.items() if value is not None}
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
@@ -64,6 +64,6 @@ def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, 
 
 
 def fail(code: Exit, text: str) -> NoReturn:
-    """Say why on standard error and end with `code`."""
+    """Print the reason on standard error and exit with `code`."""
     click.echo(text, err=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The log on standard error: one line per record, as JSON or for the eye, without secrets and control characters."""
+"""The log on standard error: one line per record, as JSON or plain text, without secrets and control characters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from config.utc_text import utc_text
 
 MAXIMUM_MESSAGE = 4096
 MAXIMUM_TRACE = 32_768
-SHORTEST_SECRET = 4  # a shorter one would blank ordinary words
+SHORTEST_SECRET = 4  # hiding a shorter one would also hide ordinary words
 
-# What may carry a credential although nobody configured it here: tokens, keys and their headers.
+# Credentials that are not in the settings: tokens, keys and their headers.
 _TOKENS = re.compile(
     r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|\bowkai_[A-Za-z_]{1,20}_[A-Za-z0-9_-]{20,}"
@@ -32,7 +32,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class Cleaner:
-    """Takes secrets and control characters out of a text. `secrets` are exact texts, longest first."""
+    """Removes secrets and control characters from text. `secrets` are exact texts, longest first."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
@@ -56,7 +56,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message; the bare template where the arguments do not fit it."""
+    """The message; the template itself if the arguments do not fit it."""
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):

@@ -13,7 +13,7 @@ from owkai.exits import Exit
 
 @click.group()
 def audit() -> None:
-    """The record of every access: is it whole, and what does it say?"""
+    """Verify and summarize the audit trail, the record of every access."""
 
 
 FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -26,8 +26,8 @@ FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists
 def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[Path, ...]) -> None:
     """Check that no record was changed, removed, moved or inserted, over all files of the trail.
 
-    Takes the files of the settings, or copies named as FILES. Exits with 1 and the first bad line when the trail is
-    not whole. Changes nothing; the server may run.
+    Reads the files named in the settings, or copies given as FILES. Exits with 1 and prints the first bad line if the
+    trail is not intact. Changes nothing; the server may run.
     """
     settings = load(file, assignments).settings
     from handlers.audit.files import AuditFileError
@@ -44,8 +44,8 @@ def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[P
 @audit.command("report", epilog=EXIT_HELP)
 @config_option
 @set_option
-@click.option("--since", metavar="WHEN", help="From this date or moment on (UTC), e.g. 2025-01-15.")
-@click.option("--until", metavar="WHEN", help="Up to the end of this date, or before this moment (UTC).")
+@click.option("--since", metavar="WHEN", help="From this date or time on (UTC), e.g. 2025-01-15.")
+@click.option("--until", metavar="WHEN", help="Up to the end of this date, or before this time (UTC).")
 @click.option(
     "--by", "dimensions", multiple=True, type=click.Choice(["user", "endpoint", "outcome", "day"]),
     help="Count by this; may be repeated. Default: all.",
@@ -65,13 +65,13 @@ def audit_report(
     """Count accesses by user, endpoint, outcome and day. Reads the trail, or copies named as FILES, and changes nothing."""
     settings = load(file, assignments).settings
     from handlers.audit import report as reports
-    from owkai.commands.audit import parse_moment, report
+    from owkai.commands.audit import parse_time, report
 
     try:
-        start = parse_moment(since, end=False) if since else None
-        end = parse_moment(until, end=True) if until else None
+        start = parse_time(since, end=False) if since else None
+        end = parse_time(until, end=True) if until else None
     except ValueError:
-        fail(Exit.SETTINGS, "--since and --until take a date or moment, e.g. 2025-01-15 or 2025-01-15T14:30:00+01:00")
+        fail(Exit.SETTINGS, "--since and --until take a date or time, e.g. 2025-01-15 or 2025-01-15T14:30:00+01:00")
     try:
         found = report(settings, files, start, end)
     except (OSError, ValueError, RuntimeError) as error:

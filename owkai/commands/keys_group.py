@@ -27,9 +27,9 @@ def keys() -> None:
 @set_option
 @click.option("--org", type=click.IntRange(min=1), required=True, help="Organization the key reads.")
 @click.option("--role", required=True, help="Role of the key, e.g. user or admin.")
-@click.option("--email", required=True, help="Who it is for; the WebSocket path takes this address.")
+@click.option("--email", required=True, help="Address of the key's user; used in the WebSocket path.")
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
-@click.option("--unchecked", is_flag=True, help="Do not ask the source whether organization and role exist.")
+@click.option("--unchecked", is_flag=True, help="Do not check in the source that organization and role exist.")
 def keys_create(
     file: Path | None,
     assignments: tuple[str, ...],
@@ -39,45 +39,45 @@ def keys_create(
     days: int | None,
     unchecked: bool,
 ) -> None:
-    """Make a key and print it once; the server keeps only its hash.
+    """Create a key and print it once; the server keeps only its hash.
 
     An organization or role that the source does not know is refused, unless --unchecked is given.
     """
     loaded = load(file, assignments)
     store = key_store(loaded)
     if not unchecked:
-        refuse_unknown(loaded, org, role)
+        require_known(loaded, org, role)
     try:
         text, key = store.create(org, role, email, days)
     except ValueError as error:
         fail(Exit.SETTINGS, str(error))
-    unrecorded = recorded(loaded, "key_create", key)
+    unrecorded = record_failure(loaded, "key_create", key)
     if unrecorded and loaded.settings.audit.on_failure == "refuse":
         store.revoke(key.id)
-        fail(Exit.FAILED, f"no key was made, because that could not be recorded: {unrecorded}")
+        fail(Exit.FAILED, f"no key was created, because it could not be recorded in the audit trail: {unrecorded}")
     try:
         click.echo(text)
     except OSError:
-        store.revoke(key.id)  # nobody has its text
-        recorded(loaded, "key_revoke", key)
+        store.revoke(key.id)  # no one has seen the key
+        record_failure(loaded, "key_revoke", key)
         raise
-    until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
+    until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without expiry"
     click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
-    click.echo("This text is shown once. A running server takes it within a second.", err=True)
+    click.echo("The key is shown only once. A running server accepts it within a second.", err=True)
 
 
 @keys.command("list")
 @config_option
 @set_option
 def keys_list(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """List the keys: id, prefix, organization, role, address, made when, valid until."""
+    """List the keys: id, prefix, organization, role, address, creation date, expiry date."""
     store, now = key_store(load(file, assignments)), datetime.now(UTC)
     try:
         found = store.list()
     except ValueError as error:
         fail(Exit.FAILED, str(error))
     for key in found:
-        until = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "no end"
+        until = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never expires"
         if key.expires_at is not None and key.expires_at <= now:
             until += " (expired)"
         cells = (key.id, key.prefix, str(key.organization_id), key.role, key.email, f"{key.created_at:%Y-%m-%d}", until)
@@ -95,13 +95,13 @@ def keys_revoke(file: Path | None, assignments: tuple[str, ...], name: str) -> N
         key = key_store(loaded).revoke(name)
     except (KeyError, ValueError) as error:
         fail(Exit.FAILED, str(error.args[0] if error.args else error))
-    click.echo(f"revoked {key.id} ({key.email}); a running server refuses it within a second")
-    if unrecorded := recorded(loaded, "key_revoke", key):
+    click.echo(f"revoked {key.id} ({key.email}); a running server rejects it within a second")
+    if unrecorded := record_failure(loaded, "key_revoke", key):
         fail(Exit.FAILED, f"the revocation could not be recorded: {unrecorded}")
 
 
 def key_store(loaded: Loaded) -> KeyStore:
-    """The key file of the server; only the account that owns it may change it, as the server must read it."""
+    """The key file of the server; only the account that owns it may change it, so that the server can still read it."""
     from config.accounts import belongs_to
     from handlers.auth.key_store import KeyStore
     from owkai.lifecycle import harden
@@ -113,8 +113,8 @@ def key_store(loaded: Loaded) -> KeyStore:
     return KeyStore(loaded.settings.keys_file)
 
 
-def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
-    """End the process where the source does not know the organization or role; say so where it cannot be asked."""
+def require_known(loaded: Loaded, organization_id: int, role: str) -> None:
+    """Exit if the source does not know the organization or role; warn if the source cannot be checked."""
     from owkai.commands.credential_checks import UncheckedError, key_problem
 
     try:
@@ -123,11 +123,11 @@ def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
         click.echo(f"warning: whether organization {organization_id} exists was not checked: {reason}", err=True)
         return
     if problem is not None:
-        fail(Exit.SETTINGS, f"no key was made: {problem}; --unchecked makes it anyway")
+        fail(Exit.SETTINGS, f"no key was created: {problem}; --unchecked creates it anyway")
 
 
-def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
-    """Record in the audit trail what was done with a local key; why that was not possible, or None."""
+def record_failure(loaded: Loaded, event: str, key: LocalKey) -> str | None:
+    """Record an event of a local key in the audit trail. Returns why that failed, or None."""
     from owkai.commands.audit import NotRecordedError, record_operator
 
     try:

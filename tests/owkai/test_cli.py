@@ -54,7 +54,7 @@ def test_version_is_that_of_the_installed_package(folder: Path) -> None:
 def test_only_a_packed_program_can_be_compared_with_its_build(folder: Path) -> None:
     refused = run("version", "--check")
     assert refused.exit_code == Exit.SETTINGS
-    assert "--check is for the packed program" in refused.output
+    assert "--check is for the packaged program" in refused.output
 
 
 def test_sample_and_reference_are_printed_as_generated(folder: Path) -> None:
@@ -255,7 +255,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(folder: Path, command
         )  # fmt: skip
     assert done.returncode == Exit.FAILED
     assert done.stderr == (
-        "the output cannot be written: No space left on device; make room there, then run the command again\n"
+        "the output cannot be written: No space left on device; free some space there, then run the command again\n"
     )
 
 
@@ -284,7 +284,7 @@ def test_a_disk_without_room_leaves_the_keys_as_they_were_and_is_named(folder: P
         )
         assert done.returncode == Exit.FAILED, command
         assert done.stdout == ""
-        assert done.stderr == f"{file}: File too large; make room there, then run the command again\n"
+        assert done.stderr == f"{file}: File too large; free some space there, then run the command again\n"
         assert file.read_bytes() == before
     assert sorted(path.name for path in file.parent.iterdir() if "new" in path.name) == []
 
