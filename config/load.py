@@ -7,7 +7,6 @@ A relative path of the file starts at the file's folder, one of the environment 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -339,8 +338,3 @@ def _at(tree: Mapping[str, Any], path: Key) -> Any:
     for part in path:
         found = found[part]
     return found
-
-
-def process_environment() -> Mapping[str, str]:
-    """The environment of this process."""
-    return os.environ
