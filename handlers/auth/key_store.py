@@ -128,7 +128,7 @@ class KeyStore:
         try:
             self.load()
         except KeyStoreError as error:
-            if self._watched.is_news(error):
+            if self._watched.is_new_failure(error):
                 log.error("no local key is accepted until this is mended: %s", error)
             self._index([])
 
