@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 or newer and make, nothing else. A second run takes seconds.
+# `make demo` and `make test` need only Python 3.11 or newer and make. A second run takes seconds.
 
 PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
@@ -16,7 +16,7 @@ WORKERS ?= 4
 
 help:
 	@echo 'make demo     set up and run the demo on http://127.0.0.1:$(PORT) (PORT=, STATE=)'
-	@echo 'make test     set up and run the tests (ARGS= for pytest, WORKERS= processes, most of them waiting)'
+	@echo 'make test     set up and run the tests (ARGS= for pytest, WORKERS= processes, which mostly wait)'
 	@echo 'make browser  the tests in a real browser; needs a Chromium (Debian: apt-get install chromium)'
 	@echo 'make lint     style and import rules        make types   strict types'
 	@echo 'make bench    benchmarks                    make docs    generated pages and sample'
@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
-	@echo 'left out here: the tests in a real browser (make browser) and the slow ones (ARGS="-m slow")'
+	@echo 'not run: the tests in a real browser (make browser) and the slow ones (ARGS="-m slow")'
 
 browser: $(VENV)/.test
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
@@ -62,11 +62,11 @@ test-binary: $(VENV)/.test
 	$(BIN)/python -m pytest -m binary $(ARGS) tests/binary
 
 $(VENV)/bin/python:
-	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; name it with PYTHON=…' >&2; exit 1; }
-	@echo 'setting up $(VENV); the first time this takes some minutes'
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed; set PYTHON=…' >&2; exit 1; }
+	@echo 'setting up $(VENV); this takes a few minutes'
 	$(PYTHON) -m venv $(VENV)
 
-# The project's own build runs with the setuptools of the lock, so nothing comes in without a hash.
+# The project itself is built with the setuptools of the lock, so that nothing is installed without a hash.
 $(VENV)/.demo: requirements.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
@@ -77,7 +77,7 @@ $(VENV)/.test: requirements-test.lock pyproject.toml | $(VENV)/bin/python
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.demo
 
-# The test lock is made first; the other one takes its pins, so that tests run what operators run.
+# The test lock is made first; the other one takes its pins, so that tests run the versions that operators run.
 LOCK := uv pip compile --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command 'make lock' --quiet
 lock:

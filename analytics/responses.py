@@ -14,13 +14,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from analytics.view_context import DataStatus
+from config.utc_text import utc_text
 
 NAME_CHARACTERS = 256  # longest agent, tool or control name shown, the mark included
 TEXT_CHARACTERS = 2048  # longest sentence shown: recommendation, summary
@@ -301,7 +302,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return utc_text(value)
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, tuple | list):

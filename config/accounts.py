@@ -1,4 +1,4 @@
-"""Accounts of this machine: what they are called, and how to run a command as one of them."""
+"""Accounts of this machine: their names, and how to run a command as one of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def account_name(uid: int) -> str:
 
 
 def belongs_to(uid: int) -> str:
-    """What to say of a file that only account `uid` may use, with the way to run a command as that account."""
+    """Message about a file that only account `uid` may use, with the command to run as that account."""
     name = account_name(uid)
     if name == str(uid):
         return f"belongs to account {uid}, which has no name on this machine; give it an owner with chown"
@@ -25,7 +25,7 @@ def belongs_to(uid: int) -> str:
 
 
 def out_of_reach(path: Path) -> str:
-    """The same of a path that this account may not enter: whose the nearest folder is that can be looked at."""
+    """The same for a path that this account may not enter; names the owner of the nearest accessible folder."""
     for place in (path, *path.parents):
         try:
             return f"{place} {belongs_to(place.stat().st_uid)}"

@@ -1,13 +1,12 @@
 """From file, environment and command line to one checked `Settings`, with every problem found at once.
 
-Strength rises in this order: defaults, TOML file, `OWKAI_<SECTION>_<FIELD>` in the environment, `--set key=value`.
+Later ones override earlier ones: defaults, TOML file, `OWKAI_<SECTION>_<FIELD>` in the environment, `--set key=value`.
 A relative path of the file starts at the file's folder, one of the environment or command line at the working folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """Settings ready for use. `warnings` are full sentences; `origins` says of each given key where it was given."""
+    """Settings ready for use. `warnings` are full sentences; `origins` maps each given key to where it was given."""
 
     settings: Settings
     warnings: list[str]
@@ -171,7 +170,7 @@ def _lay_table(
 
 
 def _check_exposure(gathered: _Gathering, file: Path, mistaken: set[Key]) -> None:
-    """A settings file with a secret in it must be its owner's alone."""
+    """A settings file that contains a secret must be readable only by its owner."""
     for leaf in leaves():
         given_here = gathered.origins.get(leaf.path, "").startswith(f"{file}:")
         if not leaf.secret or not given_here or leaf.path in mistaken:
@@ -278,7 +277,7 @@ def _validate(gathered: _Gathering) -> tuple[Settings, set[Key]]:
 
 
 def _settings_of(tree: Mapping[str, Any]) -> Settings:
-    # By way of JSON, because pydantic's strict mode takes a list for a tuple and a text for a path there alone.
+    # By way of JSON, because pydantic's strict mode takes a list for a tuple and a text for a path only there.
     text = json.dumps(tree, default=lambda value: {UNPLACED: type_name(value)})
     return Settings.model_validate_json(text, strict=True)
 
@@ -311,7 +310,7 @@ def _with_secrets(settings: Settings, gathered: _Gathering) -> Settings:
         try:
             settings = replaced(settings, leaf, SecretStr(read_secret(file)))
         except ValueError as error:
-            remedy = f"run `chmod 600 {file}`" if "mode" in str(error) else "name a file that holds the secret alone"
+            remedy = f"run `chmod 600 {file}`" if "mode" in str(error) else "name a file that holds only the secret"
             gathered.report(SettingsProblem(file_leaf.path, str(error), remedy))
         else:
             gathered.origins.setdefault(leaf.path, gathered.place(file_leaf.path))
@@ -339,8 +338,3 @@ def _at(tree: Mapping[str, Any], path: Key) -> Any:
     for part in path:
         found = found[part]
     return found
-
-
-def process_environment() -> Mapping[str, str]:
-    """The environment of this process."""
-    return os.environ

@@ -82,7 +82,7 @@ def _what(kind: str, context: Mapping[str, Any], leaf: Leaf) -> str:
     if kind == "finite_number":
         return "must be a finite number"
     if kind == "value_error":
-        return str(context["error"])  # our own validators', which say what must be
+        return str(context["error"])  # our own validators' messages
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(str(context.get("pattern")), f"must match {context.get('pattern')}")
     words_by_kind = {
@@ -100,8 +100,8 @@ def _what(kind: str, context: Mapping[str, Any], leaf: Leaf) -> str:
 
 
 PATTERNS = {
-    r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$": "must be a plain Postgres name: letters, digits and _, 63 at the most",
-    r"^[a-z0-9_]{1,63}$": "must be a slot name: lower-case letters, digits and _, 63 at the most",
+    r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$": "must be a plain Postgres name: letters, digits and _, at most 63",
+    r"^[a-z0-9_]{1,63}$": "must be a slot name: lower-case letters, digits and _, at most 63",
     r"^\d+(\.\d+)?\s*(KB|MB|GB|TB|KiB|MiB|GiB|TiB)$": 'must be a size with its unit, e.g. "512MiB"',
 }
 

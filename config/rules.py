@@ -34,7 +34,7 @@ def contradictions(settings: Settings) -> Iterator[SettingsProblem]:
     yield from _source(settings)
     yield from _timing(settings)
     yield from _tokens(settings)
-    yield from _doors(settings)
+    yield from _server(settings)
     yield from _meaning(settings)
     yield from _telemetry(settings)
     yield from _paths(settings)
@@ -54,7 +54,7 @@ def missing_for_serving(settings: Settings) -> Iterator[SettingsProblem]:
         yield SettingsProblem(
             ("auth", "jwt_secret"), "is missing: there is no built-in secret to verify tokens with",
             f"{HOW_TO_MAKE_A_SECRET} and give it as auth.jwt_secret_file or OWKAI_AUTH_JWT_SECRET, or choose "
-            "RS256/ES256 with auth.jwt_public_key_file, or set auth.jwt_enabled = false to accept API keys alone",
+            "RS256/ES256 with auth.jwt_public_key_file, or set auth.jwt_enabled = false to accept only API keys",
         )  # fmt: skip
     if auth.jwt_algorithm != "HS256" and auth.jwt_public_key_file is None:
         yield SettingsProblem(
@@ -84,15 +84,17 @@ def advice(settings: Settings) -> list[str]:
     if not settings.audit.enabled:
         found.append("audit.enabled = false: accesses leave no record")
     elif settings.audit.anchor_file is not None and settings.audit.anchor_file.parent == settings.audit_file.parent:
-        found.append("audit.anchor_file lies beside the audit file: who can cut the one can cut the other")
+        found.append(
+            "audit.anchor_file is in the same folder as the audit file: anyone who can truncate one can truncate the other"
+        )
     if settings.audit.enabled and settings.audit.on_failure == "continue":
-        found.append('audit.on_failure = "continue": while records cannot be written, requests are served all the same')
+        found.append('audit.on_failure = "continue": while records cannot be written, requests are still served')
     if settings.cache.in_memory:
         found.append(
-            "cache.in_memory = true: every start copies the source anew, while its slot keeps WAL between the runs"
+            "cache.in_memory = true: every start copies the source again, while its slot retains WAL between runs"
         )
     if not settings.auth.admin_roles:
-        found.append("auth.admin_roles is empty: nobody may read the executive dashboard")
+        found.append("auth.admin_roles is empty: no one may read the executive dashboard")
     return found
 
 
@@ -145,7 +147,7 @@ def _timing(settings: Settings) -> Iterator[SettingsProblem]:
     if sync.sample_seconds >= sync.stale_after_seconds:
         yield SettingsProblem(
             ("sync", "sample_seconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g}), so "
-            "that answers would be called stale between two samples", "lower it or raise sync.stale_after_seconds",
+            "that responses would be called stale between two samples", "lower it or raise sync.stale_after_seconds",
         )  # fmt: skip
     if sync.batch_milliseconds / 1000 >= sync.stale_after_seconds:
         yield SettingsProblem(
@@ -155,7 +157,7 @@ def _timing(settings: Settings) -> Iterator[SettingsProblem]:
     if sync.mode == "poll" and sync.poll_seconds >= sync.stale_after_seconds:
         yield SettingsProblem(
             ("sync", "poll_seconds"), f"is not below sync.stale_after_seconds ({sync.stale_after_seconds:g}), so that "
-            "answers would be called stale between two looks", "lower it or raise sync.stale_after_seconds",
+            "responses would be called stale between two polls", "lower it or raise sync.stale_after_seconds",
         )  # fmt: skip
     if sync.mode != "stream" and sync.reconcile_seconds < sync.poll_seconds:
         yield SettingsProblem(
@@ -227,7 +229,7 @@ def _public_key(path: Path) -> Iterator[SettingsProblem]:
         yield SettingsProblem(key, f"{path} is neither PEM nor JWKS", "name the PEM or JWKS file of the public key")
 
 
-def _doors(settings: Settings) -> Iterator[SettingsProblem]:
+def _server(settings: Settings) -> Iterator[SettingsProblem]:
     server = settings.server
     if not server.host or not (_HOST.fullmatch(server.host) or _is_address(server.host)):
         yield SettingsProblem(
@@ -263,7 +265,7 @@ def _doors(settings: Settings) -> Iterator[SettingsProblem]:
         if not (_HOST.fullmatch(host) or _is_address(host)):
             yield SettingsProblem(
                 ("server", "allowed_hosts"), f'has "{host}", which is no host name',
-                "give names alone, without scheme, port or pattern; an empty list accepts any",
+                "give only names, without scheme, port or pattern; an empty list accepts any",
             )  # fmt: skip
     yield from _origins(("websocket", "allowed_origins"), settings.websocket.allowed_origins)
     yield from _origins(("server", "cors_origins"), server.cors_origins)
@@ -293,7 +295,7 @@ def _proxy(entry: str) -> Iterator[SettingsProblem]:
         )
         return
     if network.prefixlen == 0:
-        yield SettingsProblem(key, f'has "{entry}", so that anybody could claim any address', "name the proxies alone")
+        yield SettingsProblem(key, f'has "{entry}", so that anyone could claim any address', "name only the proxies")
 
 
 def _is_address(text: str) -> bool:

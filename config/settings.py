@@ -70,7 +70,7 @@ class SourceColumns(Section):
 
 
 class SourceZones(Section):
-    """Zone of the times in columns without one (`timestamp`, `date`); columns with a zone tell it themselves."""
+    """Zone of the times in columns without one (`timestamp`, `date`); columns with a zone need no setting."""
 
     agent_actions: TimeZone = Field("UTC", description="Zone of agent_actions' columns without one, e.g. Asia/Kolkata.")
     users: TimeZone = Field("UTC", description="Zone of users' columns without one.")
@@ -84,10 +84,10 @@ class SourceSettings(Section):
     dsn: SecretStr = Field(
         SecretStr(""),
         description="Connection string of the source, URL or key=value form. Required by `owkai serve`. "
-        "Hosts other than this machine are checked with sslmode=verify-full unless the string says otherwise.",
+        "Hosts other than this machine are verified with sslmode=verify-full unless the string sets another sslmode.",
     )
     password: SecretStr = Field(SecretStr(""), description="Password of the source role, if the DSN has none.")
-    password_file: Path | None = Field(None, description="File that holds the password; readable by its owner alone.")
+    password_file: Path | None = Field(None, description="File that holds the password; readable only by its owner.")
     schema_: Identifier = Field("public", alias="schema", description="Schema of the mapped tables.")
     slot: SlotName = Field("owkai", description="Replication slot of this installation; one per server.")
     publication: Identifier = Field("owkai", description="Publication that the slot streams.")
@@ -115,9 +115,11 @@ class SyncSettings(Section):
     reconcile_seconds: Positive = Field(
         300, description="Interval at which a polled source is compared for deletes and silent changes."
     )
-    batch_rows: int = Field(20_000, ge=100, le=1_000_000, description="Changes applied at once at the most.")
+    batch_rows: int = Field(20_000, ge=100, le=1_000_000, description="Most changes applied at once.")
     batch_milliseconds: float = Field(25, ge=0, le=5000, description="How long a batch may gather changes.")
-    stale_after_seconds: Positive = Field(30, description="Behind the source by more than this, answers say `stale`.")
+    stale_after_seconds: Positive = Field(
+        30, description="Behind the source by more than this, responses report `stale`."
+    )
     sample_seconds: Positive = Field(
         5, description="Interval of samples of the source: connections, lag, retained WAL."
     )
@@ -138,7 +140,7 @@ class CacheSettings(Section):
         Path("data"),
         description="Directory of the cache, keys and audit log (0700). Relative paths start at the settings file.",
     )
-    in_memory: bool = Field(False, description="Keep the cache in memory only: every start copies anew.")
+    in_memory: bool = Field(False, description="Keep the cache in memory only: every start makes a new copy.")
     keep_days: int = Field(400, ge=1, le=36500, description="Days of actions and audit events kept.")
     memory_limit: ByteSize = Field(
         "512MiB", description="DuckDB's memory bound; beyond it, it spills to the directory."
@@ -148,9 +150,9 @@ class CacheSettings(Section):
         1,
         ge=1,
         le=256,
-        description="DuckDB's threads per query; answers are computed side by side (server.workers) anyway.",
+        description="DuckDB's threads per query; responses are computed in parallel (server.workers) anyway.",
     )
-    views_megabytes: int = Field(64, ge=1, le=65536, description="Bound on published answers kept as bytes.")
+    views_megabytes: int = Field(64, ge=1, le=65536, description="Bound on published responses kept as bytes.")
     checkpoint_seconds: Positive = Field(300, description="Interval of checkpoints of the cache file.")
     log_megabytes: int = Field(
         64,
@@ -180,11 +182,11 @@ class ServerSettings(Section):
         None, description="File that holds the pass phrase of tls_key_file (0600), if it has one."
     )
     behind_proxy: bool = Field(
-        False, description="A TLS proxy named in trusted_proxies stands before this port, which nobody else can reach."
+        False, description="A TLS proxy named in trusted_proxies stands before this port, which no one else can reach."
     )
     require_tls: bool = Field(
         False,
-        description="Take credentials over TLS alone: our own, that of a trusted proxy (X-Forwarded-Proto: https), or from "
+        description="Accept credentials only over TLS: our own, that of a trusted proxy (X-Forwarded-Proto: https), or from "
         "this machine; 403 otherwise.",
     )
     cors_origins: tuple[str, ...] = Field(
@@ -201,39 +203,41 @@ class ServerSettings(Section):
     computations_per_second: float = Field(
         100,
         ge=0,
-        description="Answers computed for one user in the long run, beyond it 429; what is computed already is not "
+        description="Responses computed for one user in the long run, beyond it 429; what is computed already is not "
         "counted, a PDF or CSV counts as 20. 0: no limit.",
     )
-    computations_burst: int = Field(500, ge=1, description="Answers computed for one user in one go.")
+    computations_burst: int = Field(
+        500, ge=1, description="Responses computed for one user at once, before that limit applies."
+    )
     computations_at_once: int = Field(
         0,
         ge=0,
         le=64,
-        description="Answers under way for one user at the same time; more wait their turn. 0: from the number of workers, "
+        description="Responses being computed for one user at the same time; more wait their turn. 0: from the number of workers, "
         "half of what an organization gets.",
     )
     organization_computations_at_once: int = Field(
         0,
         ge=0,
         le=64,
-        description="Answers under way for one organization at the same time. 0: all workers but one, at least one.",
+        description="Responses being computed for one organization at the same time. 0: all workers but one, at least one.",
     )
     drain_seconds: float = Field(10, ge=0, le=600, description="How long a stopping server finishes open requests.")
     idle_timeout_seconds: float = Field(
         10, gt=0, le=3600, description="A connection without a complete request is closed after this."
     )
     max_connections: int = Field(20_000, ge=10, description="Connections accepted at once.")
-    workers: int = Field(2, ge=1, le=64, description="Threads that compute answers.")
-    query_timeout_seconds: Positive = Field(10, description="Bound on computing one answer; beyond it 503.")
+    workers: int = Field(2, ge=1, le=64, description="Threads that compute responses.")
+    query_timeout_seconds: Positive = Field(10, description="Bound on computing one response; beyond it 503.")
 
 
 class AuthSettings(Section):
-    """Who is let in."""
+    """Authentication."""
 
     cookie_names: tuple[str, ...] = Field(
         ("access_token", "owai_session"), description="Session cookies, in the order tried."
     )
-    jwt_enabled: bool = Field(True, description="Accept session cookies and bearer tokens; false: API keys alone.")
+    jwt_enabled: bool = Field(True, description="Accept session cookies and bearer tokens; false: only API keys.")
     jwt_algorithm: Literal["HS256", "RS256", "ES256"] = Field(
         "HS256", description="The one signature algorithm accepted."
     )
@@ -245,11 +249,11 @@ class AuthSettings(Section):
         ge=0,
         le=86_400,
         description="How long the keys before an exchange still verify (their files are looked at every second); 0: not at "
-        "all, for a key that others may know. A restart knows the new keys alone.",
+        "all, for a key that others may know. After a restart only the new keys verify.",
     )
     revoked_file: Path | None = Field(
         None,
-        description="List of what is no longer let in, one entry a line: jti ID, token CREDENTIAL-ID (of an audit record), "
+        description="List of revoked credentials, one entry per line: jti ID, token CREDENTIAL-ID (of an audit record), "
         "key PREFIX, user ID. Looked at every second.",
     )
     issuer: str = Field("", description="Required `iss` claim; empty: not checked.")
@@ -263,7 +267,7 @@ class AuthSettings(Section):
     )
     analyst_roles: tuple[str, ...] = Field(
         default=("analyst", "security_analyst", "manager"),
-        description="Roles that may acknowledge anomalies, beside those that are admin.",
+        description="Roles that may acknowledge anomalies, besides admin roles.",
     )
     key_hash_order: Literal["key_salt", "salt_key"] = Field(
         "key_salt", description="What the platform hashed: SHA-256(key + salt) or SHA-256(salt + key)."
@@ -282,7 +286,7 @@ class AuthSettings(Section):
         43_200, ge=60, le=2_592_000, description="A sign-in on the page ends after this, however busy it is."
     )
     max_sessions: int = Field(10_000, ge=1, le=1_000_000, description="Sign-ins open at once; beyond it 503.")
-    max_sessions_per_user: int = Field(20, ge=1, description="Sign-ins of one user; a further one ends the oldest.")
+    max_sessions_per_user: int = Field(20, ge=1, description="Sign-ins of one user; one more ends the oldest.")
 
 
 class WebSocketSettings(Section):
@@ -311,7 +315,7 @@ class MeaningSettings(Section):
     """What counts as what in the numbers. Statuses are compared ignoring case and surrounding white space."""
 
     pending_statuses: tuple[Enumerated, ...] = Field(
-        ("pending_approval",), description="Statuses that wait for a human."
+        ("pending_approval",), description="Statuses that wait for a decision."
     )
     success_statuses: tuple[Enumerated, ...] = Field(
         ("completed", "executed", "success", "approved", "auto_approved"),
@@ -322,7 +326,7 @@ class MeaningSettings(Section):
     )
     other_statuses: tuple[Enumerated, ...] = Field(
         ("pending", "processing", "in_progress", "escalated", "imported", "deleted"),
-        description="Further statuses that are known and count as neither success nor failure. A status in no list is named "
+        description="Other known statuses that count as neither success nor failure. A status in no list is named "
         "in `meta.caveats`.",
     )
     review_hours: Positive = Field(
@@ -341,8 +345,8 @@ class PredictiveSettings(Section):
 
     refresh_seconds: Positive = Field(
         30,
-        description="How soon, at the earliest, a change of past actions leads to new forecasts where somebody asks for "
-        "them; a new hour and a new day do by themselves.",
+        description="How soon, at the earliest, a change of past actions leads to new forecasts when they are "
+        "requested; a new hour or day always does.",
     )
 
 
@@ -351,7 +355,7 @@ class TelemetrySettings(Section):
 
     source: Literal["none", "host", "cloudwatch"] = Field(
         "none",
-        description="none: the documented answers without telemetry; host: this machine and this server's own requests; "
+        description="none: the documented responses without telemetry; host: this machine and this server's own requests; "
         "cloudwatch: an ECS service and its logs, with credentials from the AWS default chain.",
     )
     period_seconds: float = Field(
@@ -361,7 +365,8 @@ class TelemetrySettings(Section):
         300, description="Oldest sample shown when collecting fails; after that /performance answers 503."
     )
     strict: bool = Field(
-        False, description="Let /realtime/metrics answer 503 too, and either of them for any part that is unavailable."
+        False,
+        description="Let /realtime/metrics respond with 503 too, and either of them for any part that is unavailable.",
     )
     region: str = Field("", description="AWS region, e.g. us-east-2. Required for cloudwatch.")
     cluster: str = Field("", description="Name of the ECS cluster. Required for cloudwatch.")
@@ -378,7 +383,7 @@ class TelemetrySettings(Section):
     )
     endpoint_url: str = Field("", description="Address of CloudWatch, e.g. of a VPC endpoint; empty: AWS' own.")
     logs_endpoint_url: str = Field("", description="Address of CloudWatch Logs; empty: as endpoint_url.")
-    timeout_seconds: float = Field(10, gt=0, le=60, description="Bound on one answer of AWS, and on one logs query.")
+    timeout_seconds: float = Field(10, gt=0, le=60, description="Bound on one response of AWS, and on one logs query.")
     metric_period_seconds: int = Field(
         60, ge=60, le=3600, description="Resolution of the metrics, a multiple of 60; ECS publishes every minute."
     )
@@ -395,7 +400,7 @@ class TelemetrySettings(Section):
     )
     log_duration_unit: Literal["milliseconds", "seconds"] = Field("milliseconds", description="Unit of that duration.")
     log_errors: Literal["5xx", "4xx_and_5xx"] = Field(
-        "5xx", description="Which answers count as errors; 4xx are the callers' own."
+        "5xx", description="Which responses count as errors; 4xx are the callers' own."
     )
 
 
@@ -418,10 +423,10 @@ class AuditSettings(Section):
     )
     anchor_file: Path | None = Field(
         None,
-        description="A second place, on another disk or machine, that is told the newest record, so that a cut end of the "
-        "trail shows.",
+        description="A second place, on another disk or machine, that receives the newest record, so that a truncated "
+        "trail is detected.",
     )
-    anchor_seconds: Positive = Field(60, description="Interval at which the anchor is told.")
+    anchor_seconds: Positive = Field(60, description="Interval of writes to the anchor.")
     rotate_megabytes: int = Field(
         100, ge=0, le=100_000, description="Size at which a new audit file is begun; 0: never for its size."
     )
@@ -442,7 +447,7 @@ class Settings(Section):
     sync: SyncSettings = Field(default_factory=SyncSettings, description="Bringing changes in.")
     cache: CacheSettings = Field(default_factory=CacheSettings, description="The DuckDB cache.")
     server: ServerSettings = Field(default_factory=ServerSettings, description="The HTTP server.")
-    auth: AuthSettings = Field(default_factory=AuthSettings, description="Who is let in.")
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="Authentication.")
     websocket: WebSocketSettings = Field(default_factory=WebSocketSettings, description="Live updates.")
     meaning: MeaningSettings = Field(default_factory=MeaningSettings, description="What counts as what.")
     predictive: PredictiveSettings = Field(default_factory=PredictiveSettings, description="Forecasts and anomalies.")
@@ -452,7 +457,7 @@ class Settings(Section):
     log: LogSettings = Field(default_factory=LogSettings, description="The log.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The record of every access.")
     mock_data: bool = Field(
-        False, description="The source is the demo generator; every answer says so. Set by `owkai demo`."
+        False, description="The source is the demo generator; every response states so. Set by `owkai demo`."
     )
 
     @property

@@ -2,7 +2,7 @@
 
 A file counts as changed when anything about it has: content, size, times, mode, owner, or which file the name leads to. So a
 repaired permission is noticed as well as a new text. What could not be read is tried again, and each new state is read a
-second time a moment later, because two writes within one tick of the file system's clock look the same.
+second time shortly after, because two writes within one tick of the file system's clock look the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LONGEST_RETRY_SECONDS = 16.0  # of a file that cannot be read and does not chang
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """What `stat` tells of a file. Times in nanoseconds since 1970."""
+    """What `stat` reports about a file. Times in nanoseconds since 1970."""
 
     device: int
     inode: int
@@ -44,7 +44,7 @@ def stamp_of(path: Path, *, follow_links: bool = True) -> FileStamp | None:
 
 
 class WatchedFiles:
-    """Tells when files are to be read again. `paths` is asked anew each time, since settings may name others.
+    """Reports when files must be read again. `paths` is called each time, because settings may name other files.
 
     Reading happens within `reading()`; an exception there means that it failed. Not thread-safe. `clock` is a steady one.
     """
@@ -69,16 +69,16 @@ class WatchedFiles:
     @property
     def due(self) -> bool:
         """Whether to read now. Looks once a second at most."""
-        moment = self._clock()
-        if moment < self._next_look:
+        now = self._clock()
+        if now < self._next_look:
             return False
-        self._next_look = moment + SECONDS_BETWEEN_LOOKS
+        self._next_look = now + SECONDS_BETWEEN_LOOKS
         if self._stamps() != self._read:
             return True
-        return moment >= self._retry_at if self._failure is not None else not self._settled
+        return now >= self._retry_at if self._failure is not None else not self._settled
 
     def look_at_once(self) -> None:
-        """Let the next question of `due` look, however short ago the last one was: for who has just written the file."""
+        """Let the next call of `due` check the files, however recent the last check: for code that has just written one."""
         self._next_look = 0.0
 
     @contextlib.contextmanager
@@ -100,8 +100,8 @@ class WatchedFiles:
             raise
         self._settled, self._failure = again, None
 
-    def is_news(self, failure: Exception) -> bool:
-        """Whether this failure is another than the last one, so that a lasting one is logged once."""
+    def is_new_failure(self, failure: Exception) -> bool:
+        """Whether this failure differs from the last one, so that a persistent one is logged once."""
         text = str(failure)
         known, self._failure = self._failure, text
         return known != text

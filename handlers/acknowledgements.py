@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from typing import Any
 
-from handlers.audit.writer import stamp
+from config.utc_text import utc_text
 from handlers.base import ApiHandler
 from handlers.parameters import read_options
 from handlers.problem import Refusal, forbidden
@@ -43,7 +43,7 @@ class AcknowledgementHandler(ApiHandler):
             raise Refusal(404, NO_SUCH_ANOMALY, "unknown_anomaly")
         self.set_header("Content-Type", "application/json")
         body = {
-            "acknowledged_at": stamp(acknowledgement.acknowledged_at),
+            "acknowledged_at": utc_text(acknowledgement.acknowledged_at, milliseconds=True),
             "acknowledged_by": acknowledgement.acknowledged_by,
         }
         self.finish(json.dumps(body).encode())

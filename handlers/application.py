@@ -185,7 +185,7 @@ class ApiServer:
         try:
             found = self._load_identity(self._tls)
         except CertificateError as error:
-            if self._certificate_files.is_news(error):
+            if self._certificate_files.is_new_failure(error):
                 log.error("the certificate stays as it is: %s", error)
             return
         if before is None or found.fingerprint != before.fingerprint:

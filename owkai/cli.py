@@ -6,44 +6,28 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from owkai.command_line import EXIT_HELP, config_option, fail, load, overrides_of, set_option
+from owkai.commands.audit_group import audit
+from owkai.commands.keys_group import keys
 from owkai.exits import Exit
 
 if TYPE_CHECKING:
-    from config.load import Loaded
-    from handlers.auth.key_store import KeyStore, LocalKey
+    pass
 
 DEMO_PORT = 8480
 MAPPED_TABLES = ("agent_actions", "users", "audit_logs", "api_keys")
 MAXIMUM_TOKEN_MINUTES = 24 * 60
-EXIT_HELP = "Exit codes:\n\n\b\n" + "\n".join(f"  {code.value}  {code.meaning}" for code in Exit)
-
-Command = Callable[..., Any]
-
-
-def config_option(command: Command) -> Command:
-    return click.option(
-        "--config", "file", type=click.Path(path_type=Path, dir_okay=False), envvar="OWKAI_CONFIG", metavar="FILE",
-        help="Settings file. Default: ./owkai.toml, then /etc/owkai/owkai.toml, where one exists.",
-    )(command)  # fmt: skip
-
-
-def set_option(command: Command) -> Command:
-    return click.option(
-        "--set", "assignments", multiple=True, metavar="KEY=VALUE",
-        help="Override one setting, e.g. --set server.port=9000. May be repeated; no secrets here.",
-    )(command)  # fmt: skip
 
 
 class Commands(click.Group):
-    """The commands. What the machine refuses them (rights, room, a file that is gone) is told in one line, not a traceback."""
+    """The commands. An error of the operating system (permission, full disk, missing file) is one line, not a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -52,14 +36,18 @@ class Commands(click.Group):
             if error.filename is None:
                 with contextlib.suppress(OSError):  # else the interpreter tries to write the rest when it ends
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            fail(Exit.FAILED, refused_by_the_machine(error))
+            fail(Exit.FAILED, operating_system_error(error))
 
 
 @click.group(
     cls=Commands, epilog=EXIT_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 def main() -> None:
-    """OW-kai Analytics: a Postgres in, analytics of AI agents out, over REST and WebSocket."""
+    """OW-kai Analytics: analytics of AI agents from your Postgres, over REST and WebSocket."""
+
+
+main.add_command(keys)
+main.add_command(audit)
 
 
 @main.command(epilog=EXIT_HELP)
@@ -67,20 +55,20 @@ def main() -> None:
 @set_option
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=int, help="Port to listen on, 0 for a free one (server.port).")
-@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="Form of the log (log.format).")
+@click.option("--log-format", type=click.Choice(["auto", "json", "console"]), help="Format of the log (log.format).")
 def serve(
     file: Path | None, assignments: tuple[str, ...], host: str | None, port: int | None, log_format: str | None
 ) -> None:
     """Run the server until SIGTERM or SIGINT.
 
-    Settings come from the file, then OWKAI_* in the environment, then this command line; the later one wins.
+    Settings come from the file, then OWKAI_* in the environment, then this command line; the last one wins.
     """
     shortcuts = {"server.host": host, "server.port": port, "log.format": log_format}
     loaded = load(file, assignments, shortcuts, serving=True)
     from config.load import load_settings
     from owkai.app import run
 
-    overrides = given(assignments, shortcuts)
+    overrides = overrides_of(assignments, shortcuts)
     sys.exit(run(loaded, again=lambda: load_settings(loaded.file, os.environ, overrides, serving=True)))
 
 
@@ -91,7 +79,7 @@ def serve(
     "--sql",
     "as_sql",
     is_flag=True,
-    help="Print the SQL that prepares the source: settings, role, least rights, publication. Checks and changes nothing.",
+    help="Print the SQL that prepares the source: settings, role, minimal privileges, publication. Checks and changes nothing.",
 )
 @click.option(
     "--admin",
@@ -99,9 +87,9 @@ def serve(
     help="With --sql: read the source with this connection string, e.g. before the role exists.",
 )
 def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: str | None) -> None:
-    """Check settings, source, privileges and cache directory, and say what is missing.
+    """Check settings, source, privileges and cache directory, and report what is missing.
 
-    Changes nothing. Exits with 1 where the server could not run, with 2 where the settings are wrong.
+    Changes nothing. Exits with 1 if the server could not run, with 2 if the settings are wrong.
     """
     if as_sql:
         from owkai.commands.source_setup import recipe
@@ -109,7 +97,7 @@ def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: 
         click.echo(recipe(load(file, assignments).settings, admin, lambda line: click.echo(line, err=True)))
         return
     if admin is not None:
-        fail(Exit.SETTINGS, "--admin belongs to --sql")
+        fail(Exit.SETTINGS, "--admin requires --sql")
     loaded = load(file, assignments, serving=True)
     from owkai.commands.check import inspect, report
 
@@ -123,15 +111,15 @@ def check(file: Path | None, assignments: tuple[str, ...], as_sql: bool, admin: 
 @set_option
 @click.option("--repair", is_flag=True, help="Copy the rows that differ from the source again, then compare again.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--table", type=click.Choice(MAPPED_TABLES), help="Compare this table alone.")
+@click.option("--table", type=click.Choice(MAPPED_TABLES), help="Compare only this table.")
 @click.option("--days", type=click.IntRange(1, 36500), help="Compare the events of the last N days. Default: all kept.")
 def verify(
     file: Path | None, assignments: tuple[str, ...], repair: bool, as_json: bool, table: str | None, days: int | None
 ) -> None:
-    """Compare every mapped column of cache and source at one position, and say what differs.
+    """Compare every mapped column of cache and source at one position, and report the differences.
 
-    Asks the running server; opens the cache itself when none runs. Locks nothing on the source. Exits with 0 when
-    both are equal, with 1 and the differing days and keys when they are not.
+    Uses the running server, or opens the cache itself if none runs. Takes no locks on the source. Exits with 0 if
+    both are equal, with 1 and the differing days and keys if they are not.
     """
     settings = load(file, assignments).settings
     if not settings.source.dsn.get_secret_value():
@@ -151,14 +139,14 @@ def verify(
 
 @main.group()
 def config() -> None:
-    """Settings: what is in force, what exists, a file to start from."""
+    """Show the settings in force, list all settings, print a sample file."""
 
 
 @config.command("show")
 @config_option
 @set_option
 def config_show(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """Print the settings in force as TOML, with where each was given. Secrets are shown as ***."""
+    """Print the settings in force as TOML, with the origin of each. Secrets are shown as ***."""
     loaded = load(file, assignments)
     from config.reference import in_force
 
@@ -183,158 +171,6 @@ def config_sample() -> None:
     click.echo(sample(), nl=False)
 
 
-@main.group()
-def keys() -> None:
-    """API keys of this server, kept as hashes in the cache directory."""
-
-
-@keys.command("create")
-@config_option
-@set_option
-@click.option("--org", type=click.IntRange(min=1), required=True, help="Organization the key reads.")
-@click.option("--role", required=True, help="Role of the key, e.g. user or admin.")
-@click.option("--email", required=True, help="Who it is for; the WebSocket path takes this address.")
-@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
-@click.option("--unchecked", is_flag=True, help="Do not ask the source whether organization and role exist.")
-def keys_create(
-    file: Path | None,
-    assignments: tuple[str, ...],
-    org: int,
-    role: str,
-    email: str,
-    days: int | None,
-    unchecked: bool,
-) -> None:
-    """Make a key and print it once; the server keeps only its hash.
-
-    An organization or role that the source does not know is refused, unless --unchecked is given.
-    """
-    loaded = load(file, assignments)
-    store = key_store(loaded)
-    if not unchecked:
-        refuse_unknown(loaded, org, role)
-    try:
-        text, key = store.create(org, role, email, days)
-    except ValueError as error:
-        fail(Exit.SETTINGS, str(error))
-    unrecorded = recorded(loaded, "key_create", key)
-    if unrecorded and loaded.settings.audit.on_failure == "refuse":
-        store.revoke(key.id)
-        fail(Exit.FAILED, f"no key was made, because that could not be recorded: {unrecorded}")
-    try:
-        click.echo(text)
-    except OSError:
-        store.revoke(key.id)  # nobody has its text
-        recorded(loaded, "key_revoke", key)
-        raise
-    until = f"until {key.expires_at:%Y-%m-%d %H:%M} UTC" if key.expires_at else "without end"
-    click.echo(f"key {key.id} for {email}, organization {org}, role {role}, {until}", err=True)
-    click.echo("This text is shown once. A running server takes it within a second.", err=True)
-
-
-@keys.command("list")
-@config_option
-@set_option
-def keys_list(file: Path | None, assignments: tuple[str, ...]) -> None:
-    """List the keys: id, prefix, organization, role, address, made when, valid until."""
-    store, now = key_store(load(file, assignments)), datetime.now(UTC)
-    try:
-        found = store.list()
-    except ValueError as error:
-        fail(Exit.FAILED, str(error))
-    for key in found:
-        until = f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "no end"
-        if key.expires_at is not None and key.expires_at <= now:
-            until += " (expired)"
-        cells = (key.id, key.prefix, str(key.organization_id), key.role, key.email, f"{key.created_at:%Y-%m-%d}", until)
-        click.echo("\t".join(cells))
-
-
-@keys.command("revoke")
-@config_option
-@set_option
-@click.argument("name", metavar="ID-OR-PREFIX")
-def keys_revoke(file: Path | None, assignments: tuple[str, ...], name: str) -> None:
-    """Revoke the key with this id or prefix (see `owkai keys list`)."""
-    loaded = load(file, assignments)
-    try:
-        key = key_store(loaded).revoke(name)
-    except (KeyError, ValueError) as error:
-        fail(Exit.FAILED, str(error.args[0] if error.args else error))
-    click.echo(f"revoked {key.id} ({key.email}); a running server refuses it within a second")
-    if unrecorded := recorded(loaded, "key_revoke", key):
-        fail(Exit.FAILED, f"the revocation could not be recorded: {unrecorded}")
-
-
-@main.group()
-def audit() -> None:
-    """The record of every access: is it whole, and what does it say?"""
-
-
-FILES = click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-
-
-@audit.command("verify", epilog=EXIT_HELP)
-@config_option
-@set_option
-@FILES
-def audit_verify(file: Path | None, assignments: tuple[str, ...], files: tuple[Path, ...]) -> None:
-    """Check that no record was changed, removed, moved or inserted, over all files of the trail.
-
-    Takes the files of the settings, or copies named as FILES. Exits with 1 and the first bad line when the trail is
-    not whole. Changes nothing; the server may run.
-    """
-    settings = load(file, assignments).settings
-    from handlers.audit.files import AuditFileError
-    from owkai.commands.audit import verdict_lines, verify
-
-    try:
-        verdict = verify(settings, files)
-    except AuditFileError as error:
-        fail(Exit.SETTINGS, str(error))
-    click.echo("\n".join(verdict_lines(verdict)))
-    sys.exit(Exit.OK if verdict.whole else Exit.FAILED)
-
-
-@audit.command("report", epilog=EXIT_HELP)
-@config_option
-@set_option
-@click.option("--since", metavar="WHEN", help="From this date or moment on (UTC), e.g. 2025-01-15.")
-@click.option("--until", metavar="WHEN", help="Up to the end of this date, or before this moment (UTC).")
-@click.option(
-    "--by", "dimensions", multiple=True, type=click.Choice(["user", "endpoint", "outcome", "day"]),
-    help="Count by this; may be repeated. Default: all.",
-)  # fmt: skip
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@FILES
-def audit_report(
-    file: Path | None,
-    assignments: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-    dimensions: tuple[str, ...],
-    form: str | None,
-    files: tuple[Path, ...],
-) -> None:
-    """Count accesses by user, endpoint, outcome and day. Reads the trail, or copies named as FILES, and changes nothing."""
-    settings = load(file, assignments).settings
-    from handlers.audit import report as reports
-    from owkai.commands.audit import parse_moment, report
-
-    try:
-        start = parse_moment(since, end=False) if since else None
-        end = parse_moment(until, end=True) if until else None
-    except ValueError:
-        fail(Exit.SETTINGS, "--since and --until take a date or moment, e.g. 2025-01-15 or 2025-01-15T14:30:00+01:00")
-    try:
-        found = report(settings, files, start, end)
-    except (OSError, ValueError, RuntimeError) as error:
-        fail(Exit.FAILED, f"the trail cannot be read: {error}")
-    write = {"json": reports.as_json, "csv": reports.as_csv}.get(form or "", reports.as_text)
-    click.echo(write(found, dimensions or reports.DIMENSIONS), nl=form != "csv")
-
-
 @main.command()
 @config_option
 @set_option
@@ -342,13 +178,15 @@ def audit_report(
 @click.option("--user", type=click.IntRange(min=1), required=True, help="Claim user_id and sub.")
 @click.option("--email", required=True, help="Claim email.")
 @click.option("--role", required=True, help="Claim role, e.g. user or admin.")
-@click.option("--minutes", type=click.IntRange(1, MAXIMUM_TOKEN_MINUTES), default=60, show_default=True)
+@click.option(
+    "--minutes", type=click.IntRange(1, MAXIMUM_TOKEN_MINUTES), default=60, show_default=True, help="Lifetime."
+)
 def token(
     file: Path | None, assignments: tuple[str, ...], org: int, user: int, email: str, role: str, minutes: int
 ) -> None:
-    """Print a session token signed with the configured HS256 secret, for trying things out.
+    """Print a session token signed with the configured HS256 secret, for testing.
 
-    Standard error says where the server would not let it in: the user must be a row of the source's users table.
+    A warning on standard error explains why the server would refuse it: the user must be a row of the source's users table.
     """
     settings = load(file, assignments).settings
     auth = settings.auth
@@ -356,7 +194,7 @@ def token(
         fail(
             Exit.SETTINGS,
             f"auth.jwt_algorithm is {auth.jwt_algorithm}: the platform holds the private key and signs its tokens, "
-            "this server only verifies them; take a token from there, or make an API key with `owkai keys create`",
+            "this server only verifies them; use a token of the platform, or create an API key with `owkai keys create`",
         )
     secret = auth.jwt_secret.get_secret_value()
     if not secret:
@@ -412,19 +250,25 @@ def sync_drop(file: Path | None, assignments: tuple[str, ...]) -> None:
 
 
 @main.command(epilog=EXIT_HELP)
-@click.option("--port", type=click.IntRange(0, 65535), default=DEMO_PORT, show_default=True, help="0 for a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEMO_PORT,
+    show_default=True,
+    help="Port of the page; 0 for a free one.",
+)
 @click.option(
     "--state", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep the demo's data here."
 )
 def demo(port: int, state: Path | None) -> None:
-    """Try the product: an embedded Postgres with made-up activity, the real sync and the real server."""
+    """Try the product: an embedded Postgres with generated activity, the real sync and the real server."""
     from owkai.demo.run import run_demo
 
     sys.exit(run_demo(port=port, state=state))
 
 
 @main.command()
-@click.option("--asyncapi", is_flag=True, help="The AsyncAPI document of the live connection instead.")
+@click.option("--asyncapi", is_flag=True, help="Print the AsyncAPI document of the live connection instead.")
 def openapi(asyncapi: bool) -> None:
     """Print the OpenAPI document of the API, as the server serves it. Needs no settings and no running server."""
     from handlers.contract.reference import ASYNCAPI, OPENAPI, document
@@ -451,95 +295,20 @@ def version(as_json: bool, checked: bool) -> None:
     if checked:
         altered = altered_files()
         if altered is None:
-            fail(Exit.SETTINGS, "--check is for the packed program; this one runs from an environment of Python")
+            fail(Exit.SETTINGS, "--check is for the packaged program; this one runs from a Python environment")
         if altered:
             fail(Exit.FAILED, "\n".join(["not as built:", *altered]))
         click.echo("every file is as built", err=as_json)
 
 
-def load(
-    file: Path | None,
-    assignments: tuple[str, ...] = (),
-    shortcuts: dict[str, Any] | None = None,
-    *,
-    serving: bool = False,
-) -> Loaded:
-    """The settings of this call; ends the process with exit code 2 and all problems where they are wrong."""
-    from config.load import default_file, load_settings
-    from config.problems import SettingsError
-
-    overrides = given(assignments, shortcuts or {})
-    try:
-        return load_settings(file or default_file(), os.environ, overrides, serving=serving)
-    except SettingsError as error:
-        fail(Exit.SETTINGS, str(error))
-
-
-def given(assignments: tuple[str, ...], shortcuts: dict[str, Any]) -> dict[str, str]:
-    """What the command line says of settings, by key; the assignments win over the shortcuts."""
-    overrides = {key: str(value) for key, value in shortcuts.items() if value is not None}
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals:
-            fail(Exit.SETTINGS, "--set takes key=value, e.g. --set server.port=9000")
-        overrides[key.strip()] = value
-    return overrides
-
-
-def key_store(loaded: Loaded) -> KeyStore:
-    """The key file of the server; only the account that owns it may change it, as the server must read it."""
-    from config.accounts import belongs_to
-    from handlers.auth.key_store import KeyStore
-    from owkai.lifecycle import harden
-
-    harden()
-    directory = loaded.settings.cache.directory
-    if directory.exists() and directory.stat().st_uid != os.geteuid():
-        fail(Exit.SETTINGS, f"{directory} {belongs_to(directory.stat().st_uid)}")
-    return KeyStore(loaded.settings.keys_file)
-
-
-def refuse_unknown(loaded: Loaded, organization_id: int, role: str) -> None:
-    """End the process where the source does not know the organization or role; say so where it cannot be asked."""
-    from owkai.commands.credential_checks import UncheckedError, key_problem
-
-    try:
-        problem = key_problem(loaded.settings, organization_id, role)
-    except UncheckedError as reason:
-        click.echo(f"warning: whether organization {organization_id} exists was not checked: {reason}", err=True)
-        return
-    if problem is not None:
-        fail(Exit.SETTINGS, f"no key was made: {problem}; --unchecked makes it anyway")
-
-
-def recorded(loaded: Loaded, event: str, key: LocalKey) -> str | None:
-    """Record in the audit trail what was done with a local key; why that was not possible, or None."""
-    from owkai.commands.audit import NotRecordedError, record_operator
-
-    try:
-        record_operator(
-            loaded.settings, event, organization_id=key.organization_id, key=key.id, key_prefix=key.prefix,
-            key_role=key.role, key_email=key.email,
-        )  # fmt: skip
-    except NotRecordedError as error:
-        return str(error)
-    return None
-
-
-def refused_by_the_machine(error: OSError) -> str:
-    """What is wrong, where, and what to do."""
-    place = error.filename if isinstance(error.filename, str) else None
-    told = f"{place or 'the output cannot be written'}: {error.strerror or error}"
+def operating_system_error(error: OSError) -> str:
+    """The error, the file it concerns, and the remedy."""
+    path = error.filename if isinstance(error.filename, str) else None
+    problem = f"{path or 'the output cannot be written'}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{told}; make room there, then run the command again"
-    if error.errno in (errno.EACCES, errno.EPERM) and place is not None:
+        return f"{problem}; free some space there, then run the command again"
+    if error.errno in (errno.EACCES, errno.EPERM) and path is not None:
         from config.accounts import out_of_reach
 
-        return f"{told}; {out_of_reach(Path(place))}"
-    return told
-
-
-def fail(code: Exit, text: str) -> NoReturn:
-    """Say why on standard error and end with `code`."""
-    click.echo(text, err=True)
-    sys.exit(code)
+        return f"{problem}; {out_of_reach(Path(path))}"
+    return problem

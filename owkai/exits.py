@@ -17,9 +17,9 @@ class Exit(IntEnum):
     @property
     def meaning(self) -> str:
         return {
-            Exit.OK: "done; for a server: stopped by SIGTERM or SIGINT after its drain",
+            Exit.OK: "success; a server: stopped by SIGTERM or SIGINT after draining",
             Exit.FAILED: "a check found an error, or the server failed while it ran",
-            Exit.SETTINGS: "settings or command line are wrong; nothing was started",
-            Exit.SOURCE: "the source refused the command or is out of reach",
-            Exit.BUSY: "another process holds the cache directory or the port, or has held the slot for 20 s after the start",
+            Exit.SETTINGS: "the settings or the command line are wrong; nothing was started",
+            Exit.SOURCE: "the source is unreachable or refused the command",
+            Exit.BUSY: "another process holds the cache directory or the port, or held the slot for 20 s after the start",
         }[self]

@@ -70,12 +70,6 @@ class Lifecycle:
         loop.add_signal_handler(signal.SIGUSR1, lambda: log.info("%s", report()))
         loop.add_signal_handler(signal.SIGUSR2, lambda: log.info("SIGUSR2 has no meaning here"))
 
-    def ignore(self) -> None:
-        """Give the signals back."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            loop.remove_signal_handler(number)
-
     def _stop_signal(self, number: signal.Signals) -> None:
         now = time.monotonic()
         if self._signaled_at is None:

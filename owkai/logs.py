@@ -1,4 +1,4 @@
-"""The log on standard error: one line per record, as JSON or for the eye, without secrets and control characters."""
+"""The log on standard error: one line per record, as JSON or plain text, without secrets and control characters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any, TextIO
 
 from config.secrets import HIDDEN, masked
 from config.settings import LogSettings
+from config.utc_text import utc_text
 
 MAXIMUM_MESSAGE = 4096
 MAXIMUM_TRACE = 32_768
-SHORTEST_SECRET = 4  # a shorter one would blank ordinary words
+SHORTEST_SECRET = 4  # hiding a shorter one would also hide ordinary words
 
-# What may carry a credential although nobody configured it here: tokens, keys and their headers.
+# Credentials that are not in the settings: tokens, keys and their headers.
 _TOKENS = re.compile(
     r"\beyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*"
     r"|\bowkai_[A-Za-z_]{1,20}_[A-Za-z0-9_-]{20,}"
@@ -31,7 +32,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class Cleaner:
-    """Takes secrets and control characters out of a text. `secrets` are exact texts, longest first."""
+    """Removes secrets and control characters from text. `secrets` are exact texts, longest first."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self.secrets = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
@@ -55,7 +56,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message; the bare template where the arguments do not fit it."""
+    """The message; the template itself if the arguments do not fit it."""
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
@@ -81,7 +82,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clean = self.cleaner.one_line
         entry: dict[str, Any] = {
-            "time": moment(record),
+            "time": time_of(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": clean(message_of(record)),
@@ -103,7 +104,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clean = self.cleaner.one_line
-        line = f"{moment(record)} {record.levelname:<7} {record.name}: {clean(message_of(record))}"
+        line = f"{time_of(record)} {record.levelname:<7} {record.name}: {clean(message_of(record))}"
         for name, value in fields_of(record).items():
             line += f"  {clean(name, 64)}={clean(str(value))}"
         if record.exc_info and record.exc_info[1] is not None:
@@ -111,8 +112,8 @@ class ConsoleFormatter(logging.Formatter):
         return line
 
 
-def moment(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def time_of(record: logging.LogRecord) -> str:
+    return utc_text(datetime.fromtimestamp(record.created, UTC), milliseconds=True)
 
 
 def trace_of(record: logging.LogRecord) -> str:

@@ -7,7 +7,6 @@ issued on a day for a target stands, whatever is computed later, and is scored b
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from analytics.predictive.anomalies.findings import Acknowledgement
+from config.private_files import ensure_private
 
 log = logging.getLogger(__name__)
 
@@ -320,8 +320,7 @@ def set_aside(path: Path, error: sqlite3.Error) -> None:
 
 def opened(path: Path) -> sqlite3.Connection:
     """The database at `path`, made where it is missing; readable by its owner alone."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    path.chmod(0o600)
+    ensure_private(path)
     return prepared(str(path))
 
 

@@ -23,6 +23,7 @@ from analytics.state.snapshot import Snapshot
 from analytics.state.store import SCHEMA_VERSION, CacheNotReadyError, CacheOrigin, Store, wal_of
 from analytics.state.tables import BY_NAME
 from config.accounts import belongs_to
+from config.private_files import open_private, write_private
 from config.settings import CacheSettings as CacheSettings
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Cache:
     def publish(self, store: Store) -> None:
         """Make a complete generation the live one; the old one closes after its last read and its file goes."""
         if store.path is not None:
-            _write_atomically(self.directory / CURRENT, store.path.name)
+            write_private(self.directory / CURRENT, store.path.name)
         before, self._live = self._live, store
         self.touched(*BY_NAME)
         if before is not None and before is not store:
@@ -204,7 +205,7 @@ def _lock_directory(directory: Path) -> Any:
     if owner != os.geteuid():  # root may write there, but what it leaves there, the owner could not read
         raise PermissionError(errno.EPERM, belongs_to(owner), str(directory))
     directory.chmod(0o700)
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = open_private(directory / "lock", os.O_RDWR)
     handle = os.fdopen(descriptor, "r+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -228,17 +229,3 @@ def _refuse_foreign_file(path: Path) -> None:
         raise ValueError("it is not a regular file")
     if found.st_uid != os.geteuid():
         raise ValueError("it belongs to another user")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".new")
-    with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

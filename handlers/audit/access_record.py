@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from handlers.audit.writer import stamp
+from config.utc_text import utc_text
 from handlers.auth.authenticator import Authentication
 from handlers.redaction import shown
 
@@ -26,7 +26,7 @@ def access_record(
 ) -> dict[str, Any]:
     """The record. `path` is shown text (`redaction.shown_path`); an empty `outcome` follows from the status."""
     record: dict[str, Any] = {
-        "time": stamp(time),
+        "time": utc_text(time, milliseconds=True),
         "event": "access",
         "request_id": request_id,
         "method": shown(method, 16),

@@ -21,9 +21,10 @@ from analytics.state.background import BackgroundThread, Jobs
 from analytics.state.clock import utc_now
 from config.secrets import read_secret
 from config.settings import Settings
+from config.utc_text import utc_text
 from handlers.audit.coalescing import RecordCoalescer
 from handlers.audit.files import AuditFileError
-from handlers.audit.writer import Shape, TrailWriter, stamp
+from handlers.audit.writer import Shape, TrailWriter
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class AuditLog:
 
     def note(self, event: str, **members: Any) -> None:
         """Record an event of the server itself, now."""
-        self.record({"time": stamp(self._clock()), "event": event, **members})
+        self.record({"time": utc_text(self._clock(), milliseconds=True), "event": event, **members})
 
     def reopen(self) -> None:
         """Go on in a new file where the present one was moved away. Returns at once."""
@@ -135,7 +136,7 @@ class AuditLog:
         except Exception:
             # Any failure must stay visible until a record is written again.
             self.failing = "the recording thread failed"
-            self._failed_since = stamp(self._clock())
+            self._failed_since = utc_text(self._clock(), milliseconds=True)
             raise
 
     def _write_all(self, writer: TrailWriter) -> None:
@@ -197,7 +198,7 @@ class AuditLog:
         self.failed_writes += 1
         reason = (error.strerror if isinstance(error, OSError) else None) or "the file cannot be used"
         if self.failing is None:
-            self._failed_since = stamp(self._clock())
+            self._failed_since = utc_text(self._clock(), milliseconds=True)
             after = "protected routes answer 503 until it can" if self._refuse else "requests are served all the same"
             log.error("the audit trail cannot be written (%s); %s", error, after)
         self.failing = reason
@@ -206,7 +207,7 @@ class AuditLog:
         reason, self.failing = self.failing, None
         log.warning("the audit trail is written again")
         return {
-            "time": stamp(self._clock()),
+            "time": utc_text(self._clock(), milliseconds=True),
             "event": "recording_resumed",
             "failed_since": self._failed_since,
             "reason": reason,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from config.private_files import open_private
 from handlers.audit.chain import Head, Line, read_line
 
 TAIL_BYTES = 4 << 20  # far more than a record can have
@@ -39,10 +40,10 @@ class Tail:
 
 def open_for_append(path: Path) -> int:
     """A descriptor of the audit file; raises `AuditFileError` for a link, pipe, device or folder."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_private(path, flags)
     except OSError as error:
         raise AuditFileError(
             f"the audit file {path} cannot be opened ({error.strerror}); audit.file must name a regular file in a folder "
@@ -59,8 +60,7 @@ def lock(path: Path) -> int:
     """The lock of the trail, held as long as its descriptor is open; raises `AuditFileError` naming the holder's process."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+        descriptor = open_private(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_NONBLOCK)
     except OSError as error:
         raise AuditFileError(
             f"the audit file {path} cannot be locked ({error.strerror}); this user must be able to write to its folder"
@@ -171,15 +171,6 @@ def free_path(path: Path) -> Path:
     return candidate
 
 
-def keep_aside(path: Path, data: bytes) -> None:
-    """Write bytes to a new private file."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def newest_head(path: Path) -> Head:
     """Where the chain stands that the files before `path` hold; the empty head when there are none."""
     for file in reversed(earlier_files(path)):
@@ -200,12 +191,3 @@ def last_record(path: Path) -> Line | None:
             return last
     chained = chained_lines(path)
     return None if chained is None else chained[1]
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename or a new name durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from config.utc_text import parse_aware
 from handlers.audit.files import TAIL_BYTES, open_to_read
 
 DIMENSIONS = ("user", "endpoint", "outcome", "day")
@@ -80,10 +81,9 @@ def user_of(entry: dict[str, Any]) -> str:
 
 def moment_of(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
+        return parse_aware(text)
     except ValueError:
         return None
-    return moment if moment.tzinfo is not None else None
 
 
 def reduce_files(files: Iterable[Path], since: datetime | None, until: datetime | None) -> AuditReport:

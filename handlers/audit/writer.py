@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from config.private_files import create_private, sync_folder
+from config.utc_text import utc_text
 from handlers.audit.anchor import Anchor, newest, read_anchors
 from handlers.audit.chain import Head, Line, seal
 from handlers.audit.files import (
@@ -23,13 +25,11 @@ from handlers.audit.files import (
     aside_path,
     chained_lines,
     first_line,
-    keep_aside,
     lock,
     newest_head,
     open_for_append,
     read_tail,
     rotated_path,
-    sync_folder,
 )
 
 log = logging.getLogger(__name__)
@@ -54,11 +54,6 @@ class Shape:
     @property
     def key(self) -> bytes | None:
         return self.keys[0] if self.keys else None
-
-
-def stamp(now: datetime) -> str:
-    """A time as records have it: UTC, milliseconds, Z."""
-    return now.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 class TrailWriter:
@@ -162,7 +157,7 @@ class TrailWriter:
             if tail.torn:
                 seq = (last.seq if last else self.head.seq) + 1
                 aside = aside_path(path, "torn", seq)
-                keep_aside(aside, tail.torn)
+                create_private(aside, tail.torn)
                 os.ftruncate(descriptor, tail.complete_bytes)
                 notes.append({"event": "recovered", "file": aside.name, "bytes": len(tail.torn)})
                 log.warning("the last line of %s was cut short; the rest is kept as %s", path, aside.name)
@@ -203,7 +198,7 @@ class TrailWriter:
 
     def _seal(self, entry: Mapping[str, Any]) -> None:
         if "time" not in entry:
-            entry = {"time": stamp(self._clock()), **entry}
+            entry = {"time": utc_text(self._clock(), milliseconds=True), **entry}
         line, self.head = seal(entry, self.head, self._shape.key)
         self._pending.append((line, self.head))
 
@@ -250,7 +245,7 @@ class TrailWriter:
 
     def _write_anchor(self, anchor: Anchor) -> None:
         try:
-            anchor.write(self.written, stamp(self._clock()))
+            anchor.write(self.written, utc_text(self._clock(), milliseconds=True))
         except (OSError, AuditFileError) as error:
             if self.anchor_failure is None:
                 log.error("the anchor of the audit trail cannot be written: %s", error)

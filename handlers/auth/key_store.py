@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from analytics.state.clock import utc_now
+from config.private_files import open_private, write_private
+from config.utc_text import parse_aware
 from config.watched_files import WatchedFiles
 
 log = logging.getLogger(__name__)
@@ -126,7 +128,7 @@ class KeyStore:
         try:
             self.load()
         except KeyStoreError as error:
-            if self._watched.is_news(error):
+            if self._watched.is_new_failure(error):
                 log.error("no local key is accepted until this is mended: %s", error)
             self._index([])
 
@@ -168,26 +170,14 @@ class KeyStore:
 
     def _write(self, keys: Sequence[LocalKey]) -> None:
         document = {"format": FORMAT, "keys": [_to_json(key) for key in keys]}
-        temporary = self.path.with_name(f"{self.path.name}.new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), 0o600)
-                json.dump(document, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        write_private(self.path, json.dumps(document, indent=1))
         self.look_at_once()
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self.path.with_name(f"{self.path.name}.lock")
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(lock, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -216,8 +206,8 @@ def _from_json(entry: dict[str, Any]) -> LocalKey:
     key = LocalKey(
         **{
             **entry,
-            "created_at": datetime.fromisoformat(entry["created_at"]),
-            "expires_at": None if expires is None else datetime.fromisoformat(expires),
+            "created_at": parse_aware(entry["created_at"]),
+            "expires_at": None if expires is None else parse_aware(expires),
         }
     )
     sound = (
@@ -226,8 +216,6 @@ def _from_json(entry: dict[str, Any]) -> LocalKey:
         and not isinstance(key.organization_id, bool)
         and key.organization_id > 0
         and HASH.fullmatch(key.key_hash)
-        and key.created_at.tzinfo is not None
-        and (key.expires_at is None or key.expires_at.tzinfo is not None)
     )
     if not sound:
         raise ValueError("a value has the wrong form")

@@ -86,7 +86,7 @@ class KeyRing:
         try:
             self.reload(self._auth, now)
         except KeyFileError as error:
-            if self._watched.is_news(error):
+            if self._watched.is_new_failure(error):
                 log.error("the keys for tokens stay as they are: %s", error)
 
     def _files(self) -> tuple[Path, ...]:

@@ -69,7 +69,7 @@ class Revocations:
             try:
                 self.load()
             except RevokedFileError as error:
-                if self._watched.is_news(error):
+                if self._watched.is_new_failure(error):
                     log.error("the revocation list stays as it is: %s", error)
         return self._found
 

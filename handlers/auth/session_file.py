@@ -10,16 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic
 
+from config.private_files import ensure_private
+from config.utc_text import parse_aware
 from handlers.auth.sessions import ProofT, Session
 
 log = logging.getLogger(__name__)
@@ -150,17 +150,14 @@ class SessionFile(Generic[ProofT]):
 
     def _session(self, row: tuple[Any, ...]) -> Session[ProofT]:
         digest, cookie, owner, proof, ends_at, used_at = row
-        ends, used = datetime.fromisoformat(ends_at), datetime.fromisoformat(used_at)
-        if ends.tzinfo is None or used.tzinfo is None:
-            raise ValueError("a time without a zone")
+        ends, used = parse_aware(ends_at), parse_aware(used_at)
         return Session(digest, tuple(json.loads(owner)), self._decode(json.loads(proof)), ends, used, cookie)
 
 
 def opened(path: Path) -> sqlite3.Connection:
     """The database at `path`, made where it is missing; readable by its owner only. Raises OSError, `sqlite3.Error`,
     `UnknownSchemaError`."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    path.chmod(0o600)
+    ensure_private(path)
     database = sqlite3.connect(path, check_same_thread=False, timeout=5)
     try:
         (version,) = database.execute("pragma user_version").fetchone()

@@ -14,6 +14,7 @@ from http.cookies import Morsel
 from typing import Any
 from urllib.parse import quote
 
+from config.utc_text import utc_text
 from handlers.auth.authenticator import Authentication, Proof, require_organization
 from handlers.auth.credentials import (
     COOKIE,
@@ -28,7 +29,7 @@ from handlers.auth.sessions import Session, SessionsFullError
 from handlers.auth.sessions import digest as digest_of
 from handlers.auth.tokens import Claims
 from handlers.base import ApiHandler
-from handlers.live.broadcaster import stamp, user_of
+from handlers.live.broadcaster import user_of
 from handlers.parameters import read_options
 from handlers.problem import Refusal, bad_request, forbidden
 from handlers.redaction import shown
@@ -192,7 +193,7 @@ class SessionHandler(ApiHandler):
             "organization_name": services.board.current.organization_names.get(principal.organization_id or 0),
             "may_acknowledge": may_analyze(principal, self.services.settings.auth.analyst_roles),
             "signed_in_by": "page" if session is not None else "platform" if caller.by_cookie else "credential",
-            "expires_at": stamp(datetime.fromtimestamp(min(ends), services.clock().tzinfo)) if ends else None,
+            "expires_at": utc_text(datetime.fromtimestamp(min(ends), services.clock().tzinfo)) if ends else None,
             "idle_seconds": None if session is None else services.settings.auth.session_idle_seconds,
             "live_path": LIVE_PATH + quote(principal.email, safe="@") if principal.email else None,
             "live_seconds": services.settings.websocket.interval_seconds,

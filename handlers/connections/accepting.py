@@ -35,10 +35,6 @@ class Acceptor:
         self._stopped = False
         self._listen()
 
-    @property
-    def paused(self) -> bool:
-        return self._resumption is not None
-
     def stop(self) -> None:
         """Accept nothing more. The socket belongs to the caller. Idempotent."""
         if self._stopped:

@@ -7,13 +7,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from datetime import datetime
 from typing import Any, Protocol
 
 from tornado.ioloop import PeriodicCallback
 
 from analytics.state.store import CacheNotReadyError
 from analytics.views import ViewKey
+from config.utc_text import utc_text
 from handlers.auth.authenticator import Authentication
 from handlers.live.change_detection import ChangeDetector
 from handlers.live.credential_watch import CredentialWatch
@@ -252,7 +252,7 @@ class Broadcaster:
             {
                 "type": "metrics_update",
                 "status": "error",
-                "timestamp": stamp(self._services.clock()),
+                "timestamp": utc_text(self._services.clock()),
                 "metrics": {"status": "error", "message": message},
                 "data_quality": {"source": "real_database", "mock_data": settings.mock_data, "has_activity": False},
             }
@@ -314,8 +314,3 @@ def user_of(caller: Authentication) -> tuple[Any, ...]:
     """Identifies the user that a connection counts for: the user id, or the e-mail if the source has no users."""
     principal = caller.principal
     return principal.organization_id, principal.user_id, principal.email.lower()
-
-
-def stamp(now: datetime) -> str:
-    """UTC, whole seconds, as in the documented responses."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,8 +11,8 @@ from typing import Any
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, _WebSocketParams
 
 from analytics.responses import connection_message, encode
+from config.utc_text import utc_text
 from handlers.audit.access_record import caller_members
-from handlers.audit.writer import stamp
 from handlers.base import ApiHandler
 from handlers.live.broadcaster import Broadcaster
 from handlers.live.frames import PING_FRAME, StrictProtocol, text_frame
@@ -115,7 +115,7 @@ class LiveHandler(ApiHandler, WebSocketHandler):
         if self.services.settings.audit.enabled and self.caller is not None:
             self.services.audit.record(
                 {
-                    "time": stamp(self.services.clock()),
+                    "time": utc_text(self.services.clock(), milliseconds=True),
                     "event": self._end_event,
                     "route": self.route.name,
                     "request_id": self.request_id,

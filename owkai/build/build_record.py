@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from config.utc_text import utc_text
 from owkai.build.shipped_packages import OURS, canonical
 from owkai.commands.build_facts import KEY_PACKAGES
 
@@ -32,7 +33,7 @@ def gather(root: Path, distributions: Iterable[metadata.Distribution], time: int
     return {
         "version": metadata.version(OURS),
         "commit": commit(root),
-        "date": datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": utc_text(datetime.fromtimestamp(time, UTC)),
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: versions[name] for name in KEY_PACKAGES if name in versions},
     }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from owkai.cli import main
+from owkai.command_reference import commands
 from owkai.exits import Exit
 
 
@@ -23,7 +24,7 @@ def page(version: str, date: str) -> str:
         "Copies the platform's tables out of Postgres, follows every change, and serves dashboards over REST and WebSocket.",
         ".SH COMMANDS",
     ]
-    for name, command in _commands(main, ""):
+    for name, command in commands(main):
         lines += [".TP", f".B owkai {_escaped(name)}", _escaped(" ".join((command.help or "").split()))]
         lines += [_escaped(f"{' '.join(option.opts)}: {option.help}") for option in _options(command)]
     lines += [".SH EXIT STATUS"]
@@ -38,14 +39,6 @@ def page(version: str, date: str) -> str:
         ".TP", ".B OWKAI_RUNTIME_DIR", "Where the one file unpacks itself; it must be private. Default: the cache folder of the account.",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
-
-
-def _commands(group: click.Group, before: str) -> Iterator[tuple[str, click.Command]]:
-    for name, command in sorted(group.commands.items()):
-        if isinstance(command, click.Group):
-            yield from _commands(command, f"{before}{name} ")
-        else:
-            yield before + name, command
 
 
 def _options(command: click.Command) -> Iterator[click.Option]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from analytics.state.clock import utc_now
 from analytics.state.sync_status import SyncStatus
 from config.settings import Settings
+from config.utc_text import utc_text
 from handlers.audit.audit_log import AuditLog, shape_of
 from handlers.audit.files import AuditFileError, earlier_files
 from handlers.audit.verify import TrailVerdict, verify_trail
-from handlers.audit.writer import Shape, stamp
+from handlers.audit.writer import Shape
 from owkai.control import SOCKET, ControlError, NoServerError, ask
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ FLUSH_SECONDS = 5.0
 
 
 class NotRecordedError(RuntimeError):
-    """What an operator did could not be recorded; the text says why."""
+    """An operator's command could not be recorded; the text gives the reason."""
 
 
 def trail_shape(settings: Settings) -> Shape:
-    """The settings' trail, also where recording is switched off: its files may be there all the same."""
+    """The settings' trail, also when recording is off: its files may still exist."""
     return shape_of(settings) or Shape(path=settings.audit_file)
 
 
@@ -41,7 +42,7 @@ def trail_files(shape: Shape) -> list[Path]:
 
 
 def verdict_lines(verdict: TrailVerdict) -> list[str]:
-    """A verdict in words, the worst first."""
+    """A verdict as lines of text, most severe first."""
     lines = list(verdict.faults)
     if verdict.fault_count > len(verdict.faults):
         lines.append(f"… and {verdict.fault_count - len(verdict.faults)} more")
@@ -50,7 +51,7 @@ def verdict_lines(verdict: TrailVerdict) -> list[str]:
     sealed = "keyed" if verdict.keyed_records else "not keyed"
     lines.append(
         f"{len(verdict.files)} files, {verdict.records} records ({span}, {sealed}): "
-        + ("whole" if verdict.whole else f"NOT whole, {verdict.fault_count} faults")
+        + ("intact" if verdict.whole else f"NOT intact, {verdict.fault_count} faults")
     )
     if verdict.records:
         lines.append(f"head {verdict.head.seq}:{verdict.head.seal}")
@@ -69,16 +70,16 @@ def report(settings: Settings, files: Sequence[Path], since: datetime | None, un
     return reduce_files(files or trail_files(trail_shape(settings)), since, until)
 
 
-def parse_moment(text: str, *, end: bool) -> datetime:
-    """A date (its beginning, or with `end` the end of that day) or an ISO 8601 moment; without a zone it is UTC."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment + timedelta(days=1) if end and len(text) == len("2025-01-15") else moment
+def parse_time(text: str, *, end: bool) -> datetime:
+    """A date (its beginning, or with `end` the end of that day) or an ISO 8601 time; without a zone it is UTC."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return time + timedelta(days=1) if end and len(text) == len("2025-01-15") else time
 
 
 def operator() -> dict[str, Any]:
-    """Who sits at the command line: the account, and whom sudo says it was before."""
+    """The operator at the command line: the account, and the one before sudo."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError):
@@ -94,9 +95,9 @@ def operator() -> dict[str, Any]:
 
 
 def record_operator(settings: Settings, event: str, **members: Any) -> None:
-    """Record what an operator does: through the running server, or, when none runs, into the file itself.
+    """Record an operator's command through the running server, or in the file itself if no server runs.
 
-    Raises `NotRecordedError` when neither is possible.
+    Raises `NotRecordedError` if neither is possible.
     """
     entry = {"event": event, **operator(), **members}
     if not settings.audit.enabled:
@@ -104,7 +105,7 @@ def record_operator(settings: Settings, event: str, **members: Any) -> None:
     try:
         answer = ask(settings.cache.directory / SOCKET, {"command": COMMAND, "entry": entry}, lambda _: None)
     except (NoServerError, FileNotFoundError):
-        _record_alone(settings, entry)
+        _record_without_server(settings, entry)
         return
     except ControlError as error:
         raise NotRecordedError(f"the server did not record it: {error}") from error
@@ -112,29 +113,34 @@ def record_operator(settings: Settings, event: str, **members: Any) -> None:
         raise NotRecordedError("the server cannot write its audit trail; see /readyz and its log")
 
 
-def _record_alone(settings: Settings, entry: Mapping[str, Any]) -> None:
+def _record_without_server(settings: Settings, entry: Mapping[str, Any]) -> None:
     try:
-        journal = AuditLog(shape_of(settings))
-        journal.record({"time": stamp(utc_now()), **entry})
-        written = journal.flush(FLUSH_SECONDS)
-        journal.close()
+        trail = AuditLog(shape_of(settings))
+        trail.record({"time": utc_text(utc_now(), milliseconds=True), **entry})
+        written = trail.flush(FLUSH_SECONDS)
+        trail.close()
     except AuditFileError as error:
         raise NotRecordedError(str(error)) from error
     if not written:
-        raise NotRecordedError(f"{settings.audit_file} cannot be written: {journal.failing}")
+        raise NotRecordedError(f"{settings.audit_file} cannot be written: {trail.failing}")
 
 
-def answer(journal: AuditLog, request: Mapping[str, Any], *_: Callable[..., Any]) -> Mapping[str, Any]:
+def answer(trail: AuditLog, request: Mapping[str, Any], *_: Callable[..., Any]) -> Mapping[str, Any]:
     """The server's side of `record_operator`. Runs in a thread; waits until the record is written."""
     entry = request.get("entry")
     if not isinstance(entry, dict):
         return {"recorded": False}
-    journal.record({"time": stamp(utc_now()), **{str(name): value for name, value in entry.items() if name != "time"}})
-    return {"recorded": journal.failing is None and journal.flush(FLUSH_SECONDS)}
+    trail.record(
+        {
+            "time": utc_text(utc_now(), milliseconds=True),
+            **{str(name): value for name, value in entry.items() if name != "time"},
+        }
+    )
+    return {"recorded": trail.failing is None and trail.flush(FLUSH_SECONDS)}
 
 
 def process(settings: Settings, port: int) -> dict[str, Any]:
-    """What the record of a start says of the process."""
+    """The members of a start record that describe the process."""
     return {
         "version": installed_version("owkai-analytics"),
         "pid": os.getpid(),

@@ -1,4 +1,4 @@
-"""What this program was made of: the facts its build recorded, or, run from an environment, what is installed there."""
+"""The contents of this program: the facts its build recorded, or, in a Python environment, what is installed there."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def gathered(version: str) -> Facts:
 
 
 def lines(facts: Facts) -> list[str]:
-    """For people: the version first, as scripts cut it from there."""
-    told = [f"owkai {facts['version']}"]
+    """Lines of text; the version comes first, where scripts read it."""
+    text = [f"owkai {facts['version']}"]
     if facts.get("commit"):
-        told.append(f"commit {facts['commit']}, {facts['date']}")
-    told.append(f"Python {facts['python']}" + (f", needs glibc {facts['glibc']}" if "glibc" in facts else ""))
-    told.append(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
-    return told
+        text.append(f"commit {facts['commit']}, {facts['date']}")
+    text.append(f"Python {facts['python']}" + (f", needs glibc {facts['glibc']}" if "glibc" in facts else ""))
+    text.append(", ".join(f"{name} {version}" for name, version in facts["packages"].items()))
+    return text
 
 
 def altered_files() -> list[str] | None:

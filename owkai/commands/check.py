@@ -1,4 +1,4 @@
-"""`owkai check`: everything that must hold before the server can run, in plain words. Changes nothing."""
+"""`owkai check`: everything that must hold before the server can run, as a list of findings. Changes nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def inspect(loaded: Loaded) -> list[Finding]:
     findings = [Finding("ok", "settings", f"{loaded.file or 'no file'}; {given} settings given, the rest are defaults")]
     findings += [Finding("warning", "settings", warning) for warning in loaded.warnings]
     if os.geteuid() == 0:
-        findings.append(Finding("warning", "account", "this is root", "run the server with an account of its own"))
+        findings.append(Finding("warning", "account", "this is root", "run the server as its own account"))
     holder = cache_holder(settings.cache.directory)
     findings += inspect_directory(settings.cache.directory, holder)
     findings += inspect_certificate(settings)
@@ -64,7 +64,7 @@ def report(findings: list[Finding]) -> str:
 
 
 def cache_holder(directory: Path) -> str | None:
-    """The process that holds the cache directory, or None. The lock is looked at, never taken from anybody."""
+    """The process that holds the cache directory, or None. Reads the lock and never keeps it."""
     try:
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -86,7 +86,7 @@ def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
     if not directory.exists():
         parent = next(folder for folder in directory.parents if folder.exists())
         if os.access(parent, os.W_OK | os.X_OK):
-            yield Finding("ok", subject, f"{directory} does not exist; the server makes it")
+            yield Finding("ok", subject, f"{directory} does not exist; the server creates it")
         else:
             yield Finding(
                 "error", subject, f"{directory} does not exist and {parent} may not be written",
@@ -106,9 +106,11 @@ def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(directory).free
     if free < LEAST_FREE_BYTES:
-        yield Finding("warning", subject, f"{directory} has {free // 1_000_000} MB left", "make room or move the cache")
+        yield Finding(
+            "warning", subject, f"{directory} has {free // 1_000_000} MB left", "free some space or move the cache"
+        )
     held = f"; a running server (process {holder}) holds it" if holder else ""
-    yield Finding("ok", subject, f"{directory} is ours to write, {free // 1_000_000_000} GB free{held}")
+    yield Finding("ok", subject, f"{directory} is writable, {free // 1_000_000_000} GB free{held}")
 
 
 def inspect_certificate(settings: Settings) -> Iterator[Finding]:
@@ -145,14 +147,14 @@ def inspect_public_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def inspect_keys(settings: Settings) -> Iterator[Finding]:
-    """Whether anybody can be let in by a local key."""
+    """Whether the local key file is usable."""
     from handlers.auth.key_store import KeyStore
     from sync.source.findings import Finding
 
     if not settings.keys_file.exists():
         if not settings.auth.jwt_enabled:
             yield Finding(
-                "warning", "keys", "no local API key, and session tokens are off", "make one with `owkai keys create`"
+                "warning", "keys", "no local API key, and session tokens are off", "create one with `owkai keys create`"
             )
         return
     try:
@@ -180,7 +182,7 @@ def inspect_port(settings: Settings, holder: str | None) -> Iterator[Finding]:
             probe.bind(target)
     except OSError as error:
         if holder:
-            yield Finding("ok", "port", f"{address(host, port)} is taken, as is to be expected of the running server")
+            yield Finding("ok", "port", f"{address(host, port)} is taken, as expected: the server is running")
         else:
             yield Finding("error", "port", explain_bind(error, host, port)[1])
     else:

@@ -1,4 +1,4 @@
-"""Before a credential is made: would the server let it in, as far as the source can tell?"""
+"""Checks before a credential is created: would the server accept it, according to the source?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sync.source.known_tenants import PLATFORM_ROLES, Tenants, known_tenants
 
 
 class UncheckedError(RuntimeError):
-    """The source could not be asked; the text says why."""
+    """The source could not be checked; the text gives the reason."""
 
 
 def key_problem(settings: Settings, organization_id: int, role: str) -> str | None:
@@ -26,7 +26,7 @@ def key_problem(settings: Settings, organization_id: int, role: str) -> str | No
     """
     own = {*PLATFORM_ROLES, *settings.auth.admin_roles}
     try:
-        with _asked(settings) as tenants:
+        with _tenants(settings) as tenants:
             roles = own | set(tenants.roles())
             if role not in roles:
                 return _unknown_role(role, roles)
@@ -48,7 +48,7 @@ def token_problem(settings: Settings, organization_id: int, user_id: int, email:
 
     Raises `UncheckedError`.
     """
-    with _asked(settings) as tenants:
+    with _tenants(settings) as tenants:
         if not tenants.has_users:
             return None
         user = tenants.user(user_id)
@@ -72,7 +72,7 @@ def token_problem(settings: Settings, organization_id: int, user_id: int, email:
 
 
 @contextmanager
-def _asked(settings: Settings) -> Iterator[Tenants]:
+def _tenants(settings: Settings) -> Iterator[Tenants]:
     if not settings.source.dsn.get_secret_value():
         raise UncheckedError("source.dsn is not set")
     try:

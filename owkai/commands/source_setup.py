@@ -1,4 +1,4 @@
-"""`owkai check --sql`: the statements that prepare a source, made to fit it where it can be read."""
+"""`owkai check --sql`: the statements that prepare a source, adapted to it if it can be read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sync.source.setup_sql import SourceFacts, least_privilege_sql, read_source_
 
 
 def recipe(settings: Settings, admin: str | None, say: Callable[[str], None]) -> str:
-    """The statements. `admin` is a connection string to read the source with instead of source.dsn; `say` gets why it could not
-    be read."""
-    return least_privilege_sql(settings, _seen(settings, admin, say))
+    """The statements. `admin` is a connection string for reading the source, used instead of source.dsn. `say` is called with
+    the reason if the source could not be read."""
+    return least_privilege_sql(settings, _read_source(settings, admin, say))
 
 
-def _seen(settings: Settings, admin: str | None, say: Callable[[str], None]) -> SourceFacts | None:
+def _read_source(settings: Settings, admin: str | None, say: Callable[[str], None]) -> SourceFacts | None:
     reading = settings
     if admin is not None:
         source = settings.source.model_copy(update={"dsn": SecretStr(admin), "password": SecretStr("")})

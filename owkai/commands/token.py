@@ -1,4 +1,4 @@
-"""Session tokens for trying things out, shaped as `auth` of the settings accepts them."""
+"""Session tokens for testing, in the form that the `auth` settings accept."""
 
 from __future__ import annotations
 

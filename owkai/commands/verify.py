@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = "verify"
-RETRY_SECONDS = 15.0  # how long a source may be out of reach before the command gives up
+RETRY_SECONDS = 15.0  # how long a source may be unreachable before the command gives up
 SYNC_STOP_SECONDS = 10.0
-LOOK_SECONDS = 0.05
+CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class VerifyOutcome:
-    """What the command ends with: its exit code, lines for people, the report as data."""
+    """The result of the command: its exit code, lines of text, the report as data."""
 
     code: int
     lines: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class VerifyOutcome:
 
 
 def verify(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOutcome:
-    """Compare, and repair where asked for; against the running server where there is one."""
+    """Compare, and repair if `repair` is set; in the running server if there is one."""
     request = {"command": COMMAND, "table": scope.table, "days": scope.days, "repair": repair}
     try:
         return VerifyOutcome(**ask(settings.cache.directory / SOCKET, request, say))
@@ -55,7 +55,7 @@ def verify(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOu
         pass
     except ControlError as error:
         return failure(Exit.BUSY, str(error))
-    return _by_itself(settings, scope, repair, say)
+    return _without_server(settings, scope, repair, say)
 
 
 def answer(verifier: Verifier, request: Mapping[str, Any], say: Say, stopping: Stopping) -> Mapping[str, Any]:
@@ -73,7 +73,7 @@ def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: 
         if report.equal:
             return VerifyOutcome(Exit.OK, lines, data)
         if not repair:
-            return VerifyOutcome(Exit.FAILED, [*lines, "mend it with `owkai verify --repair`"], data)
+            return VerifyOutcome(Exit.FAILED, [*lines, "repair it with `owkai verify --repair`"], data)
         for line in lines:
             say(line)
         repaired = verifier.repair(report, stopping)
@@ -93,10 +93,10 @@ def compare(verifier: Verifier, scope: Scope, repair: bool, say: Say, stopping: 
         return failure(Exit.SOURCE, server_text(str(error)))
     except duckdb.Error as error:
         return failure(Exit.FAILED, f"the cache cannot be read: {server_text(str(error))}")
-    told = f"repaired {repaired} keys; compared again:"
+    heading = f"repaired {repaired} keys; compared again:"
     return VerifyOutcome(
         Exit.OK if after.equal else Exit.FAILED,
-        [told, *after.lines()],
+        [heading, *after.lines()],
         {**after.data(), "repaired_rows": repaired, "before_repair": data},
     )
 
@@ -107,7 +107,7 @@ def failure(code: Exit, message: str, remedy: str = "") -> VerifyOutcome:
     return VerifyOutcome(code, [message + (f"; {remedy}" if remedy else "")], {"error": message, "remedy": remedy})
 
 
-def _by_itself(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOutcome:
+def _without_server(settings: Settings, scope: Scope, repair: bool, say: Say) -> VerifyOutcome:
     """No server runs: take the cache's lock, follow the source as the server would, compare."""
     from owkai.lifecycle import harden
 
@@ -132,13 +132,13 @@ def _syncing(settings: Settings, say: Say) -> Iterator[Verifier]:
     cache = Cache(settings.cache)
     try:
         if not cache.ready:
-            raise VerifyError("there is no complete cache to compare", "`owkai serve` makes one")
+            raise VerifyError("there is no complete cache to compare", "`owkai serve` creates one")
         board = StatusBoard()
         loop = SyncLoop(settings, cache, board, utc_now)
         loop.start()
         try:
             _await_stream(loop, board)
-            say(f"no server runs: the cache is brought up to date from {format_lsn(board.current.applied_lsn)} on")
+            say(f"no server runs: bringing the cache up to date from {format_lsn(board.current.applied_lsn)}")
             yield Verifier(settings, cache, loop, board, utc_now)
         finally:
             loop.stop(SYNC_STOP_SECONDS)
@@ -147,16 +147,16 @@ def _syncing(settings: Settings, say: Say) -> Iterator[Verifier]:
 
 
 def _await_stream(loop: SyncLoop, board: StatusBoard) -> None:
-    """Until sync streams. Raises `VerifyError` with its reason when it cannot."""
+    """Wait until sync streams. Raises `VerifyError` with the reason if it cannot."""
     pause = threading.Event()
-    last_well = time.monotonic()
+    last_success = time.monotonic()
     while board.current.phase is not Phase.STREAMING:
         now = board.current
         if loop.failed is not None:
             raise CacheBusyError(loop.failed)
         if now.phase is not Phase.RETRYING:
-            last_well = time.monotonic()
-        if now.phase in (Phase.PAUSED, Phase.POLLING) or time.monotonic() - last_well > RETRY_SECONDS:
-            polls = "sync polls this source: there is no position at which both sides could be compared"
+            last_success = time.monotonic()
+        if now.phase in (Phase.PAUSED, Phase.POLLING) or time.monotonic() - last_success > RETRY_SECONDS:
+            polls = "sync polls this source: source and cache have no common position to compare"
             raise VerifyError(now.error or polls, now.remedy or "")
-        pause.wait(LOOK_SECONDS)
+        pause.wait(CHECK_SECONDS)

@@ -25,8 +25,8 @@ from typing import Any, Self
 
 import psycopg
 
+from config.private_files import write_private
 from owkai.demo.postgres_programs import PostgresError, find_binaries
-from owkai.demo.private_file import write_private
 from owkai.demo.processes import alive, children, die_with_parent, send, wait_until
 
 log = logging.getLogger(__name__)

@@ -27,6 +27,7 @@ import psycopg
 import owkai.app
 from analytics.state.clock import utc_now
 from config.load import load_settings
+from config.private_files import write_private
 from config.problems import SettingsError
 from owkai.demo.activity import Activity
 from owkai.demo.catalog import ORGANIZATIONS
@@ -35,7 +36,6 @@ from owkai.demo.history import DEFAULT_SEED, History, generate, load
 from owkai.demo.platform import create_publication, create_sync_role, load_platform
 from owkai.demo.postgres import EmbeddedPostgres, free_port
 from owkai.demo.postgres_programs import PostgresError
-from owkai.demo.private_file import write_private
 from owkai.demo.state_directory import (
     CACHE,
     INDEX,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from config.private_files import open_private
 from owkai.demo.postgres import kill_leftover, remove_directory
 from owkai.exits import Exit
 
@@ -63,7 +64,7 @@ class StateDirectory:
                 f"{path} is not empty ({foreign[0]}) and no demo made it; name an empty or a new directory",
                 Exit.SETTINGS,
             )
-        lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = open_private(path / LOCK, os.O_RDWR)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from analytics.state.lsn import format_lsn
+from config.utc_text import utc_text
 from sync.comparison.checksums import IDS_PER_BUCKET, Bucket
 from sync.retention import TIMED_TABLES
 
@@ -118,7 +119,7 @@ class ComparisonReport:
         return {
             "equal": self.equal,
             "lsn": format_lsn(self.lsn),
-            "at": self.at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "at": utc_text(self.at),
             "seconds": round(self.seconds, 3),
             "days": self.days,
             "rows": self.rows,

@@ -31,7 +31,6 @@ Mask = npt.NDArray[np.bool_]
 
 NULL, UNCHANGED, TEXT, BINARY = ord("n"), ord("u"), ord("t"), ord("b")
 EPOCH_2000_MICROSECONDS = 946_684_800_000_000
-EPOCH_2000_DAYS = 10_957
 INT64_MAX = np.iinfo(np.int64).max
 INT64_MIN = np.iinfo(np.int64).min
 # The range of finite times, in µs since 2000: the years 1 to 9999.

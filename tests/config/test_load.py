@@ -175,9 +175,9 @@ def test_cfg_01_all_problems_come_at_once_with_file_line_key_and_remedy(tmp_path
             f"{file}:3: log: must be a section, not a number; write it as [log]",
             f'{file}:5: server.port: must be a whole number, not "80"; leave it out for the default, 8480',
             f"{file}:6: server.workers: must be at most 64, not 900; leave it out for the default, 2",
-            f"{file}:8: source.tables.users: must be a plain Postgres name: letters, digits and _, 63 at the most, "
+            f"{file}:8: source.tables.users: must be a plain Postgres name: letters, digits and _, at most 63, "
             'not "a b"; leave it out for the default, "users"',
-            f"{file}:9: source.columns.users.id: must be a plain Postgres name: letters, digits and _, 63 at the most, "
+            f"{file}:9: source.columns.users.id: must be a plain Postgres name: letters, digits and _, at most 63, "
             'not "x y"; leave it out for the default, {}',
             f"{file}:11: auth.jwt_secret: must be a text in quotes; leave it out for the default",
             f'{file}:12: auth.audience: must be a list of texts, e.g. ["a", "b"], not "a"; '

@@ -209,15 +209,18 @@ def test_one_table_cannot_serve_twice() -> None:
             "the demo is reachable",
         ),
         ({"SERVER_HOST": "0.0.0.0", "SERVER_TRUSTED_PROXIES": "10.0.0.1"}, "server.behind_proxy = true"),
-        ({"AUDIT_ANCHOR_FILE": "/etc/owkai-anchor", "AUDIT_FILE": "/etc/owkai-audit"}, "lies beside the audit file"),
-        ({"AUDIT_ON_FAILURE": "continue"}, "served all the same"),
+        (
+            {"AUDIT_ANCHOR_FILE": "/etc/owkai-anchor", "AUDIT_FILE": "/etc/owkai-audit"},
+            "in the same folder as the audit file",
+        ),
+        ({"AUDIT_ON_FAILURE": "continue"}, "still served"),
         (
             {"SERVER_TRUSTED_PROXIES": "10.0.0.7", "WEBSOCKET_ALLOWED_ORIGINS": ""},
             "no browser on another machine can sign in",
         ),
         ({"AUDIT_ENABLED": "no"}, "accesses leave no record"),
-        ({"CACHE_IN_MEMORY": "yes"}, "copies the source anew"),
-        ({"AUTH_ADMIN_ROLES": ""}, "nobody may read the executive dashboard"),
+        ({"CACHE_IN_MEMORY": "yes"}, "copies the source again"),
+        ({"AUTH_ADMIN_ROLES": ""}, "no one may read the executive dashboard"),
     ],
 )
 def test_cfg_04_what_is_allowed_but_seldom_meant_is_a_warning(variables: dict[str, str], words: str) -> None:

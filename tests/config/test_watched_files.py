@@ -47,7 +47,7 @@ class Watch:
         """Whether the failure is news."""
         with pytest.raises(ValueError, match=text), self.files.reading():
             raise ValueError(text)
-        return self.files.is_news(ValueError(text))
+        return self.files.is_new_failure(ValueError(text))
 
 
 @pytest.fixture

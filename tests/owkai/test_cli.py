@@ -54,7 +54,7 @@ def test_version_is_that_of_the_installed_package(folder: Path) -> None:
 def test_only_a_packed_program_can_be_compared_with_its_build(folder: Path) -> None:
     refused = run("version", "--check")
     assert refused.exit_code == Exit.SETTINGS
-    assert "--check is for the packed program" in refused.output
+    assert "--check is for the packaged program" in refused.output
 
 
 def test_sample_and_reference_are_printed_as_generated(folder: Path) -> None:
@@ -255,7 +255,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(folder: Path, command
         )  # fmt: skip
     assert done.returncode == Exit.FAILED
     assert done.stderr == (
-        "the output cannot be written: No space left on device; make room there, then run the command again\n"
+        "the output cannot be written: No space left on device; free some space there, then run the command again\n"
     )
 
 
@@ -277,7 +277,7 @@ def test_a_disk_without_room_leaves_the_keys_as_they_were_and_is_named(folder: P
     file = folder / "data" / "keys.json"
     before = file.read_bytes()
     (identifier,) = [key.id for key in KeyStore(file).list()]
-    for command in ("keys create --org 1 --role user --email b@b.example", f"keys revoke {identifier}"):
+    for command in ("keys create --org 1 --role user --email b@b.example --unchecked", f"keys revoke {identifier}"):
         limited = f"ulimit -f 0; exec '{sys.executable}' -m owkai {command}"
         done = subprocess.run(
             ["bash", "-c", limited], cwd=folder, env=environment(), capture_output=True, text=True, check=False

@@ -161,7 +161,7 @@ def test_check_of_a_fit_source_says_so_and_changes_nothing(tmp_path: Path, datab
     code, text = check(tmp_path, SOURCE_DSN=database.dsn)
     assert code == Exit.OK, text
     assert "ERROR" not in text
-    assert f"{tmp_path / 'cache'} does not exist; the server makes it" in text
+    assert f"{tmp_path / 'cache'} does not exist; the server creates it" in text
     assert not (tmp_path / "cache").exists()
     assert database.execute(
         "select count(*) from pg_replication_slots where database = current_database()"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.load import load_settings
-from owkai.demo.private_file import write_private
+from config.private_files import write_private
 from owkai.demo.run import run_demo, settings_text
 from owkai.demo.state_directory import LOCK, OURS, POSTGRES, DemoError, StateDirectory
 from owkai.exits import Exit

@@ -137,7 +137,6 @@ def test_statements_of_the_documents_are_accepted_by_the_source(database: Databa
     assert {block.document for block in statements} >= {
         "README.md",
         "docs/tasks/back-up-and-upgrade.md",
-        "docs/operations.md",
     }
     role, version = f"role_{database.name}", int(database.execute("show server_version_num").fetchall()[0][0])
     assert version >= 150_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import json
@@ -24,7 +25,9 @@ from owkai.cli import main
 from owkai.exits import Exit
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("owkai", "config", "sync", "analytics", "handlers")
+PACKAGES = ("owkai", "config", "sync", "analytics", "handlers")
+MAXIMUM_MODULES = 16
+MAXIMUM_LINES = 500  # most have at most 400; a longer one must still be one subject
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -40,7 +43,7 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 # -- import rules --------------------------------------------------------------------------------------------------
 
 
-def test_the_rooms_import_each_other_only_as_the_contracts_allow() -> None:
+def test_the_packages_import_each_other_only_as_the_contracts_allow() -> None:
     result = lint_imports(ROOT)
     assert result.returncode == 0, result.stdout
 
@@ -60,8 +63,8 @@ def test_the_rooms_import_each_other_only_as_the_contracts_allow() -> None:
 )
 def test_the_contracts_bind(tmp_path: Path, module: str, statement: str, contract: str) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / module).open("a", encoding="utf-8") as file:
         file.write(f"\n{statement}\n")
     result = lint_imports(tmp_path)
@@ -78,7 +81,7 @@ def test_sup_04_no_dependency_ships_a_module_with_a_name_of_ours() -> None:
         if distribution.metadata["Name"] == "owkai-analytics":
             continue
         tops = {file.parts[0].removesuffix(".py") for file in distribution.files or ()}
-        taken += [(distribution.metadata["Name"], name) for name in {*ROOMS, "tests"} & tops]
+        taken += [(distribution.metadata["Name"], name) for name in {*PACKAGES, "tests"} & tops]
     assert taken == []
 
 
@@ -287,7 +290,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def sources() -> list[Path]:
-    return [path for folder in (*ROOMS, "tests") for path in (ROOT / folder).rglob("*.py")]
+    return [path for folder in (*PACKAGES, "tests") for path in (ROOT / folder).rglob("*.py")]
 
 
 def test_no_module_is_a_bucket() -> None:
@@ -305,17 +308,78 @@ def test_nothing_is_left_undone_or_silenced_without_a_reason() -> None:
             assert not re.search(pattern, text), f"{path.relative_to(ROOT)} has {pattern}"
 
 
-def test_every_room_says_what_it_is() -> None:
-    for room in ROOMS:
-        assert (importlib.import_module(room).__doc__ or "").strip(), room
+def module_trees() -> dict[str, ast.Module]:
+    """The modules of the five packages by dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_no_public_class_name_appears_twice() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, tree in module_trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    assert len(homes) > 300
+    assert {name: modules for name, modules in homes.items() if len(modules) > 1} == {}
+
+
+def test_every_name_is_imported_from_the_module_that_defines_it() -> None:
+    trees = module_trees()
+    defined = {
+        module: {
+            node.id if isinstance(node, ast.Name) else node.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+        }
+        for module, tree in trees.items()
+    }
+    second_paths = [
+        f"{module}: from {node.module} import {alias.name}"
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in trees
+        for alias in node.names
+        if alias.name not in defined[node.module] and f"{node.module}.{alias.name}" not in trees
+    ]
+    assert second_paths == []
+
+
+def test_a_folder_has_at_most_sixteen_modules() -> None:
+    counts: dict[str, int] = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if path.name not in ("__init__.py", "__main__.py"):
+                folder = str(path.parent.relative_to(ROOT))
+                counts[folder] = counts.get(folder, 0) + 1
+    assert {folder: count for folder, count in counts.items() if count > MAXIMUM_MODULES} == {}
+
+
+def test_no_module_outgrows_one_reading() -> None:
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert {module: lines for module, lines in lengths.items() if lines > MAXIMUM_LINES} == {}
+
+
+def test_every_package_describes_itself() -> None:
+    for package in PACKAGES:
+        assert (importlib.import_module(package).__doc__ or "").strip(), package
 
 
 def test_package_data_is_declared_for_every_file_that_is_not_python() -> None:
     declared = PROJECT["tool"]["setuptools"]["package-data"]
-    for room in ROOMS:
-        allowed = {path for pattern in declared.get(room, []) for path in (ROOT / room).glob(pattern)}
+    for package in PACKAGES:
+        allowed = {path for pattern in declared.get(package, []) for path in (ROOT / package).glob(pattern)}
         others = {
-            path for path in (ROOT / room).rglob("*")
+            path for path in (ROOT / package).rglob("*")
             if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
         }  # fmt: skip
         assert others <= allowed, json.dumps(sorted(map(str, others - allowed)))

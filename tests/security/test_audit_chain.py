@@ -68,7 +68,7 @@ def test_aud_02_the_command_exits_with_1_and_names_file_and_line(tmp_path: Path)
     write(kept, 10)
     settings = ("--set", f"audit.file={kept.path}", "--set", f"cache.directory={tmp_path / 'cache'}")
     good = owkai("audit", "verify", *settings, cwd=tmp_path)
-    assert (good.returncode, "whole" in good.stdout) == (0, True), good.stderr
+    assert (good.returncode, ": intact" in good.stdout) == (0, True), good.stderr
     assert "tail not protected" in good.stdout
     lines = lines_of(kept.path)
     kept.path.write_bytes(b"".join([*lines[:3], *lines[4:]]))
@@ -76,7 +76,7 @@ def test_aud_02_the_command_exits_with_1_and_names_file_and_line(tmp_path: Path)
         bad = owkai("audit", "verify", *settings, *arguments, cwd=tmp_path)
         assert bad.returncode == 1
         assert bad.stdout.startswith("audit.jsonl:4: records 4 to 4 are missing before it")
-        assert "NOT whole" in bad.stdout
+        assert "NOT intact" in bad.stdout
 
 
 # -- the tail --------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_aud_01_a_key_that_cannot_be_recorded_is_not_made(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "cache" / "audit.jsonl")
     made = cli(tmp_path, "keys", "create", "--org", "1", "--role", "user", "--email", "a@one.example")
     assert made[0] == 1
-    assert "no key was made" in made[2]
+    assert "no key was created" in made[2]
     assert cli(tmp_path, "keys", "list") == (0, "", "")
     assert code == 0
 
@@ -221,7 +221,7 @@ def test_aud_07_a_full_disk_refuses_protected_routes_until_records_are_written_a
         assert server.get("/healthz")[0] == 200
         refused = cli(tmp_path, "keys", "create", "--org", "1", "--role", "user", "--email", "b@one.example")
         assert refused[0] == 1
-        assert "no key was made" in refused[2]
+        assert "no key was created" in refused[2]
         empty_disk(server)
         wait_for(lambda: recording(server)["state"] == "recording", "recording to go on")
         status, problem = server.get(f"{API}/trends", {"X-API-Key": key})
