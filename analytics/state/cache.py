@@ -23,7 +23,7 @@ from analytics.state.snapshot import Snapshot
 from analytics.state.store import SCHEMA_VERSION, CacheNotReadyError, CacheOrigin, Store, wal_of
 from analytics.state.tables import BY_NAME
 from config.accounts import belongs_to
-from config.settings import CacheSettings as CacheSettings
+from config.settings import CacheSettings
 
 log = logging.getLogger(__name__)
 
