@@ -158,7 +158,7 @@ def test_enough_history_that_arrives_later_is_waited_for(given: Settings) -> Non
             assert first is not None
             assert first.forecasts is None
             found.add(rows([20] * 20, first_id=30_000))
-            found.forecasting._looked[1] -= schedule.LOOK_SECONDS
+            found.forecasting._checked_at[1] -= schedule.CHECK_SECONDS
             await found.forecasting.ready(1)
             second = found.forecasting.outlook(1)
             assert second is not None
@@ -194,7 +194,7 @@ def test_the_next_day_brings_new_forecasts_and_scores_for_the_old(given: Setting
 def test_the_schedule_starts_by_itself_and_again_after_the_hour(
     given: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(schedule, "CHECK_SECONDS", 0.01)
 
     async def until(condition: Callable[[], bool]) -> None:
         while not condition():
