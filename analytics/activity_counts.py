@@ -23,10 +23,10 @@ class ActivityCounts(NamedTuple):
     people: int
 
 
-STILL = ActivityCounts(0, 0, 0, 0)
+NO_ACTIVITY = ActivityCounts(0, 0, 0, 0)
 
 
-def take_pulse(snapshot: Snapshot, since: datetime, *, count_false_positives: bool) -> dict[int, ActivityCounts]:
+def count_activity(snapshot: Snapshot, since: datetime, *, count_false_positives: bool) -> dict[int, ActivityCounts]:
     """The counts from `since` (aware) on, by organization; one without any has no entry."""
     rows = snapshot.rows_across_organizations(
         "activity_by_organization", since=naive_utc(since), count_false_positives=count_false_positives
@@ -36,4 +36,6 @@ def take_pulse(snapshot: Snapshot, since: datetime, *, count_false_positives: bo
 
 def changed(before: Mapping[int, ActivityCounts], after: Mapping[int, ActivityCounts]) -> set[int]:
     """The organizations whose counts differ."""
-    return {each for each in before.keys() | after.keys() if before.get(each, STILL) != after.get(each, STILL)}
+    return {
+        each for each in before.keys() | after.keys() if before.get(each, NO_ACTIVITY) != after.get(each, NO_ACTIVITY)
+    }

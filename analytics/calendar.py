@@ -18,7 +18,7 @@ QUARTER = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """A date of a zone and the UTC moment at which it begins. A skipped date begins where the next one does."""
+    """A date of a zone and the UTC instant at which it begins. A skipped date begins where the next one does."""
 
     date: date
     start: datetime
@@ -32,7 +32,7 @@ def days_until(now: datetime, zone: ZoneInfo, days: int) -> tuple[Day, ...]:
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
-    """The first moment of `day` in `zone`, aware UTC."""
+    """The first instant of `day` in `zone`, aware UTC."""
     start = datetime.combine(day, time(), zone).astimezone(UTC)
     # Where clocks jump over midnight, the day begins at the jump.
     while (start - QUARTER).astimezone(zone).date() >= day:
@@ -59,21 +59,21 @@ def counts_by_day(counts: Sequence[tuple[int, int]], days: Sequence[Day]) -> lis
     return list(zip(filled["date"].to_list(), filled["count"].to_list(), strict=True))
 
 
-def quarter_of(moment: datetime) -> int:
+def quarter_of(instant: datetime) -> int:
     """The quarter of an hour that holds `moment` (aware), counted from 1970-01-01 UTC."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // QUARTER
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // QUARTER
 
 
-def naive_utc(moment: datetime) -> datetime:
+def naive_utc(instant: datetime) -> datetime:
     """As the cache keeps times: UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    return instant.astimezone(UTC).replace(tzinfo=None)
 
 
-def midnight(moment: datetime) -> datetime:
+def midnight(instant: datetime) -> datetime:
     """When the UTC day of `moment` (aware) began, as the cache keeps times."""
-    return naive_utc(moment).replace(hour=0, minute=0, second=0, microsecond=0)
+    return naive_utc(instant).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def aware_utc(moment: datetime | None) -> datetime | None:
+def aware_utc(instant: datetime | None) -> datetime | None:
     """A time of the cache as an aware one."""
-    return None if moment is None else moment.replace(tzinfo=UTC)
+    return None if instant is None else instant.replace(tzinfo=UTC)

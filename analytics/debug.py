@@ -23,9 +23,9 @@ class DebugRow(NamedTuple):
     summary: str | None
 
 
-def debug(snapshot: ScopedSnapshot, question: ViewContext, *, limit: int | None = None) -> tuple[DebugAction, ...]:
+def debug(snapshot: ScopedSnapshot, context: ViewContext, *, limit: int | None = None) -> tuple[DebugAction, ...]:
     """The `limit` newest actions, without it five, newest first; what is missing stays null, the risk level is normalised."""
-    rows = snapshot.named(DebugRow, "debug_actions", latest=question.latest, size=limit or LATEST)
+    rows = snapshot.named(DebugRow, "debug_actions", latest=context.latest, size=limit or LATEST)
     return tuple(
         DebugAction(
             id=row.id,

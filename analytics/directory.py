@@ -15,7 +15,7 @@ from analytics.single_flight import SingleFlight
 from analytics.state.cache import Cache
 from analytics.state.snapshot import Snapshot
 
-KEPT_ENTRIES = 20_000
+MOST_ENTRIES = 20_000
 LOOKUP_TIMEOUT_SECONDS = 5.0
 REFRESH_FROM = 8  # fewer look-ups are made one by one
 
@@ -49,13 +49,13 @@ class ApiKey:
     expires_at: datetime | None
 
 
-class Kept(Generic[Key, Found]):
+class CachedLookups(Generic[Key, Found]):
     """Look-ups by key, kept until the table they came from may have changed. Belongs to one event loop."""
 
-    def __init__(self, cache: Cache, workers: Executor, table: str, look: Callable[[Snapshot, Key], Found]) -> None:
+    def __init__(self, cache: Cache, workers: Executor, table: str, lookup: Callable[[Snapshot, Key], Found]) -> None:
         self._cache = cache
         self._table = table
-        self._look = look
+        self._lookup = lookup
         self._workers = workers
         self._entries: OrderedDict[Key, tuple[int, Found]] = OrderedDict()
         self._flights: SingleFlight[Key, tuple[int, Found]] = SingleFlight(workers, self._version)
@@ -70,7 +70,7 @@ class Kept(Generic[Key, Found]):
         return found
 
     async def refresh(
-        self, keys: Iterable[Key], look: Callable[[Snapshot, Sequence[Key]], Mapping[Key, Found]]
+        self, keys: Iterable[Key], lookup: Callable[[Snapshot, Sequence[Key]], Mapping[Key, Found]]
     ) -> None:
         """Look up in one go what `find` would look up one by one; `look` has an answer for every key it is asked."""
         version = self._version()
@@ -81,23 +81,23 @@ class Kept(Generic[Key, Found]):
         def read() -> tuple[int, Mapping[Key, Found]]:
             known = self._version()
             with self._cache.read(LOOKUP_TIMEOUT_SECONDS) as snapshot:
-                return known, look(snapshot, stale)
+                return known, lookup(snapshot, stale)
 
         known, found = await asyncio.get_running_loop().run_in_executor(self._workers, read)
-        for key, answer in found.items():
-            self._keep(key, (known, answer))
+        for key, value in found.items():
+            self._keep(key, (known, value))
 
     def _version(self) -> int:
         return self._cache.table_version(self._table)
 
     def _read(self, key: Key) -> Found:
         with self._cache.read(LOOKUP_TIMEOUT_SECONDS) as snapshot:
-            return self._look(snapshot, key)
+            return self._lookup(snapshot, key)
 
     def _keep(self, key: Key, entry: tuple[int, Found]) -> None:
         self._entries[key] = entry
         self._entries.move_to_end(key)
-        while len(self._entries) > KEPT_ENTRIES:
+        while len(self._entries) > MOST_ENTRIES:
             self._entries.popitem(last=False)
 
 
@@ -108,8 +108,10 @@ class Directory:
     """
 
     def __init__(self, cache: Cache, workers: Executor) -> None:
-        self._users: Kept[int, User | None] = Kept(cache, workers, "users", look_for_user)
-        self._keys: Kept[tuple[str, ...], tuple[ApiKey, ...]] = Kept(cache, workers, "api_keys", look_for_keys)
+        self._users: CachedLookups[int, User | None] = CachedLookups(cache, workers, "users", find_user)
+        self._keys: CachedLookups[tuple[str, ...], tuple[ApiKey, ...]] = CachedLookups(
+            cache, workers, "api_keys", find_keys
+        )
 
     async def user(self, user_id: int) -> User | None:
         """The user with this id, of whatever organization; None when there is none."""
@@ -121,28 +123,26 @@ class Directory:
 
     async def refresh(self, user_ids: Iterable[int], prefixes: Iterable[tuple[str, ...]]) -> None:
         """Make `user` and `keys_with_prefix` know the answers for many at once, with one question of each table."""
-        await self._users.refresh(user_ids, look_for_users)
-        await self._keys.refresh(prefixes, look_for_many_keys)
+        await self._users.refresh(user_ids, find_users)
+        await self._keys.refresh(prefixes, find_many_keys)
 
 
-def look_for_user(snapshot: Snapshot, user_id: int) -> User | None:
+def find_user(snapshot: Snapshot, user_id: int) -> User | None:
     return next((_user(row) for row in snapshot.rows_across_organizations("user_by_id", user_id=user_id)), None)
 
 
-def look_for_users(snapshot: Snapshot, user_ids: Sequence[int]) -> dict[int, User | None]:
+def find_users(snapshot: Snapshot, user_ids: Sequence[int]) -> dict[int, User | None]:
     found: dict[int, User | None] = dict.fromkeys(user_ids)
     for row in snapshot.rows_across_organizations("users_by_ids", user_ids=",".join(map(str, user_ids))):
         found[row[0]] = _user(row)
     return found
 
 
-def look_for_keys(snapshot: Snapshot, prefixes: tuple[str, ...]) -> tuple[ApiKey, ...]:
-    return look_for_many_keys(snapshot, [prefixes])[prefixes]
+def find_keys(snapshot: Snapshot, prefixes: tuple[str, ...]) -> tuple[ApiKey, ...]:
+    return find_many_keys(snapshot, [prefixes])[prefixes]
 
 
-def look_for_many_keys(
-    snapshot: Snapshot, many: Sequence[tuple[str, ...]]
-) -> dict[tuple[str, ...], tuple[ApiKey, ...]]:
+def find_many_keys(snapshot: Snapshot, many: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[ApiKey, ...]]:
     by_prefix: dict[str, list[ApiKey]] = {}
     text = "\n".join(prefix for prefixes in many for prefix in prefixes)
     for row in snapshot.rows_across_organizations("keys_by_prefixes", prefixes=text):

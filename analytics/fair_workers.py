@@ -28,7 +28,7 @@ LONGEST_REST_SECONDS = 1.0
 ACTIVE_SECONDS = 2.0  # an organization that computed so recently is one that others make room for
 MEAN_WEIGHT = 0.2  # of the newest duration in a running mean
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +61,24 @@ class BacklogFullError(RuntimeError):
         self.wait_seconds = wait_seconds
 
 
-class Turn(Generic[Answer]):
-    """A computation that waits in the lane of each caller who asked for it; the first lane that comes up starts it."""
+class QueuedComputation(Generic[Result]):
+    """A computation that waits in the queue of each caller who requested it; the first queue to be served starts it."""
 
-    def __init__(self, work: Callable[[], Answer]) -> None:
+    def __init__(self, work: Callable[[], Result]) -> None:
         self.work = work
-        self.future: Future[Answer] = Future()
+        self.future: Future[Result] = Future()
         self.claimed = False
 
     def claim(self) -> bool:
-        """Whether the computation is this lane's to start: nobody has, and somebody still waits for it."""
+        """Whether the caller must start the computation: it has not started and is still wanted."""
         if self.claimed:
             return False
         self.claimed = True
         return self.future.set_running_or_notify_cancel()
 
 
-class Taker(ABC):
-    """Takes turns with others of its kind. `used_seconds` is computing time on the clock that they have in common."""
+class TimeShare(ABC):
+    """A queue that shares computing time with its siblings. `used_seconds` is compared between siblings."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -88,92 +88,92 @@ class Taker(ABC):
 
     @property
     @abstractmethod
-    def wants_turn(self) -> bool:
-        """Whether something waits that may be started; there may turn out to be nothing."""
+    def has_work(self) -> bool:
+        """Whether a waiting computation may start; all of them may turn out to be cancelled."""
 
 
-Kind = TypeVar("Kind", bound=Taker)
+Share = TypeVar("Share", bound=TimeShare)
 
 
-class Rota(Generic[Kind]):
-    """Who is next: of those who want a turn, whoever has used least."""
+class LeastUsedQueue(Generic[Share]):
+    """Serves the queue with work that has used the least computing time."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Kind]] = []
+        self._heap: list[tuple[float, int, Share]] = []
         self._serial = itertools.count()
         self._clock_seconds = 0.0
 
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, taker: Kind) -> None:
-        """List one who wants a turn; one who was idle begins where the others are."""
-        if taker.listed or not taker.wants_turn:
+    def add(self, share: Share) -> None:
+        """Add a queue that has work. One that was idle gets no credit for the time it was idle."""
+        if share.listed or not share.has_work:
             return
-        taker.listed = True
-        taker.used_seconds = max(taker.used_seconds, self._clock_seconds)
-        heapq.heappush(self._heap, (taker.used_seconds, next(self._serial), taker))
+        share.listed = True
+        share.used_seconds = max(share.used_seconds, self._clock_seconds)
+        heapq.heappush(self._heap, (share.used_seconds, next(self._serial), share))
 
-    def pop(self) -> Kind | None:
+    def pop(self) -> Share | None:
         while self._heap:
-            used_seconds, _, taker = heapq.heappop(self._heap)
-            if used_seconds < taker.used_seconds:  # charged since it was listed
-                heapq.heappush(self._heap, (taker.used_seconds, next(self._serial), taker))
+            used_seconds, _, share = heapq.heappop(self._heap)
+            if used_seconds < share.used_seconds:  # charged since it was listed
+                heapq.heappush(self._heap, (share.used_seconds, next(self._serial), share))
                 continue
-            taker.listed = False
+            share.listed = False
             self._clock_seconds = max(self._clock_seconds, used_seconds)
-            return taker
+            return share
         return None
 
 
-class Lane(Taker):
+class CallerQueue(TimeShare):
     """A caller's waiting computations, first come first served."""
 
     def __init__(self, account: Hashable, limit: int, mean_seconds: float) -> None:
         super().__init__(limit)
         self.account = account
-        self.waiting: deque[Turn[Any]] = deque()
+        self.waiting: deque[QueuedComputation[Any]] = deque()
         self.mean_seconds = mean_seconds
 
     @property
-    def wants_turn(self) -> bool:
+    def has_work(self) -> bool:
         return bool(self.waiting) and self.running < self.limit
 
-    def take(self) -> Turn[Any] | None:
+    def take(self) -> QueuedComputation[Any] | None:
         while self.waiting:
-            turn = self.waiting.popleft()
-            if turn.claim():
-                return turn
+            computation = self.waiting.popleft()
+            if computation.claim():
+                return computation
         return None
 
 
-class Tenant(Taker):
+class OrganizationQueue(TimeShare):
     """An organization with computations waiting or under way."""
 
     def __init__(self, organization_id: int, limit: int) -> None:
         super().__init__(limit)
         self.organization_id = organization_id
-        self.lanes: dict[Hashable, Lane] = {}
-        self.rota: Rota[Lane] = Rota()
+        self.callers: dict[Hashable, CallerQueue] = {}
+        self.callers_by_use: LeastUsedQueue[CallerQueue] = LeastUsedQueue()
         self.spent_seconds = 0.0  # since it last had nothing to do
         self.rests = 0
 
     @property
-    def wants_turn(self) -> bool:
-        return len(self.rota) > 0 and self.running < self.limit and not self.rests
+    def has_work(self) -> bool:
+        return len(self.callers_by_use) > 0 and self.running < self.limit and not self.rests
 
-    def take(self) -> tuple[Lane, Turn[Any]] | None:
+    def take(self) -> tuple[CallerQueue, QueuedComputation[Any]] | None:
         """The next computation of a caller below their limit."""
-        while (lane := self.rota.pop()) is not None:
-            turn = lane.take()
-            if turn is not None:
-                return lane, turn
-            self.forget_if_idle(lane)
+        while (caller := self.callers_by_use.pop()) is not None:
+            computation = caller.take()
+            if computation is not None:
+                return caller, computation
+            self.forget_if_idle(caller)
         return None
 
-    def forget_if_idle(self, lane: Lane) -> None:
-        if not lane.waiting and not lane.running:
-            self.lanes.pop(lane.account, None)
+    def forget_if_idle(self, caller: CallerQueue) -> None:
+        if not caller.waiting and not caller.running:
+            self.callers.pop(caller.account, None)
 
 
 class FairWorkers:
@@ -200,8 +200,8 @@ class FairWorkers:
         self._most_waiting = most_waiting
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._lock = threading.Lock()
-        self._tenants: dict[int, Tenant] = {}
-        self._rota: Rota[Tenant] = Rota()
+        self._organizations: dict[int, OrganizationQueue] = {}
+        self._organizations_by_use: LeastUsedQueue[OrganizationQueue] = LeastUsedQueue()
         self._running = 0
         self._mean_seconds = 0.0
         self._active: OrderedDict[int, float] = OrderedDict()  # organizations by when they last computed
@@ -210,143 +210,155 @@ class FairWorkers:
 
     def __len__(self) -> int:
         """Organizations with computations waiting or under way."""
-        return len(self._tenants)
+        return len(self._organizations)
 
-    def submit(self, work: Callable[[], Answer], requester: Requester) -> Turn[Answer]:
+    def submit(self, work: Callable[[], Result], requester: Requester) -> QueuedComputation[Result]:
         """Queue a computation. Raises `BacklogFullError`, and RuntimeError after `shutdown`."""
-        turn = Turn(work)
+        computation = QueuedComputation(work)
         with self._lock:
             if self._closed:
                 raise RuntimeError("the workers have been shut down")
-            lane = self._lane(requester)
-            self._check_backlog(lane)
-            self._queue(turn, lane, requester)
-        return turn
+            caller = self._caller(requester)
+            self._check_backlog(caller)
+            self._queue(computation, caller, requester)
+        return computation
 
-    def share(self, turn: Turn[Any], requester: Requester) -> None:
+    def share(self, computation: QueuedComputation[Any], requester: Requester) -> None:
         """Another caller waits for the same computation: it starts when the first of them comes up."""
         with self._lock:
-            if not (self._closed or turn.claimed):
-                lane = self._lane(requester)
-                if turn not in lane.waiting:
-                    self._queue(turn, lane, requester)
+            if not (self._closed or computation.claimed):
+                caller = self._caller(requester)
+                if computation not in caller.waiting:
+                    self._queue(computation, caller, requester)
 
     def shutdown(self) -> None:
         """Cancel what waits; what is under way ends by itself. Idempotent."""
         with self._lock:
             self._closed = True
-            lanes = [lane for tenant in self._tenants.values() for lane in tenant.lanes.values()]
-            waiting = [turn for lane in lanes for turn in lane.waiting]
-            self._tenants.clear()
-            self._rota = Rota()
-        for turn in waiting:
-            turn.future.cancel()
+            callers = [
+                caller for organization in self._organizations.values() for caller in organization.callers.values()
+            ]
+            waiting = [computation for caller in callers for computation in caller.waiting]
+            self._organizations.clear()
+            self._organizations_by_use = LeastUsedQueue()
+        for computation in waiting:
+            computation.future.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     # -- with the lock held ----------------------------------------------------------------------------------------
 
-    def _lane(self, requester: Requester) -> Lane:
-        tenant = self._tenants.get(requester.organization_id)
-        if tenant is None:
-            tenant = Tenant(requester.organization_id, self._shares.per_organization)
-            self._tenants[requester.organization_id] = tenant
-        lane = tenant.lanes.get(requester.account)
-        if lane is None:
-            lane = Lane(requester.account, self._shares.per_caller, self._mean_seconds)
-            tenant.lanes[requester.account] = lane
-        return lane
+    def _caller(self, requester: Requester) -> CallerQueue:
+        organization = self._organizations.get(requester.organization_id)
+        if organization is None:
+            organization = OrganizationQueue(requester.organization_id, self._shares.per_organization)
+            self._organizations[requester.organization_id] = organization
+        caller = organization.callers.get(requester.account)
+        if caller is None:
+            caller = CallerQueue(requester.account, self._shares.per_caller, self._mean_seconds)
+            organization.callers[requester.account] = caller
+        return caller
 
-    def _check_backlog(self, lane: Lane) -> None:
-        expected_seconds = len(lane.waiting) * lane.mean_seconds / lane.limit
-        if len(lane.waiting) < self._most_waiting and expected_seconds <= self._patience_seconds:
+    def _check_backlog(self, caller: CallerQueue) -> None:
+        expected_seconds = len(caller.waiting) * caller.mean_seconds / caller.limit
+        if len(caller.waiting) < self._most_waiting and expected_seconds <= self._patience_seconds:
             return
-        lane.waiting = deque(turn for turn in lane.waiting if not (turn.claimed or turn.future.cancelled()))
-        expected_seconds = len(lane.waiting) * lane.mean_seconds / lane.limit
-        if len(lane.waiting) >= self._most_waiting or expected_seconds > self._patience_seconds:
+        caller.waiting = deque(
+            computation for computation in caller.waiting if not (computation.claimed or computation.future.cancelled())
+        )
+        expected_seconds = len(caller.waiting) * caller.mean_seconds / caller.limit
+        if len(caller.waiting) >= self._most_waiting or expected_seconds > self._patience_seconds:
             raise BacklogFullError(max(1, math.ceil(min(expected_seconds, self._patience_seconds) / 2)))
 
-    def _queue(self, turn: Turn[Any], lane: Lane, requester: Requester) -> None:
-        lane.waiting.append(turn)
-        tenant = self._tenants[requester.organization_id]
-        tenant.rota.add(lane)
-        self._rota.add(tenant)
+    def _queue(self, computation: QueuedComputation[Any], caller: CallerQueue, requester: Requester) -> None:
+        caller.waiting.append(computation)
+        organization = self._organizations[requester.organization_id]
+        organization.callers_by_use.add(caller)
+        self._organizations_by_use.add(organization)
         self._dispatch()
 
     def _dispatch(self) -> None:
         """Start what may start."""
-        while self._running < self._threads and (tenant := self._rota.pop()) is not None:
-            taken = tenant.take()
+        while self._running < self._threads and (organization := self._organizations_by_use.pop()) is not None:
+            taken = organization.take()
             if taken is None:
-                self._forget_if_idle(tenant)
+                self._forget_if_idle(organization)
                 continue
-            lane, turn = taken
-            expected_seconds = lane.mean_seconds
-            for taker in (lane, tenant):
-                taker.running += 1
-                taker.used_seconds += expected_seconds
+            caller, computation = taken
+            expected_seconds = caller.mean_seconds
+            for share in (caller, organization):
+                share.running += 1
+                share.used_seconds += expected_seconds
             self._running += 1
-            tenant.rota.add(lane)
-            self._rota.add(tenant)
-            self._executor.submit(self._work, tenant, lane, turn, expected_seconds)
+            organization.callers_by_use.add(caller)
+            self._organizations_by_use.add(organization)
+            self._executor.submit(self._work, organization, caller, computation, expected_seconds)
 
-    def _rest_after(self, tenant: Tenant, seconds: float) -> None:
+    def _rest_after(self, organization: OrganizationQueue, seconds: float) -> None:
         """Let an organization that goes on computing rest, where others have computed just now."""
         now = self._clock()
-        self._active[tenant.organization_id] = now
-        self._active.move_to_end(tenant.organization_id)
+        self._active[organization.organization_id] = now
+        self._active.move_to_end(organization.organization_id)
         while next(iter(self._active.values())) < now - ACTIVE_SECONDS:
             self._active.popitem(last=False)
-        tenant.spent_seconds += seconds
-        if len(self._active) > 1 and tenant.lanes and tenant.spent_seconds > BURST_SECONDS:
-            tenant.rests += 1
-            self._rest(min(seconds * RESTS_PER_COMPUTATION, LONGEST_REST_SECONDS), partial(self._rested, tenant))
+        organization.spent_seconds += seconds
+        if len(self._active) > 1 and organization.callers and organization.spent_seconds > BURST_SECONDS:
+            organization.rests += 1
+            self._rest(min(seconds * RESTS_PER_COMPUTATION, LONGEST_REST_SECONDS), partial(self._rested, organization))
 
-    def _rested(self, tenant: Tenant) -> None:
+    def _rested(self, organization: OrganizationQueue) -> None:
         with self._lock:
-            tenant.rests -= 1
+            organization.rests -= 1
             if not self._closed:
-                self._rota.add(tenant)
-                self._forget_if_idle(tenant)
+                self._organizations_by_use.add(organization)
+                self._forget_if_idle(organization)
                 self._dispatch()
 
-    def _forget_if_idle(self, tenant: Tenant) -> None:
+    def _forget_if_idle(self, organization: OrganizationQueue) -> None:
         if (
-            not tenant.lanes
-            and not tenant.running
-            and not tenant.rests
-            and self._tenants.get(tenant.organization_id) is tenant
+            not organization.callers
+            and not organization.running
+            and not organization.rests
+            and self._organizations.get(organization.organization_id) is organization
         ):
-            del self._tenants[tenant.organization_id]
+            del self._organizations[organization.organization_id]
 
     # -- in a worker -----------------------------------------------------------------------------------------------
 
-    def _work(self, tenant: Tenant, lane: Lane, turn: Turn[Any], expected_seconds: float) -> None:
+    def _work(
+        self,
+        organization: OrganizationQueue,
+        caller: CallerQueue,
+        computation: QueuedComputation[Any],
+        expected_seconds: float,
+    ) -> None:
         began = self._clock()
         try:
-            answer = turn.work()
+            result = computation.work()
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to who waits
-            self._finish(tenant, lane, self._clock() - began, expected_seconds)
-            turn.future.set_exception(error)
+            self._finish(organization, caller, self._clock() - began, expected_seconds)
+            computation.future.set_exception(error)
         else:
-            self._finish(tenant, lane, self._clock() - began, expected_seconds)
-            turn.future.set_result(answer)
+            self._finish(organization, caller, self._clock() - began, expected_seconds)
+            computation.future.set_result(result)
 
-    def _finish(self, tenant: Tenant, lane: Lane, seconds: float, expected_seconds: float) -> None:
+    def _finish(
+        self, organization: OrganizationQueue, caller: CallerQueue, seconds: float, expected_seconds: float
+    ) -> None:
         """Charge what was used, and start what may start now."""
         with self._lock:
             self._running -= 1
-            for taker in (lane, tenant):
-                taker.running -= 1
-                taker.used_seconds += seconds - expected_seconds
-            lane.mean_seconds = running_mean(lane.mean_seconds, seconds)
+            for share in (caller, organization):
+                share.running -= 1
+                share.used_seconds += seconds - expected_seconds
+            caller.mean_seconds = running_mean(caller.mean_seconds, seconds)
             self._mean_seconds = running_mean(self._mean_seconds, seconds)
             if self._closed:
                 return
-            tenant.rota.add(lane)
-            tenant.forget_if_idle(lane)
-            self._rest_after(tenant, seconds)
-            self._rota.add(tenant)
-            self._forget_if_idle(tenant)
+            organization.callers_by_use.add(caller)
+            organization.forget_if_idle(caller)
+            self._rest_after(organization, seconds)
+            self._organizations_by_use.add(organization)
+            self._forget_if_idle(organization)
             self._dispatch()
 
 

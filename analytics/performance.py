@@ -54,24 +54,24 @@ class Waiting(NamedTuple):
     waiting: int
 
 
-def performance(snapshot: ScopedSnapshot, question: ViewContext) -> Performance:
+def performance(snapshot: ScopedSnapshot, context: ViewContext) -> Performance:
     """Every documented key, and null for what is not known.
 
     Raises `TelemetryUnavailableError` where a telemetry source is configured and has nothing recent enough.
     """
-    telemetry = question.telemetry_report
-    require(telemetry, question.settings.telemetry)
+    telemetry = context.telemetry_report
+    require(telemetry, context.settings.telemetry)
     return Performance(
-        timestamp=question.now,
+        timestamp=context.now,
         system_metrics=system_metrics(None if telemetry is None else telemetry.system),
         application_metrics=application_metrics(None if telemetry is None else telemetry.application),
         database_metrics=DatabaseMetrics(
-            connections=connection_use(question.sync.connections),
-            query_performance=query_performance(snapshot, question),
+            connections=connection_use(context.sync.connections),
+            query_performance=query_performance(snapshot, context),
         ),
         meta=PerformanceMeta(
             version="2.0.0",
-            mock_data=question.settings.mock_data,
+            mock_data=context.settings.mock_data,
             cloudwatch_enabled=telemetry is not None and telemetry.cloudwatch,
             data_sources=PerformanceSources(
                 NONE if telemetry is None else used_source(telemetry.system),
@@ -181,10 +181,10 @@ def connection_use(sample: Connections | None) -> ConnectionUse:
     )
 
 
-def query_performance(snapshot: ScopedSnapshot, question: ViewContext) -> QueryPerformance:
+def query_performance(snapshot: ScopedSnapshot, context: ViewContext) -> QueryPerformance:
     """Of the source's own statistics where sync could read them, else an estimate from the actions."""
-    statements = question.sync.statements
-    return estimated(snapshot, question) if statements is None else measured(statements)
+    statements = context.sync.statements
+    return estimated(snapshot, context) if statements is None else measured(statements)
 
 
 def measured(statements: Statements) -> QueryPerformance:
@@ -203,7 +203,7 @@ def measured(statements: Statements) -> QueryPerformance:
     )
 
 
-def estimated(snapshot: ScopedSnapshot, question: ViewContext) -> QueryPerformance:
+def estimated(snapshot: ScopedSnapshot, context: ViewContext) -> QueryPerformance:
     """An estimate from the actions themselves: those of the last hour, and those pending longer than five minutes.
 
     "degraded" when more than 5 % of the hour's actions wait that long. Pending is the platform's automatic `pending` or
@@ -212,10 +212,10 @@ def estimated(snapshot: ScopedSnapshot, question: ViewContext) -> QueryPerforman
     found = snapshot.row(
         Waiting,
         "waiting_actions",
-        start=question.end - HOUR,
-        end=question.end,
-        waiting_since=question.end - SLOW_AFTER,
-        statuses=["pending", *question.settings.meaning.pending_statuses],
+        start=context.end - HOUR,
+        end=context.end,
+        waiting_since=context.end - SLOW_AFTER,
+        statuses=["pending", *context.settings.meaning.pending_statuses],
     )
     degraded = found.waiting > DEGRADED_SHARE * found.actions
     return QueryPerformance(

@@ -38,47 +38,47 @@ class RecentActivity(NamedTuple):
     actions_day: int
 
 
-def realtime(snapshot: ScopedSnapshot, question: ViewContext) -> RealTimeMetrics:
+def realtime(snapshot: ScopedSnapshot, context: ViewContext) -> RealTimeMetrics:
     """The last hour and day before now. Sessions are people with an audit event or a login in the last hour.
 
     Under `telemetry.strict` raises `TelemetryUnavailableError` where a telemetry source has nothing recent enough.
     """
-    telemetry = question.telemetry_report
-    if question.settings.telemetry.strict:
-        require(telemetry, question.settings.telemetry)
-    activity = recent_activity(snapshot, question)
-    ((newest,),) = snapshot.rows("newest_action", latest=question.latest)
-    age = age_minutes(newest, question.end)
+    telemetry = context.telemetry_report
+    if context.settings.telemetry.strict:
+        require(telemetry, context.settings.telemetry)
+    activity = recent_activity(snapshot, context)
+    ((newest,),) = snapshot.rows("newest_action", latest=context.latest)
+    age = age_minutes(newest, context.end)
     recent = activity.actions_hour > 0
     return RealTimeMetrics(
-        timestamp=question.now,
+        timestamp=context.now,
         real_time_overview=RealTimeOverview(
-            active_sessions=active_people(snapshot, question),
+            active_sessions=active_people(snapshot, context),
             recent_high_risk_actions=activity.high_risk_hour,
             active_agents=activity.agents_hour,
             total_actions_last_hour=activity.actions_hour,
             actions_last_24h=activity.actions_day,
             status=OverviewStatus(
-                has_data=recent, message=overview_message(question, recent, age), data_age_minutes=age
+                has_data=recent, message=overview_message(context, recent, age), data_age_minutes=age
             ),
         ),
         system_health=(
-            SystemHealthWithoutTelemetry() if telemetry is None else system_health(telemetry, network_latency(question))
+            SystemHealthWithoutTelemetry() if telemetry is None else system_health(telemetry, network_latency(context))
         ),
         performance_metrics=(
             PerformanceWithoutTelemetry() if telemetry is None else performance_metrics(telemetry.application)
         ),
         data_quality=RealTimeDataQuality(
-            source="demo_database" if question.settings.mock_data else "production_database",
-            timestamp=question.now,
+            source="demo_database" if context.settings.mock_data else "production_database",
+            timestamp=context.now,
             has_historical_data=newest is not None,
             has_recent_activity=recent,
-            data_status=question.data_status(recent=recent),
+            data_status=context.data_status(recent=recent),
         ),
         meta=RealTimeMeta(
             version="1.0.0-phase2",
             enterprise_grade=True,
-            mock_data=question.settings.mock_data,
+            mock_data=context.settings.mock_data,
             real_data_sources=data_sources(telemetry),
             phase="2_of_3",
             cloudwatch_enabled=telemetry is not None and telemetry.cloudwatch,
@@ -87,19 +87,19 @@ def realtime(snapshot: ScopedSnapshot, question: ViewContext) -> RealTimeMetrics
     )
 
 
-def metrics_update(snapshot: ScopedSnapshot, question: ViewContext, *, connections: int = 0) -> MetricsUpdate:
+def metrics_update(snapshot: ScopedSnapshot, context: ViewContext, *, connections: int = 0) -> MetricsUpdate:
     """One message for every socket of the organization; `connections` is how many of them are open."""
-    activity = recent_activity(snapshot, question)
-    machine = live_system_metrics(question.telemetry_report)
+    activity = recent_activity(snapshot, context)
+    machine = live_system_metrics(context.telemetry_report)
     return MetricsUpdate(
         type="metrics_update",
-        timestamp=question.now,
+        timestamp=context.now,
         metrics=LiveMetrics(
             active_websocket_connections=connections,
             recent_actions_last_hour=activity.actions_hour,
             high_risk_actions_last_hour=activity.high_risk_hour,
             active_agents_last_hour=activity.agents_hour,
-            active_users=active_people(snapshot, question),
+            active_users=active_people(snapshot, context),
             cpu_usage=machine.cpu_usage,
             memory_usage=machine.memory_usage,
             response_time=machine.response_time,
@@ -107,19 +107,19 @@ def metrics_update(snapshot: ScopedSnapshot, question: ViewContext, *, connectio
         system_metrics=machine,
         data_quality=LiveDataQuality(
             source="real_database",
-            mock_data=question.settings.mock_data,
+            mock_data=context.settings.mock_data,
             has_activity=activity.actions_hour > 0,
         ),
     )
 
 
-def network_latency(question: ViewContext) -> float | None:
+def network_latency(context: ViewContext) -> float | None:
     """Milliseconds. With host telemetry the round trip to the source, as sync's sampler last measured it; else the sample's own."""
-    telemetry, round_trip = question.telemetry_report, question.sync.round_trip
+    telemetry, round_trip = context.telemetry_report, context.sync.round_trip
     if telemetry is None or telemetry.source != "host":
         sample = None if telemetry is None else telemetry.system.sample
         return rounded(None if sample is None else sample.network_milliseconds)
-    if round_trip is None or question.now - round_trip.measured_at > ROUND_TRIP_AGE:
+    if round_trip is None or context.now - round_trip.measured_at > ROUND_TRIP_AGE:
         return None
     return rounded(round_trip.milliseconds, 2)
 
@@ -182,19 +182,19 @@ def whole_seconds(part: TelemetryCondition) -> int | None:
     return None if part.age_seconds is None else int(part.age_seconds)
 
 
-def recent_activity(snapshot: ScopedSnapshot, question: ViewContext) -> RecentActivity:
+def recent_activity(snapshot: ScopedSnapshot, context: ViewContext) -> RecentActivity:
     return snapshot.row(
         RecentActivity,
         "recent_activity",
-        hour_start=question.end - HOUR,
-        day_start=question.end - DAY,
-        end=question.end,
-        count_false_positives=question.settings.meaning.count_false_positives,
+        hour_start=context.end - HOUR,
+        day_start=context.end - DAY,
+        end=context.end,
+        count_false_positives=context.settings.meaning.count_false_positives,
     )
 
 
-def active_people(snapshot: ScopedSnapshot, question: ViewContext) -> int:
-    window = {"start": question.end - HOUR, "end": question.end}
+def active_people(snapshot: ScopedSnapshot, context: ViewContext) -> int:
+    window = {"start": context.end - HOUR, "end": context.end}
     ((people,),) = snapshot.rows("active_people", **window)
     return int(people)
 
@@ -204,15 +204,15 @@ def age_minutes(newest: datetime | None, now: datetime) -> int | None:
     return None if newest is None else max(0, (now - newest) // MINUTE)
 
 
-def overview_message(question: ViewContext, recent: bool, age: int | None) -> str:
+def overview_message(context: ViewContext, recent: bool, age: int | None) -> str:
     """Live, or why it is not: behind the source, or how long ago the last action was."""
-    if question.stale:
-        behind = question.sync.lag_seconds(question.now)
+    if context.stale:
+        behind = context.sync.lag_seconds(context.now)
         if behind is None:
             return "Not in step with the source yet: numbers may be out of date"
         return f"Behind the source for {duration(int(behind // 60))}: numbers may be out of date"
     if recent:
-        return f"Live data from {'demo' if question.settings.mock_data else 'production'} database"
+        return f"Live data from {'demo' if context.settings.mock_data else 'production'} database"
     if age is None:
         return "No actions recorded yet"
     return f"No actions in the last hour; the last one was {duration(age)} ago"

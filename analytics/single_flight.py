@@ -1,4 +1,4 @@
-"""Single flight: concurrent questions that have the same answer share one computation in a worker thread."""
+"""Single computation: concurrent questions that have the same answer share one computation in a worker thread."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
-from analytics.fair_workers import BacklogFullError, FairWorkers, Requester, Turn
+from analytics.fair_workers import BacklogFullError, FairWorkers, QueuedComputation, Requester
 from analytics.state.store import CacheNotReadyError
 
 Key = TypeVar("Key", bound=Hashable)
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-NOBODY = Requester(0)  # where workers are not shared between organizations
+UNSHARED = Requester(0)  # where workers are not shared between organizations
 
 
-class Computation(Generic[Answer]):
+class Computation(Generic[Result]):
     """One computation. `version` is the state of the data when it began; None while it waits for a worker.
 
     `requesters` are those on whose account it waits, `callers` the number of coroutines that wait for it.
@@ -27,12 +27,12 @@ class Computation(Generic[Answer]):
         self.version: int | None = None
         self.requesters: list[Requester] = []
         self.callers = 0
-        self.turn: Turn[Answer] | None = None
-        self.future: Future[Answer] | None = None
-        self.task: asyncio.Task[Answer]
+        self.queued: QueuedComputation[Result] | None = None
+        self.future: Future[Result] | None = None
+        self.task: asyncio.Task[Result]
 
 
-class SingleFlight(Generic[Key, Answer]):
+class SingleFlight(Generic[Key, Result]):
     """Per key at most one computation runs and one waits. All methods belong to one event loop.
 
     A caller never gets an answer that began before the data it could have seen: a running computation is shared only
@@ -44,77 +44,81 @@ class SingleFlight(Generic[Key, Answer]):
     def __init__(self, workers: Executor | FairWorkers, version: Callable[[], int]) -> None:
         self._workers = workers
         self._version = version
-        self._flights: dict[Key, Computation[Answer]] = {}
+        self._computations: dict[Key, Computation[Result]] = {}
 
     def __len__(self) -> int:
-        return len(self._flights)
+        return len(self._computations)
 
     async def join(
         self,
         key: Key,
-        compute: Callable[[int], Answer],
-        landed: Callable[[Key, Answer], None],
-        requester: Requester = NOBODY,
-    ) -> Answer:
-        """The answer for `key`; `compute(version)` runs in a worker, `landed` on the loop once per computation.
+        compute: Callable[[int], Result],
+        on_result: Callable[[Key, Result], None],
+        requester: Requester = UNSHARED,
+    ) -> Result:
+        """The answer for `key`; `compute(version)` runs in a worker, `on_result` on the loop once per computation.
 
         `requester` is on whose account it waits for a worker, where workers are shared fairly.
         Raises what `compute` raises, `CacheNotReadyError` when the workers have been shut down, and `BacklogFullError`.
         """
-        flight = self._flights.get(key)
-        if flight is None or (flight.version is not None and flight.version != self._version()):
-            flight = self._launch(key, flight, compute, landed, requester)
-        elif requester not in flight.requesters:
-            flight.requesters.append(requester)
-            if flight.turn is not None and isinstance(self._workers, FairWorkers):
-                self._workers.share(flight.turn, requester)
-        flight.callers += 1
+        computation = self._computations.get(key)
+        if computation is None or (computation.version is not None and computation.version != self._version()):
+            computation = self._launch(key, computation, compute, on_result, requester)
+        elif requester not in computation.requesters:
+            computation.requesters.append(requester)
+            if computation.queued is not None and isinstance(self._workers, FairWorkers):
+                self._workers.share(computation.queued, requester)
+        computation.callers += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(computation.task)
         finally:
-            flight.callers -= 1
-            if not flight.callers:
-                self._abandon(key, flight)
+            computation.callers -= 1
+            if not computation.callers:
+                self._abandon(key, computation)
 
-    def _abandon(self, key: Key, flight: Computation[Answer]) -> None:
+    def _abandon(self, key: Key, computation: Computation[Result]) -> None:
         """Nobody waits any more: a computation that has not begun is given up."""
-        if flight.future is not None and flight.future.cancel() and self._flights.get(key) is flight:
-            del self._flights[key]
+        if (
+            computation.future is not None
+            and computation.future.cancel()
+            and self._computations.get(key) is computation
+        ):
+            del self._computations[key]
 
     def _launch(
         self,
         key: Key,
-        before: Computation[Answer] | None,
-        compute: Callable[[int], Answer],
-        landed: Callable[[Key, Answer], None],
+        before: Computation[Result] | None,
+        compute: Callable[[int], Result],
+        on_result: Callable[[Key, Result], None],
         requester: Requester,
-    ) -> Computation[Answer]:
-        flight: Computation[Answer] = Computation()
-        flight.requesters.append(requester)
+    ) -> Computation[Result]:
+        computation: Computation[Result] = Computation()
+        computation.requesters.append(requester)
 
-        def begin() -> Answer:
-            flight.version = self._version()
-            return compute(flight.version)
+        def begin() -> Result:
+            computation.version = self._version()
+            return compute(computation.version)
 
-        async def fly() -> Answer:
+        async def run() -> Result:
             try:
                 if before is not None:
                     await asyncio.wait([before.task])
-                answer = await self._in_worker(flight, begin)
-                landed(key, answer)
-                return answer
+                result = await self._in_worker(computation, begin)
+                on_result(key, result)
+                return result
             finally:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
+                if self._computations.get(key) is computation:
+                    del self._computations[key]
 
-        flight.task = asyncio.get_running_loop().create_task(fly())
-        flight.task.add_done_callback(_notice)
-        self._flights[key] = flight
-        return flight
+        computation.task = asyncio.get_running_loop().create_task(run())
+        computation.task.add_done_callback(_retrieve_exception)
+        self._computations[key] = computation
+        return computation
 
-    async def _in_worker(self, flight: Computation[Answer], begin: Callable[[], Answer]) -> Answer:
+    async def _in_worker(self, computation: Computation[Result], begin: Callable[[], Result]) -> Result:
         try:
-            future = flight.future = self._submit(flight, begin)
+            future = computation.future = self._submit(computation, begin)
         except BacklogFullError:
             raise
         except RuntimeError as error:
@@ -128,24 +132,24 @@ class SingleFlight(Generic[Key, Answer]):
                 raise CacheNotReadyError("the server is stopping") from error
             raise
 
-    def _submit(self, flight: Computation[Answer], begin: Callable[[], Answer]) -> Future[Answer]:
+    def _submit(self, computation: Computation[Result], begin: Callable[[], Result]) -> Future[Result]:
         if not isinstance(self._workers, FairWorkers):
             return self._workers.submit(begin)
-        first, *others = flight.requesters
+        first, *others = computation.requesters
         while True:
             try:
-                flight.turn = self._workers.submit(begin, first)
+                computation.queued = self._workers.submit(begin, first)
                 break
             except BacklogFullError:
                 if not others:
                     raise
                 first, *others = others  # one caller's backlog is no reason to refuse another
         for requester in others:
-            self._workers.share(flight.turn, requester)
-        return flight.turn.future
+            self._workers.share(computation.queued, requester)
+        return computation.queued.future
 
 
-def _notice(task: asyncio.Task[Answer]) -> None:
+def _retrieve_exception(task: asyncio.Task[Result]) -> None:
     # Everyone who waited may have gone; the loop must not report an exception nobody asked for any more.
     if not task.cancelled():
         task.exception()

@@ -36,7 +36,7 @@ class TelemetryCondition:
     reason: str | None
 
 
-def standing(part: Part, settings: TelemetrySettings, now: datetime) -> TelemetryCondition:
+def telemetry_condition(part: Part, settings: TelemetrySettings, now: datetime) -> TelemetryCondition:
     """Live, stale or unavailable: by the age of what was measured, and by whether the collector still delivers.
 
     Live: the newest attempt succeeded and is recent. Stale: it did not, and the last good sample is not older than
@@ -86,7 +86,9 @@ def report(status: TelemetryStatus, settings: TelemetrySettings, now: datetime) 
     if status.source == "none":
         return None
     return TelemetryReport(
-        status.source, standing(status.system, settings, now), standing(status.application, settings, now)
+        status.source,
+        telemetry_condition(status.system, settings, now),
+        telemetry_condition(status.application, settings, now),
     )
 
 

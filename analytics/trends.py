@@ -42,7 +42,7 @@ class LatestAction(NamedTuple):
 
 def trends(
     snapshot: ScopedSnapshot,
-    question: ViewContext,
+    context: ViewContext,
     *,
     days: int = DEFAULT_DAYS,
     tz: str = DEFAULT_ZONE,
@@ -54,15 +54,15 @@ def trends(
     Dates are of `tz`, times UTC. A date that the zone skipped is listed with 0. Raises `ZoneInfoNotFoundError` for an
     unknown zone; callers check names against their list first.
     """
-    calendar = days_until(question.now, ZoneInfo(tz), days)
-    meaning = question.settings.meaning
-    window = {"start": naive_utc(calendar[0].start), "end": question.end}
+    calendar = days_until(context.now, ZoneInfo(tz), days)
+    meaning = context.settings.meaning
+    window = {"start": naive_utc(calendar[0].start), "end": context.end}
     high_risk = snapshot.rows("high_risk_by_quarter", **window, count_false_positives=meaning.count_false_positives)
     agents = snapshot.rows("top_agents", **window, size=limit or TOP)
     tools = snapshot.rows("top_tools", **window, size=limit or TOP)
-    latest = snapshot.named(LatestAction, "latest_actions", latest=question.latest, size=limit or LATEST)
+    latest = snapshot.named(LatestAction, "latest_actions", latest=context.latest, size=limit or LATEST)
     ((pending,),) = snapshot.rows("pending_actions", statuses=list(meaning.pending_statuses))
-    recent = bool(latest) and latest[0].event_at >= question.end - HOUR
+    recent = bool(latest) and latest[0].event_at >= context.end - HOUR
     return Trends(
         high_risk_actions_by_day=tuple(DayCount(day, count) for day, count in counts_by_day(high_risk, calendar)),
         top_agents=tuple(AgentCount(cut(name), count) for name, count in agents),
@@ -71,11 +71,11 @@ def trends(
         pending_actions_count=pending,
         meta=TrendsMeta(
             version="1.0.0",
-            mock_data=question.settings.mock_data,
+            mock_data=context.settings.mock_data,
             real_data_sources=("agent_actions",),
             days=days,
             time_zone=tz,
-            data_status=question.data_status(recent=recent),
+            data_status=context.data_status(recent=recent),
         ),
     )
 

@@ -49,7 +49,7 @@ LOOKUP_THREADS = 2
 FORECAST_VIEW = "predictive"  # an outlook is looked for first
 ENTRY_BYTES = 600  # an entry beside its body: key, ETag, bookkeeping
 
-# name → (snapshot, question, **options) → response of `analytics.responses`, or a `RenderedDocument`
+# name → (snapshot, context, **options) → response of `analytics.responses`, or a `RenderedDocument`
 VIEWS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "trends": trends,
@@ -137,9 +137,11 @@ class Publisher:
         self._limit_bytes = settings.cache.views_megabytes * 1024 * 1024
         patience_seconds = settings.server.query_timeout_seconds
         self._workers = FairWorkers(settings.server.workers, "views", shares(settings.server), patience_seconds)
-        self._flights: SingleFlight[ViewKey, Published] = SingleFlight(self._workers, lambda: cache.version)
-        self._press = FairWorkers(1, "documents", default_shares(1), most_waiting=MOST_WAITING_DOCUMENTS)
-        self._documents: SingleFlight[ViewKey, Published] = SingleFlight(self._press, lambda: cache.version)
+        self._view_flights: SingleFlight[ViewKey, Published] = SingleFlight(self._workers, lambda: cache.version)
+        self._document_workers = FairWorkers(1, "documents", default_shares(1), most_waiting=MOST_WAITING_DOCUMENTS)
+        self._document_flights: SingleFlight[ViewKey, Published] = SingleFlight(
+            self._document_workers, lambda: cache.version
+        )
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookups")
         self._closed = False
 
@@ -187,7 +189,7 @@ class Publisher:
         try:
             # One computation under way and the one that was waiting for it: nobody waits for longer than both.
             async with asyncio.timeout(2 * bound):
-                flights = self._documents if key.is_document else self._flights
+                flights = self._document_flights if key.is_document else self._view_flights
                 requester = Requester(key.organization_id, key.account)
                 return await flights.join(
                     key, lambda version: self._compute(key, version, before), self._keep, requester
@@ -201,7 +203,7 @@ class Publisher:
     def close(self) -> None:
         """No further computations; running ones end by themselves. Idempotent."""
         self._closed = True
-        for workers in (self._workers, self._press):
+        for workers in (self._workers, self._document_workers):
             workers.shutdown()
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
@@ -211,7 +213,7 @@ class Publisher:
             with self._cache.read(self._settings.server.query_timeout_seconds) as snapshot:
                 # Taken after the snapshot: what it holds was committed before now and belongs into the windows.
                 now = self._clock()
-                question = ViewContext(
+                context = ViewContext(
                     key.organization_id,
                     now,
                     self._board.current,
@@ -219,7 +221,7 @@ class Publisher:
                     self._telemetry.current,
                     self._forecasting.outlook(key.organization_id) if self._forecasting is not None else None,
                 )
-                response = answer(key, snapshot, question)
+                response = compute_response(key, snapshot, context)
                 document = (
                     response if isinstance(response, RenderedDocument) else RenderedDocument(JSON, encode(response))
                 )
@@ -267,9 +269,9 @@ def shares(server: ServerSettings) -> Shares:
     )
 
 
-def answer(key: ViewKey, snapshot: Snapshot, question: ViewContext) -> Any:
-    """The response of a view; `question.organization_id` is the key's."""
-    return VIEWS[key.name](snapshot.of(key.organization_id), question, **dict(key.options))
+def compute_response(key: ViewKey, snapshot: Snapshot, context: ViewContext) -> Any:
+    """The response of a view; `context.organization_id` is the key's."""
+    return VIEWS[key.name](snapshot.of(key.organization_id), context, **dict(key.options))
 
 
 def publish(

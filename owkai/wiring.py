@@ -9,7 +9,7 @@ from importlib.metadata import version as installed_version
 from zoneinfo import available_timezones
 
 from analytics.directory import Directory
-from analytics.predictive.forecast_record import open_ledger
+from analytics.predictive.forecast_record import open_forecast_record
 from analytics.predictive.schedule import Forecasting
 from analytics.state.cache import Cache
 from analytics.state.sync_status import StatusBoard
@@ -51,8 +51,8 @@ def make_services(
     revocations.load()
     audit = open_journal(settings, clock, board.jobs)
     telemetry = telemetry or TelemetryBoard()
-    ledger = open_ledger(None if settings.cache.in_memory else settings.cache.directory)
-    forecasting = Forecasting(cache, settings, clock, ledger, board.jobs)
+    forecast_record = open_forecast_record(None if settings.cache.in_memory else settings.cache.directory)
+    forecasting = Forecasting(cache, settings, clock, forecast_record, board.jobs)
     publisher = Publisher(cache, board, settings, clock, telemetry, forecasting)
     directory = Directory(cache, publisher.lookups)
     sessions: Sessions[Proof] = Sessions(

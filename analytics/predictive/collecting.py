@@ -42,15 +42,15 @@ class Collected(NamedTuple):
     actions: int
 
 
-def collected(snapshot: ScopedSnapshot, question: ViewContext) -> Collected:
+def collected(snapshot: ScopedSnapshot, context: ViewContext) -> Collected:
     """What is collected towards a forecast, of the 30 days before today.
 
     `days`: the complete UTC days with at least one action. Neither today is complete nor the day on which the history
     began (`analytics.predictive.history.complete_from`). `actions`: those of the 30 days and of today so far.
     """
-    today = midnight(question.now)
+    today = midnight(context.now)
     start = today - timedelta(days=WINDOW_DAYS)
-    began = first_action(snapshot, question)
+    began = first_action(snapshot, context)
     complete = start if began is None else datetime.combine(complete_from(began), time())
     return snapshot.row(
         Collected,
@@ -58,20 +58,20 @@ def collected(snapshot: ScopedSnapshot, question: ViewContext) -> Collected:
         start=start,
         complete=max(start, complete),
         today=today,
-        end=question.end,
+        end=context.end,
     )
 
 
-def first_action(snapshot: ScopedSnapshot, question: ViewContext) -> datetime | None:
+def first_action(snapshot: ScopedSnapshot, context: ViewContext) -> datetime | None:
     """When the organization acted first (naive UTC): as the outlook has it, which saves reading every action."""
-    if question.outlook is not None and question.outlook.began is not None:
-        return naive_utc(question.outlook.began)
+    if context.outlook is not None and context.outlook.began is not None:
+        return naive_utc(context.outlook.began)
     first: datetime | None
-    ((first,),) = snapshot.rows("first_action", end=question.end)
+    ((first,),) = snapshot.rows("first_action", end=context.end)
     return first
 
 
-def collecting(question: ViewContext, found: Collected) -> CollectingData:
+def collecting(context: ViewContext, found: Collected) -> CollectingData:
     """The documented answer without a forecast.
 
     `collection_progress` in percent of the four days needed. `estimated_ready_date`: today plus the days still missing, if
@@ -87,16 +87,16 @@ def collecting(question: ViewContext, found: Collected) -> CollectingData:
             optimal_required=OPTIMAL_DAYS,
             total_actions=found.actions,
             collection_progress=min(100.0, round(100 * found.days / MINIMUM_DAYS, 1)),
-            estimated_ready_date=question.end.date() + timedelta(days=max(0, MINIMUM_DAYS - found.days)),
+            estimated_ready_date=context.end.date() + timedelta(days=max(0, MINIMUM_DAYS - found.days)),
             ready=ready,
         ),
         planned_features=PLANNED_FEATURES,
         meta=CollectingMeta(
             version="1.0.0-phase3",
-            mock_data=question.settings.mock_data,
+            mock_data=context.settings.mock_data,
             phase="3_of_3_data_ready" if ready else "3_of_3_collecting",
         ),
-        timestamp=question.now,
+        timestamp=context.now,
     )
 
 

@@ -239,33 +239,39 @@ class ForecastRecord:
         }
         return Accuracy(scores.get("high_risk", UNSCORED), scores.get("workload", UNSCORED))
 
-    def acknowledge(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+    def acknowledge(self, source: str, organization_id: int, acknowledgement: Acknowledgement) -> None:
         """Keep it, in place of an earlier one of the same incident."""
         with self._lock, self._database:
-            self._forget(source, organization_id, word)
+            self._forget(source, organization_id, acknowledgement)
             self._database.execute(
                 "insert into acknowledged (source, organization, kind, agent, started_at, acknowledged_at, acknowledged_by)"
                 " values (?, ?, ?, ?, ?, ?, ?)",
                 (
                     source,
                     organization_id,
-                    word.type,
-                    word.agent_id,
-                    word.started_at.isoformat(),
-                    word.acknowledged_at.isoformat(),
-                    word.acknowledged_by,
+                    acknowledgement.type,
+                    acknowledgement.agent_id,
+                    acknowledgement.started_at.isoformat(),
+                    acknowledgement.acknowledged_at.isoformat(),
+                    acknowledgement.acknowledged_by,
                 ),
             )
 
-    def withdraw(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+    def withdraw(self, source: str, organization_id: int, acknowledgement: Acknowledgement) -> None:
         """Forget an acknowledgement."""
         with self._lock, self._database:
-            self._forget(source, organization_id, word)
+            self._forget(source, organization_id, acknowledgement)
 
-    def _forget(self, source: str, organization_id: int, word: Acknowledgement) -> None:
+    def _forget(self, source: str, organization_id: int, acknowledgement: Acknowledgement) -> None:
         self._database.execute(
             "delete from acknowledged where source = ? and organization = ? and kind = ? and agent is ? and started_at = ?",
-            (source, organization_id, word.type, word.agent_id, word.started_at.isoformat()),
+            (
+                source,
+                organization_id,
+                acknowledgement.type,
+                acknowledgement.agent_id,
+                acknowledgement.started_at.isoformat(),
+            ),
         )
 
     def acknowledged(self, source: str, organization_id: int) -> tuple[Acknowledgement, ...]:
@@ -286,7 +292,7 @@ class ForecastRecord:
             self._database.close()
 
 
-def open_ledger(directory: Path | None) -> ForecastRecord:
+def open_forecast_record(directory: Path | None) -> ForecastRecord:
     """The record in `directory`; in memory, with a warning, while none can be kept there: a server forecasts all the same."""
     try:
         return ForecastRecord(directory)

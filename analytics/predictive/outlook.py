@@ -12,7 +12,7 @@ from analytics.predictive.anomalies.detection import find_anomalies
 from analytics.predictive.anomalies.findings import Acknowledgement, Anomaly
 from analytics.predictive.forecast_record import Accuracy
 from analytics.predictive.forecasting.classical import Counts
-from analytics.predictive.forecasting.typical_day import WEEK, Trend, drift_of, factors, trend, usual
+from analytics.predictive.forecasting.typical_day import WEEK, Trend, drift_of, factors, trend, typical_count
 from analytics.predictive.history import DailyCounts, Days, Hours
 from analytics.predictive.history_levels import MINIMUM_DAYS
 
@@ -75,7 +75,7 @@ class AgentForecast:
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """Made from the complete days before `today`; `digest` is that of those days.
+    """ComputedOutlook from the complete days before `today`; `digest` is that of those days.
 
     `last_week`: high-risk actions of the last seven complete days, None where the history is shorter. `backtest_errors`:
     mean absolute errors on held-out days of the organization's own history, of the forecast ("combined") and of each
@@ -121,8 +121,10 @@ class Outlook:
     acknowledged: tuple[Acknowledgement, ...] = ()
 
     def acknowledgement(self, one: Anomaly) -> Acknowledgement | None:
-        """The newest word on an anomaly."""
-        return next((word for word in reversed(self.acknowledged) if word.covers(one)), None)
+        """The newest acknowledgement of an anomaly; None without one."""
+        return next(
+            (acknowledgement for acknowledgement in reversed(self.acknowledged) if acknowledgement.covers(one)), None
+        )
 
 
 def make_forecasts(days: Days) -> Forecasts | None:
@@ -158,9 +160,9 @@ def week_forecast(found: SeriesForecast, history: DailyCounts, today: date) -> t
     """The days after `today`, which is day 0 of the forecast."""
     places = range(1, AHEAD + 1)
     days = [today + timedelta(days=ahead) for ahead in places]
-    ordinary = [usual(history.elevated, day, history.start) for day in days]
+    ordinary = [typical_count(history.elevated, day, history.start) for day in days]
     means = mean_counts(found)
-    word = trend(float(means[1 : AHEAD + 1].sum()), sum(ordinary), drift_of(history.elevated))
+    week_trend = trend(float(means[1 : AHEAD + 1].sum()), sum(ordinary), drift_of(history.elevated))
     return tuple(
         DayForecast(
             day,
@@ -169,7 +171,7 @@ def week_forecast(found: SeriesForecast, history: DailyCounts, today: date) -> t
             float(found.upper[ahead]),
             float(found.confidence[ahead]),
             usual_count,
-            word,
+            week_trend,
             factors(history.elevated, day, history.start),
             members(found),
             float(means[ahead]),
@@ -193,7 +195,7 @@ def agent_forecast(name: str, found: SeriesForecast, history: DailyCounts, today
     """The day after `today`."""
     day = today + timedelta(days=1)
     point, mean = float(found.point[1]), float(mean_counts(found)[1])
-    ordinary = usual(history.actions, day, history.start)
+    ordinary = typical_count(history.actions, day, history.start)
     actions = float(history.actions[-PEAK_DAYS:].sum())
     elevated = float(history.elevated[-PEAK_DAYS:].sum())
     return AgentForecast(

@@ -36,33 +36,33 @@ MOST_ANOMALIES = 100
 ACKNOWLEDGED_SHOWN = timedelta(days=7)
 
 
-def predictions(snapshot: ScopedSnapshot, question: ViewContext) -> Predictions | CollectingData:
+def predictions(snapshot: ScopedSnapshot, context: ViewContext) -> Predictions | CollectingData:
     """The documented active answer where four complete days are collected and an outlook has been made, else the other.
 
     Days are UTC. Forecasts of days that have begun meanwhile (after midnight, until the new outlook is there) are left out.
     """
-    found = collected(snapshot, question)
-    outlook = question.outlook
+    found = collected(snapshot, context)
+    outlook = context.outlook
     if found.days < MINIMUM_DAYS or outlook is None or outlook.forecasts is None:
-        return collecting(question, found)
-    today = question.end.date()
+        return collecting(context, found)
+    today = context.end.date()
     risk = tuple(risk_forecast(day) for day in outlook.forecasts.risk if day.day > today)
     workload = tuple(workload_forecast(one) for one in outlook.forecasts.workload if one.day > today)
     if not risk:
-        return collecting(question, found)
+        return collecting(context, found)
     shown = [one.confidence for one in risk] + [one.confidence for one in workload]
     return Predictions(
         status="active",
         prediction_quality=quality(found.days),
         risk_forecast=risk,
         agent_workload_forecast=workload,
-        anomalies=anomalies(outlook, question.now),
+        anomalies=anomalies(outlook, context.now),
         risk_predictions=RiskPredictions(
             tuple(cut(one, TEXT_CHARACTERS) for one in recommendations(unknown(outlook), outlook.forecasts, found.days))
         ),
         data_collection=active_collection(found),
-        meta=meta(question, outlook, outlook.forecasts, found.days, (min(shown), max(shown))),
-        timestamp=question.now,
+        meta=meta(context, outlook, outlook.forecasts, found.days, (min(shown), max(shown))),
+        timestamp=context.now,
     )
 
 
@@ -125,15 +125,15 @@ def unknown(outlook: Outlook) -> Outlook:
 
 def anomalies(outlook: Outlook, now: datetime) -> tuple[AnomalyReport, ...]:
     """Those of the last seven days and those that last; an acknowledged one for seven days after its acknowledgement."""
-    told = [(one, outlook.acknowledgement(one)) for one in outlook.anomalies]
+    pairs = [(one, outlook.acknowledgement(one)) for one in outlook.anomalies]
     return tuple(
-        anomaly_report(one, word)
-        for one, word in told
-        if word is None or max(word.acknowledged_at, one.timestamp) > now - ACKNOWLEDGED_SHOWN
+        anomaly_report(one, acknowledgement)
+        for one, acknowledgement in pairs
+        if acknowledgement is None or max(acknowledgement.acknowledged_at, one.timestamp) > now - ACKNOWLEDGED_SHOWN
     )[:MOST_ANOMALIES]
 
 
-def anomaly_report(one: Anomaly, word: Acknowledgement | None) -> AnomalyReport:
+def anomaly_report(one: Anomaly, acknowledgement: Acknowledgement | None) -> AnomalyReport:
     observed, expected = round(one.observed, 4), round(one.expected, 4)
     return AnomalyReport(
         type=one.type,
@@ -150,18 +150,18 @@ def anomaly_report(one: Anomaly, word: Acknowledgement | None) -> AnomalyReport:
         baseline=expected,
         deviation=round(one.observed - one.expected, 4),
         id=one.id,
-        acknowledged_at=None if word is None else word.acknowledged_at,
-        acknowledged_by=None if word is None else cut(word.acknowledged_by),
+        acknowledged_at=None if acknowledgement is None else acknowledgement.acknowledged_at,
+        acknowledged_by=None if acknowledgement is None else cut(acknowledgement.acknowledged_by),
     )
 
 
 def meta(
-    question: ViewContext, outlook: Outlook, forecasts: Forecasts, days: int, confidence: tuple[float, float]
+    context: ViewContext, outlook: Outlook, forecasts: Forecasts, days: int, confidence: tuple[float, float]
 ) -> PredictionsMeta:
     errors = forecasts.backtest_errors
     return PredictionsMeta(
         version="1.0.0-phase3",
-        mock_data=question.settings.mock_data,
+        mock_data=context.settings.mock_data,
         prediction_method=prediction_method(days),
         confidence_range=confidence,
         phase="3_of_3_active",

@@ -33,7 +33,7 @@ from config.settings import Settings
 log = logging.getLogger(__name__)
 
 TABLE = "agent_actions"
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 HOUR_SETTLES = timedelta(seconds=10)  # rows of the last seconds of an hour are still on their way when it ends
 READ_SECONDS = 120.0
 WAIT_SECONDS = 10.0
@@ -52,7 +52,7 @@ class ForecastStatus:
     accuracy: Accuracy = UNPROVEN
 
 
-class Made(NamedTuple):
+class ComputedOutlook(NamedTuple):
     """One computation: its outlook, None where it failed, and how long it took."""
 
     outlook: Outlook | None
@@ -67,17 +67,22 @@ class Forecasting:
     """
 
     def __init__(
-        self, cache: Cache, settings: Settings, clock: Callable[[], datetime], ledger: ForecastRecord, jobs: Jobs
+        self,
+        cache: Cache,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        forecast_record: ForecastRecord,
+        jobs: Jobs,
     ) -> None:
-        self._cache, self._settings, self._clock, self._ledger = cache, settings, clock, ledger
+        self._cache, self._settings, self._clock, self._forecast_record = cache, settings, clock, forecast_record
         self._outlooks: dict[int, Outlook] = {}
         self._acknowledged: dict[int, tuple[Acknowledgement, ...]] = {}
-        self._looked: dict[int, float] = {}
+        self._checked_at: dict[int, float] = {}
         self._scheduled = ThreadPoolExecutor(1, thread_name_prefix="forecasts")
-        self._asked = ThreadPoolExecutor(1, thread_name_prefix="forecasts-asked")
+        self._requested = ThreadPoolExecutor(1, thread_name_prefix="forecasts-requested")
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="acknowledgements")
-        self._flights: SingleFlight[int, Made] = SingleFlight(self._asked, lambda: 0)
-        self._rounds: SingleFlight[int, Made] = SingleFlight(self._scheduled, lambda: 0)
+        self._requested_flights: SingleFlight[int, ComputedOutlook] = SingleFlight(self._requested, lambda: 0)
+        self._scheduled_flights: SingleFlight[int, ComputedOutlook] = SingleFlight(self._scheduled, lambda: 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._schedule: asyncio.Task[None] | None = None
         self._jobs = jobs
@@ -103,12 +108,14 @@ class Forecasting:
         one = None if found is None else next((one for one in found.anomalies if one.id == anomaly_id), None)
         if found is None or one is None:
             return None
-        word = Acknowledgement(one.type, one.agent_id, one.timestamp, self._clock(), by)
+        acknowledgement = Acknowledgement(one.type, one.agent_id, one.timestamp, self._clock(), by)
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._recorder, self._ledger.acknowledge, found.source, organization_id, word)
+        await loop.run_in_executor(
+            self._recorder, self._forecast_record.acknowledge, found.source, organization_id, acknowledgement
+        )
         others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
-        self._acknowledged[organization_id] = (*others, word)
-        return word
+        self._acknowledged[organization_id] = (*others, acknowledgement)
+        return acknowledgement
 
     async def withdraw(self, organization_id: int, anomaly_id: str) -> bool:
         """Take the acknowledgement of an anomaly back; whether the newest outlook has this anomaly. Raises as `acknowledge`."""
@@ -117,8 +124,12 @@ class Forecasting:
         if found is None or one is None:
             return False
         loop = asyncio.get_running_loop()
-        for word in [word for word in found.acknowledged if word.covers(one)]:
-            await loop.run_in_executor(self._recorder, self._ledger.withdraw, found.source, organization_id, word)
+        for acknowledgement in [
+            acknowledgement for acknowledgement in found.acknowledged if acknowledgement.covers(one)
+        ]:
+            await loop.run_in_executor(
+                self._recorder, self._forecast_record.withdraw, found.source, organization_id, acknowledgement
+            )
         others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
         self._acknowledged[organization_id] = tuple(others)
         return True
@@ -131,7 +142,7 @@ class Forecasting:
         before = self._outlooks.get(organization_id)
         if self._closed or not self._cache.ready or not self._due(organization_id, before):
             return
-        task = asyncio.get_running_loop().create_task(self._refresh(organization_id, self._flights))
+        task = asyncio.get_running_loop().create_task(self._refresh(organization_id, self._requested_flights))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if before is None or before.forecasts is None:
@@ -153,7 +164,7 @@ class Forecasting:
                     done = hour
                 else:
                     await asyncio.sleep(FAILED_AGAIN_SECONDS)
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def round(self) -> bool:
         """An outlook for every organization that acted in the last 30 days. False where the list could not be read."""
@@ -169,12 +180,12 @@ class Forecasting:
         for gone in self._outlooks.keys() - set(acting):
             del self._outlooks[gone]
             self._acknowledged.pop(gone, None)
-            self._looked.pop(gone, None)
+            self._checked_at.pop(gone, None)
         for organization_id in acting:
-            await self._refresh(organization_id, self._rounds)
+            await self._refresh(organization_id, self._scheduled_flights)
         with suppress(sqlite3.Error, RuntimeError):
-            accuracy = await loop.run_in_executor(self._scheduled, self._ledger.accuracy)
-            self._count(accuracy=accuracy, last_round_seconds=time.monotonic() - began)
+            accuracy = await loop.run_in_executor(self._scheduled, self._forecast_record.accuracy)
+            self._update_status(accuracy=accuracy, last_round_seconds=time.monotonic() - began)
         return True
 
     def close(self) -> None:
@@ -182,27 +193,27 @@ class Forecasting:
         self._closed = True
         if self._schedule is not None:
             self._schedule.cancel()
-        for threads in (self._scheduled, self._asked, self._recorder):
+        for threads in (self._scheduled, self._requested, self._recorder):
             threads.shutdown(wait=False, cancel_futures=True)
 
     # -- making ----------------------------------------------------------------------------------------------------
 
     def _due(self, organization_id: int, before: Outlook | None) -> bool:
-        since = time.monotonic() - self._looked.get(organization_id, -1e9)
+        since = time.monotonic() - self._checked_at.get(organization_id, -1e9)
         if before is None:
-            return since >= LOOK_SECONDS
+            return since >= CHECK_SECONDS
         now = self._clock()
         if before.hours_end != hour_of(now) and before.hours_end != hour_of(now - HOUR_SETTLES):
-            return since >= LOOK_SECONDS
+            return since >= CHECK_SECONDS
         if before.data_version == self._cache.table_version(TABLE):
             return False
-        return since >= (LOOK_SECONDS if before.forecasts is None else self._settings.predictive.refresh_seconds)
+        return since >= (CHECK_SECONDS if before.forecasts is None else self._settings.predictive.refresh_seconds)
 
-    async def _refresh(self, organization_id: int, flights: SingleFlight[int, Made]) -> None:
+    async def _refresh(self, organization_id: int, flights: SingleFlight[int, ComputedOutlook]) -> None:
         with suppress(CacheNotReadyError):
-            await flights.join(organization_id, lambda _: self._timed(organization_id), self._keep)
+            await flights.join(organization_id, lambda _: self._compute(organization_id), self._keep)
 
-    def _timed(self, organization_id: int) -> Made:
+    def _compute(self, organization_id: int) -> ComputedOutlook:
         """In a thread. A failure is logged once, however many wait for the outlook."""
         began = time.monotonic()
         try:
@@ -211,23 +222,23 @@ class Forecasting:
             raise
         except Exception:
             log.exception("the outlook of organization %d could not be made", organization_id)
-            return Made(None, time.monotonic() - began)
-        return Made(outlook, time.monotonic() - began)
+            return ComputedOutlook(None, time.monotonic() - began)
+        return ComputedOutlook(outlook, time.monotonic() - began)
 
-    def _keep(self, organization_id: int, found: Made) -> None:
+    def _keep(self, organization_id: int, found: ComputedOutlook) -> None:
         """On the loop, once for each computation."""
-        self._looked[organization_id] = time.monotonic()
+        self._checked_at[organization_id] = time.monotonic()
         if found.outlook is None:
-            self._count(failures=self.status.failures + 1)
+            self._update_status(failures=self.status.failures + 1)
             return
         # Read once; from then on this process is the only one that changes them.
         self._acknowledged.setdefault(organization_id, found.outlook.acknowledged)
         before = self._outlooks.get(organization_id)
         if before is None or before.made_at <= found.outlook.made_at:
             self._outlooks[organization_id] = found.outlook
-        self._count(outlooks=len(self._outlooks), made=self.status.made + 1, last_seconds=found.seconds)
+        self._update_status(outlooks=len(self._outlooks), made=self.status.made + 1, last_seconds=found.seconds)
 
-    def _count(self, **changes: object) -> None:
+    def _update_status(self, **changes: object) -> None:
         self.status = replace(self.status, **changes)  # type: ignore[arg-type]
 
     def _acting(self) -> list[int]:
@@ -284,14 +295,14 @@ class Forecasting:
 
     def _acknowledgements(self, source: str, organization_id: int) -> tuple[Acknowledgement, ...]:
         try:
-            return self._ledger.acknowledged(source, organization_id)
+            return self._forecast_record.acknowledged(source, organization_id)
         except sqlite3.Error as error:
             log.warning("acknowledged anomalies cannot be read: %s", error)
             return ()
 
     def _due_scores(self, source: str, organization_id: int, now: datetime) -> list[Due]:
         try:
-            return self._ledger.due(source, organization_id, naive_utc(now).date())
+            return self._forecast_record.due(source, organization_id, naive_utc(now).date())
         except sqlite3.Error as error:
             log.warning("issued forecasts cannot be read: %s", error)
             return []
@@ -308,10 +319,10 @@ class Forecasting:
         """Issue what is new, score what is over. A record that cannot be written costs the scores, not the forecast."""
         try:
             if forecasts is not None:
-                self._ledger.record(source, organization_id, issued(forecasts))
+                self._forecast_record.record(source, organization_id, issued(forecasts))
             if days is not None:
-                self._ledger.score(source, organization_id, actuals(days, due), naive_utc(now).date())
-            return self._ledger.accuracy(source, organization_id)
+                self._forecast_record.score(source, organization_id, actuals(days, due), naive_utc(now).date())
+            return self._forecast_record.accuracy(source, organization_id)
         except sqlite3.Error as error:
             log.warning("forecasts of organization %d cannot be recorded: %s", organization_id, error)
             return UNPROVEN
@@ -358,6 +369,6 @@ def actuals(days: Days, due: list[Due]) -> Iterator[tuple[Due, float]]:
             yield one, found[0] if found is not None else 0.0
 
 
-def hour_of(moment: datetime) -> datetime:
-    """When the hour of `moment` (aware) began."""
-    return moment.replace(minute=0, second=0, microsecond=0)
+def hour_of(instant: datetime) -> datetime:
+    """When the hour of `instant` (aware) began."""
+    return instant.replace(minute=0, second=0, microsecond=0)

@@ -24,7 +24,7 @@ from analytics.state.store import SCHEMA_VERSION, CacheNotReadyError, CacheOrigi
 from analytics.state.tables import BY_NAME
 from config.accounts import belongs_to
 from config.private_files import open_private, write_private
-from config.settings import CacheSettings as CacheSettings
+from config.settings import CacheSettings
 
 log = logging.getLogger(__name__)
 

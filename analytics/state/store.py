@@ -18,7 +18,7 @@ import duckdb
 
 from analytics.state.snapshot import Snapshot
 from analytics.state.tables import BY_NAME, TABLES, Table
-from config.settings import CacheSettings as CacheSettings
+from config.settings import CacheSettings
 
 SCHEMA_VERSION = 3
 WAL_BYTES_BETWEEN_CHECKPOINTS = "1GB"  # larger than any batch: our own clock checkpoints, no commit ever does

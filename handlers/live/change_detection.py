@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from analytics.activity_counts import ActivityCounts, changed, take_pulse
+from analytics.activity_counts import ActivityCounts, changed, count_activity
 from analytics.state.store import CacheNotReadyError
 from handlers.services import Services
 
@@ -71,7 +71,7 @@ class ChangeDetector:
             with services.cache.read(bound) as snapshot:
                 return Counted(
                     version,
-                    [take_pulse(snapshot, since, count_false_positives=count_false_positives) for since in windows],
+                    [count_activity(snapshot, since, count_false_positives=count_false_positives) for since in windows],
                 )
 
         try:

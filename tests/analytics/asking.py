@@ -14,7 +14,7 @@ from analytics.state.cache import Cache
 from analytics.state.sync_status import StatusBoard
 from analytics.state.telemetry_board import OFF, TelemetryStatus
 from analytics.view_context import ViewContext
-from analytics.views import ViewKey, answer
+from analytics.views import ViewKey, compute_response
 from config.settings import Settings
 from tests.analytics.rows import NOW, filled_cache, fresh_board
 
@@ -27,13 +27,13 @@ class Asker:
         self.telemetry: TelemetryStatus = OFF
         self.outlook: Outlook | None = None
 
-    def question(self, org: int) -> ViewContext:
+    def context(self, org: int) -> ViewContext:
         return ViewContext(org, self.now, self.board.current, self.settings, self.telemetry, self.outlook)
 
     def body(self, view: str, org: int = 1, **options: Any) -> bytes:
         key = ViewKey(view, org, tuple(sorted(options.items())))
         with self.cache.read(30) as snapshot:
-            return encode(answer(key, snapshot, self.question(org)))
+            return encode(compute_response(key, snapshot, self.context(org)))
 
     def __call__(self, view: str, org: int = 1, **options: Any) -> Any:
         return json.loads(self.body(view, org, **options))

@@ -24,7 +24,7 @@ OPEN_IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
 from analytics.state.cache import Cache, CacheBusyError
-from config.settings import CacheSettings as CacheSettings
+from config.settings import CacheSettings
 try:
     Cache(CacheSettings(directory=Path(sys.argv[1])))
 except CacheBusyError as error:
@@ -410,7 +410,7 @@ def test_sql_10_a_long_statement_is_interrupted_and_the_reader_is_usable_again(g
 
 def test_the_time_of_a_read_is_over_between_statements_too(given: Settings) -> None:
     with filled_cache(given, agent_actions=[action(1)]) as cache, cache.read(0.01) as snapshot:
-        assert snapshot.expired.wait(30)
+        assert snapshot._expired.wait(30)
         with pytest.raises(duckdb.InterruptException):
             snapshot.rows_across_organizations("user_by_id", user_id=1)
 

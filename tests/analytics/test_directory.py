@@ -126,7 +126,7 @@ def test_a_change_is_seen_by_the_next_look_up(cache: Cache, workers: ThreadPoolE
 def test_no_more_than_a_bounded_part_is_kept(
     cache: Cache, workers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory, "KEPT_ENTRIES", 10)
+    monkeypatch.setattr(directory, "MOST_ENTRIES", 10)
 
     async def scenario() -> None:
         found = Directory(cache, workers)

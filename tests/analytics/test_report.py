@@ -71,8 +71,8 @@ def asker(given: Settings) -> Iterator[Asker]:
 
 def document(asker: Asker, format: str, org: int = 1, **options: Any) -> RenderedDocument:
     with asker.cache.read(30) as snapshot:
-        question = ViewContext(org, asker.now, asker.board.current, asker.settings)
-        found = executive_report(snapshot.of(org), question, format=format, **options)  # type: ignore[arg-type]
+        context = ViewContext(org, asker.now, asker.board.current, asker.settings)
+        found = executive_report(snapshot.of(org), context, format=format, **options)  # type: ignore[arg-type]
     assert isinstance(found, RenderedDocument)
     return found
 

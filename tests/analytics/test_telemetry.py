@@ -19,7 +19,7 @@ from analytics.state.telemetry_board import (
     quantile,
     requests_between,
 )
-from analytics.telemetry import TelemetryUnavailableError, report, standing
+from analytics.telemetry import TelemetryUnavailableError, report, telemetry_condition
 from config.settings import Settings, TelemetrySettings
 from tests.analytics.asking import asking
 from tests.analytics.rows import NOW, action, settings
@@ -232,20 +232,20 @@ def test_strict_lets_realtime_refuse_too_and_counts_every_collected_part(tmp_pat
 def test_a_collector_that_falls_silent_is_stale_without_saying_a_word() -> None:
     config = TelemetrySettings(source="host", period_seconds=10)
     part = Part("host", machine(0))
-    assert standing(part, config, NOW + timedelta(seconds=30)).state == "live"
-    silent = standing(part, config, NOW + timedelta(seconds=31))
+    assert telemetry_condition(part, config, NOW + timedelta(seconds=30)).state == "live"
+    silent = telemetry_condition(part, config, NOW + timedelta(seconds=31))
     assert (silent.state, silent.reason) == ("stale", "Nothing has been collected for 31 s")
-    assert standing(part, config, NOW + timedelta(seconds=301)).state == "unavailable"
+    assert telemetry_condition(part, config, NOW + timedelta(seconds=301)).state == "unavailable"
 
 
 def test_old_data_of_a_collector_that_works_is_not_live() -> None:
     old = TelemetrySample(NOW - timedelta(seconds=301), NOW, cpu_percent=1.0)
-    found = standing(Part("cloudwatch", old), TelemetrySettings(), NOW)
+    found = telemetry_condition(Part("cloudwatch", old), TelemetrySettings(), NOW)
     assert (found.state, found.sample, found.age_seconds) == ("unavailable", None, 301)
 
 
 def test_a_clock_set_back_gives_age_zero() -> None:
-    assert standing(Part("host", machine(-60)), TelemetrySettings(), NOW).age_seconds == 0
+    assert telemetry_condition(Part("host", machine(-60)), TelemetrySettings(), NOW).age_seconds == 0
 
 
 def test_the_board_keeps_the_last_good_sample_of_a_part_that_fails() -> None:

@@ -55,7 +55,7 @@ class GatedCache(Cache):
             self.entered.release()
             assert self.gate.wait(30)
             if self.outstay:
-                assert snapshot.expired.wait(30)
+                assert snapshot._expired.wait(30)
             yield snapshot
 
 

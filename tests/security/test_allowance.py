@@ -152,15 +152,15 @@ class SlowOrganization:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.under_way = 0
-        self._compute = views.answer
+        self._compute = views.compute_response
         self._gate = threading.Event()
-        monkeypatch.setattr(views, "answer", self._answer)
+        monkeypatch.setattr(views, "compute_response", self._respond)
 
-    def _answer(self, key: views.ViewKey, snapshot: Snapshot, question: ViewContext) -> Any:
+    def _respond(self, key: views.ViewKey, snapshot: Snapshot, context: ViewContext) -> Any:
         if key.organization_id == 1:
             self.under_way += 1
             assert self._gate.wait(30)
-        return self._compute(key, snapshot, question)
+        return self._compute(key, snapshot, context)
 
     def let_go(self) -> None:
         self._gate.set()

@@ -20,8 +20,8 @@ from analytics.predictive.anomalies.findings import (
     Severity,
     adjusted_tails,
     amount,
+    format_time,
     listed,
-    moment,
     rounded,
     severity,
     span,
@@ -120,7 +120,7 @@ def activity(series: Mapping[str | None, HourlyCounts], end: datetime) -> list[A
         ]
     adjusted = adjusted_tails([one.episode.incident.tail for one in findings], tests)
     kept = [(one, tail) for one, tail in zip(findings, adjusted, strict=True) if tail <= FALSE_DISCOVERY_RATE]
-    return [described(one, tail, end, others) for one, tail, others in told_once(kept)]
+    return [described(one, tail, end, others) for one, tail, others in merge_incidents(kept)]
 
 
 def begun(values: Hours) -> Hours:
@@ -129,14 +129,14 @@ def begun(values: Hours) -> Hours:
     return values[acted[0] :] if len(acted) else values[:0]
 
 
-def told_once(kept: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float, tuple[str, ...]]]:
+def merge_incidents(kept: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, float, tuple[str, ...]]]:
     """Each incident once: the organization's and those of its agents at the same time in the same direction are one.
 
     It is the agent's where one agent makes most of it, else the organization's with the names of those that took part.
     """
     of_agents = [(one, tail) for one, tail in kept if one.agent_id is not None]
     absorbed: set[int] = set()
-    told: list[tuple[Candidate, float, tuple[str, ...]]] = []
+    merged: list[tuple[Candidate, float, tuple[str, ...]]] = []
     for one, tail in kept:
         if one.agent_id is not None:
             continue
@@ -151,9 +151,9 @@ def told_once(kept: Sequence[tuple[Candidate, float]]) -> list[tuple[Candidate, 
             continue  # the agent's incident tells it
         # An agent's incident that began long before, or goes on after it, is one of its own.
         absorbed.update(place for place in partners if within(of_agents[place][0], one))
-        told.append((one, tail, tuple(str(of_agents[place][0].agent_id) for place in partners)))
-    told += [(one, tail, ()) for place, (one, tail) in enumerate(of_agents) if place not in absorbed]
-    return told
+        merged.append((one, tail, tuple(str(of_agents[place][0].agent_id) for place in partners)))
+    merged += [(one, tail, ()) for place, (one, tail) in enumerate(of_agents) if place not in absorbed]
+    return merged
 
 
 def same_time(one: Candidate, other: Candidate) -> bool:
@@ -224,7 +224,7 @@ def new_agents(
         counts = agents.get(agent_id)
         actions = float(counts.actions.sum()) if counts is not None else 0.0
         elevated = float(counts.elevated.sum()) if counts is not None and counts.elevated is not None else 0.0
-        text = f"New agent {agent_id}: first seen {moment(seen)}"
+        text = f"New agent {agent_id}: first seen {format_time(seen)}"
         if actions:
             text += f", {actions:,.0f} actions since"
         if elevated:

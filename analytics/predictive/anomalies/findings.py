@@ -85,7 +85,7 @@ def severity(tail: float, factor: float) -> Severity:
 
 
 def rounded(count: float) -> float:
-    """An expected count as it is told: one decimal below ten, else whole."""
+    """An expected count for display: one decimal below ten, else whole."""
     return round(count, 1) if count < EXACT_FROM else float(round(count))
 
 
@@ -94,13 +94,13 @@ def amount(count: float) -> str:
     return f"{count:,.0f}" if count >= EXACT_FROM or count == round(count) else f"{count:.1f}"
 
 
-def moment(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     """With its zone: the page finds this form and shows it in the reader's own."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def span(hours: int, start: datetime) -> str:
-    return f"in the hour from {moment(start)}" if hours == 1 else f"in the {hours} hours from {moment(start)}"
+    return f"in the hour from {format_time(start)}" if hours == 1 else f"in the {hours} hours from {format_time(start)}"
 
 
 def subject(agent_id: str | None) -> str:

@@ -69,7 +69,7 @@ def risk_shifts(series: Mapping[str | None, tuple[Hours, Hours]], end: datetime,
     kept = [(one, tail) for one, tail in zip(found, adjusted, strict=True) if tail <= FALSE_DISCOVERY_RATE]
     of_agents = [one for one, _ in kept if one.agent_id is not None]
     of_whole = [one for one, _ in kept if one.agent_id is None]
-    told: list[Anomaly] = []
+    merged: list[Anomaly] = []
     for one, tail in kept:
         # One agent's shift tells that of its organization; those of several are told by their organization's.
         partners: list[Shift] = []
@@ -83,8 +83,8 @@ def risk_shifts(series: Mapping[str | None, tuple[Hours, Hours]], end: datetime,
             if whole.overlaps(one)
         ):
             continue
-        told.append(described(one, tail, end, [str(other.agent_id) for other in partners]))
-    return told
+        merged.append(described(one, tail, end, [str(other.agent_id) for other in partners]))
+    return merged
 
 
 def tested_days(actions: Hours, reported_hours: int) -> int:

@@ -105,7 +105,7 @@ def forecast_groups(
         counts = np.stack([np.asarray(series[number][0], dtype=np.float64)[-used:] for number in members])
         structural = StructuralAverage(horizon).fit(counts, A_MONDAY + timedelta(days=weekday), factors)
         factors = structural.factors_
-        found.update(zip(members, forecast_together(counts, structural, level), strict=True))
+        found.update(zip(members, forecast_same_length(counts, structural, level), strict=True))
     return [found[number] for number in range(len(series))]
 
 
@@ -114,7 +114,7 @@ def days_read(days: int) -> int:
     return next((enough for enough in YEARLY_READ if days >= enough), min(days, RECENT_DAYS))
 
 
-def forecast_together(counts: Counts, structural: StructuralAverage, level: float) -> list[SeriesForecast]:
+def forecast_same_length(counts: Counts, structural: StructuralAverage, level: float) -> list[SeriesForecast]:
     """Forecasts of series of one length, shape (series, days), that `structural` has learnt."""
     days, horizon = counts.shape[1], structural.horizon
     now = structural.outlook(structural.days_)
@@ -136,10 +136,10 @@ def forecast_together(counts: Counts, structural: StructuralAverage, level: floa
         past = [structural.outlook(origin) for origin in origins]
         inside = [origin - skipped for origin in origins]
         rivals = [backtested(make, calm, inside, horizon) for make in members.values()]
-        said = np.stack([np.stack([outlook.point for outlook in past]), *rivals])
-        weights = backtest_weights(said, actual)
-        combined = np.einsum("ks,kosh->osh", weights, said)
-        shift = combined - said[0]
+        predicted = np.stack([np.stack([outlook.point for outlook in past]), *rivals])
+        weights = backtest_weights(predicted, actual)
+        combined = np.einsum("ks,kosh->osh", weights, predicted)
+        shift = combined - predicted[0]
         band = ConformalBand(level).fit(
             actual,
             combined,
@@ -167,16 +167,16 @@ def forecast_together(counts: Counts, structural: StructuralAverage, level: floa
     ]
 
 
-def backtest_weights(said: Counts, actual: Counts) -> npt.NDArray[np.float64]:
-    """Weight of each member per series, shape (members, series); `said` is (members, origins, series, horizon).
+def backtest_weights(predicted: Counts, actual: Counts) -> npt.NDArray[np.float64]:
+    """Weight of each member per series, shape (members, series); `predicted` is (members, origins, series, horizon).
 
     The first member leads, the others divide a share that grows with the origins there are to tell by; each then loses
     by its excess over the least error, the faster the more origins there are.
     """
-    count, origins = said.shape[:2]
+    count, origins = predicted.shape[:2]
     others = CLASSICAL_SHARE * origins / (origins + CLASSICAL_TRUST)
     share = np.array([1 - others, *[others / (count - 1)] * (count - 1)])
-    errors = np.abs(said - actual).mean(axis=(1, 3))
+    errors = np.abs(predicted - actual).mean(axis=(1, 3))
     excess = errors / np.maximum(errors.min(axis=0), 1e-9) - 1
     weight = share[:, None] * np.exp(-SHARPNESS * origins * np.minimum(excess, 50.0))
     return np.asarray(weight / weight.sum(axis=0), dtype=np.float64)

@@ -22,7 +22,7 @@ EVIDENCE_WEEKS = (4, 8)  # whole weeks whose totals are tested for drift, as far
 CRITICAL_Z = {1: 2.4, 2: 2.6}  # by the number of tests: at most 1.5 % false in all, two-sided
 
 
-def usual(values: Counts, day: date, start: date) -> float:
+def typical_count(values: Counts, day: date, start: date) -> float:
     """Robust mean count of the weekday of `day` in the last four weeks of a history that begins on `start`.
 
     Of all of the last 14 days where the history has fewer than 14.
@@ -108,7 +108,7 @@ def factors(values: Counts, day: date, start: date) -> tuple[str, ...]:
     found = [f"level: {week.mean():,.1f} a day over the last {len(week)} days"]
     month = values[-WEEK * WEEKS :]
     if len(values) >= WEEKDAYS_FROM_DAYS and month.mean() > 0:
-        ratio = usual(values, day, start) / month.mean() - 1
+        ratio = typical_count(values, day, start) / month.mean() - 1
         if abs(ratio) >= NOTICEABLE_SHARE:
             side = "above" if ratio > 0 else "below"
             found.append(f"weekday: {day:%A}s run {abs(ratio):.0%} {side} the mean of the last {len(month)} days")

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 import pytest
 
 from analytics.responses import DEPLOYED_CLIENT_FIELDS, encode
-from analytics.views import ViewKey, answer
+from analytics.views import ViewKey, compute_response
 from config.settings import Settings
 from tests.analytics.asking import Asker
 from tests.analytics.predictive.counts import outlook_of, prediction, rows
@@ -197,5 +197,5 @@ def test_a_number_shown_comes_from_the_outlook_unchanged(given: Settings) -> Non
             assert shown["predicted_high_risk_actions"] == round(made.point)
         assert found["meta"]["backtest"]["forecast"] == round(outlook.forecasts.backtest_errors["combined"], 4)
         with cache.read(30) as snapshot:
-            question = asker.question(1)
-            assert json.loads(encode(answer(ViewKey("predictive", 1), snapshot, question))) == found
+            context = asker.context(1)
+            assert json.loads(encode(compute_response(ViewKey("predictive", 1), snapshot, context))) == found

@@ -29,10 +29,10 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 class Scene:
     """A forecasting over a cache, with a clock that stands until told."""
 
-    def __init__(self, cache: Cache, given: Settings, ledger: ForecastRecord) -> None:
-        self.cache, self.settings, self.ledger = cache, given, ledger
+    def __init__(self, cache: Cache, given: Settings, forecast_record: ForecastRecord) -> None:
+        self.cache, self.settings, self.forecast_record = cache, given, forecast_record
         self.now = NOW
-        self.forecasting = Forecasting(cache, given, lambda: self.now, ledger, Jobs())
+        self.forecasting = Forecasting(cache, given, lambda: self.now, forecast_record, Jobs())
 
     def add(self, actions: list[Row]) -> None:
         store = self.cache.live
@@ -48,9 +48,9 @@ class Scene:
 
 
 @contextmanager
-def scene(given: Settings, actions: list[Row], ledger: ForecastRecord | None = None) -> Iterator[Scene]:
+def scene(given: Settings, actions: list[Row], forecast_record: ForecastRecord | None = None) -> Iterator[Scene]:
     with filled_cache(given, agent_actions=actions) as cache:
-        found = Scene(cache, given, ledger or ForecastRecord(None))
+        found = Scene(cache, given, forecast_record or ForecastRecord(None))
         try:
             yield found
         finally:
@@ -158,7 +158,7 @@ def test_enough_history_that_arrives_later_is_waited_for(given: Settings) -> Non
             assert first is not None
             assert first.forecasts is None
             found.add(rows([20] * 20, first_id=30_000))
-            found.forecasting._looked[1] -= schedule.LOOK_SECONDS
+            found.forecasting._checked_at[1] -= schedule.CHECK_SECONDS
             await found.forecasting.ready(1)
             second = found.forecasting.outlook(1)
             assert second is not None
@@ -194,7 +194,7 @@ def test_the_next_day_brings_new_forecasts_and_scores_for_the_old(given: Setting
 def test_the_schedule_starts_by_itself_and_again_after_the_hour(
     given: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(schedule, "CHECK_SECONDS", 0.01)
 
     async def until(condition: Callable[[], bool]) -> None:
         while not condition():
@@ -242,11 +242,11 @@ def test_a_record_that_cannot_be_written_costs_the_scores_alone(
     given: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def claim() -> None:
-        ledger = ForecastRecord(tmp_path)
+        forecast_record = ForecastRecord(tmp_path)
         blocker = sqlite3.connect(tmp_path / FILE, isolation_level=None)
-        ledger._database.execute("pragma busy_timeout = 1")
+        forecast_record._database.execute("pragma busy_timeout = 1")
         blocker.execute("begin exclusive")
-        with scene(given, history(), ledger) as found:
+        with scene(given, history(), forecast_record) as found:
             await found.forecasting.ready(1)
             outlook = found.forecasting.outlook(1)
             assert outlook is not None

@@ -20,7 +20,7 @@ from analytics.predictive.forecast_record import (
     ForecastRecord,
     Issued,
     Score,
-    open_ledger,
+    open_forecast_record,
 )
 
 TODAY = date(2025, 1, 15)
@@ -43,63 +43,63 @@ def issued(target: date, point: float, *, subject: str = "", made_on: date | Non
 
 
 def test_the_first_forecast_of_a_day_stands(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    assert ledger.record("s", 1, [issued(TODAY, 10)]) == 1
-    assert ledger.record("s", 1, [issued(TODAY, 99), issued(TODAY + DAY, 11)]) == 1
-    ledger.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
-    assert ledger.accuracy("s", 1).high_risk.mean_absolute_error == 0
+    forecast_record = ForecastRecord(tmp_path)
+    assert forecast_record.record("s", 1, [issued(TODAY, 10)]) == 1
+    assert forecast_record.record("s", 1, [issued(TODAY, 99), issued(TODAY + DAY, 11)]) == 1
+    forecast_record.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
+    assert forecast_record.accuracy("s", 1).high_risk.mean_absolute_error == 0
 
 
 def test_scores_are_the_share_inside_and_the_mean_errors(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
+    forecast_record = ForecastRecord(tmp_path)
     targets = [TODAY - back * DAY for back in range(1, 5)]
-    ledger.record("s", 1, [issued(target, 10) for target in targets])
-    due = ledger.due("s", 1, TODAY)
+    forecast_record.record("s", 1, [issued(target, 10) for target in targets])
+    due = forecast_record.due("s", 1, TODAY)
     assert {one.target for one in due} == set(targets)
     actual = dict(zip(sorted(targets), (10.0, 12.0, 12.5, 4.0), strict=True))
-    ledger.score("s", 1, [(one, actual[one.target]) for one in due], TODAY)
-    assert ledger.accuracy("s", 1).high_risk == Score(
+    forecast_record.score("s", 1, [(one, actual[one.target]) for one in due], TODAY)
+    assert forecast_record.accuracy("s", 1).high_risk == Score(
         4, 0.5, pytest.approx(0.8), (0 + 2 + 2.5 + 6) / 4, (3 + 1 + 0.5 + 9) / 4, min(targets)
     )
-    assert ledger.accuracy("s", 1).workload == Score()
+    assert forecast_record.accuracy("s", 1).workload == Score()
 
 
 def test_a_day_that_is_not_over_is_not_due(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    ledger.record("s", 1, [issued(TODAY + back * DAY, 5, made_on=TODAY - DAY) for back in range(-1, 3)])
-    assert [one.target for one in ledger.due("s", 1, TODAY)] == [TODAY - DAY]
+    forecast_record = ForecastRecord(tmp_path)
+    forecast_record.record("s", 1, [issued(TODAY + back * DAY, 5, made_on=TODAY - DAY) for back in range(-1, 3)])
+    assert [one.target for one in forecast_record.due("s", 1, TODAY)] == [TODAY - DAY]
 
 
 def test_a_count_that_changes_within_a_week_changes_the_score_and_later_it_is_settled(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    ledger.record("s", 1, [issued(TODAY, 10)])
+    forecast_record = ForecastRecord(tmp_path)
+    forecast_record.record("s", 1, [issued(TODAY, 10)])
     due = Due("high_risk", "", TODAY)
-    ledger.score("s", 1, [(due, 30.0)], TODAY + DAY)
-    assert ledger.due("s", 1, TODAY + 7 * DAY) == [due]
-    ledger.score("s", 1, [(due, 10.0)], TODAY + 7 * DAY)
-    assert ledger.accuracy("s", 1).high_risk.within_band == 1
-    assert ledger.due("s", 1, TODAY + 8 * DAY) == []
+    forecast_record.score("s", 1, [(due, 30.0)], TODAY + DAY)
+    assert forecast_record.due("s", 1, TODAY + 7 * DAY) == [due]
+    forecast_record.score("s", 1, [(due, 10.0)], TODAY + 7 * DAY)
+    assert forecast_record.accuracy("s", 1).high_risk.within_band == 1
+    assert forecast_record.due("s", 1, TODAY + 8 * DAY) == []
 
 
 def test_sources_organizations_and_agents_are_kept_apart(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    ledger.record("s", 1, [issued(TODAY, 10), issued(TODAY, 50, subject="a"), issued(TODAY, 60, subject="b")])
-    ledger.record("s", 2, [issued(TODAY, 20)])
-    ledger.record("t", 1, [issued(TODAY, 30)])
-    ledger.score("s", 1, [(Due("workload", "b", TODAY), 60.0)], TODAY + DAY)
-    ledger.score("s", 2, [(Due("high_risk", "", TODAY), 21.0)], TODAY + DAY)
-    assert ledger.accuracy("s", 1).high_risk.forecasts_scored == 0
-    assert ledger.accuracy("s", 1).workload[:2] == (1, 1.0)
-    assert ledger.accuracy("t", 1).high_risk.forecasts_scored == 0
-    everything = ledger.accuracy()
+    forecast_record = ForecastRecord(tmp_path)
+    forecast_record.record("s", 1, [issued(TODAY, 10), issued(TODAY, 50, subject="a"), issued(TODAY, 60, subject="b")])
+    forecast_record.record("s", 2, [issued(TODAY, 20)])
+    forecast_record.record("t", 1, [issued(TODAY, 30)])
+    forecast_record.score("s", 1, [(Due("workload", "b", TODAY), 60.0)], TODAY + DAY)
+    forecast_record.score("s", 2, [(Due("high_risk", "", TODAY), 21.0)], TODAY + DAY)
+    assert forecast_record.accuracy("s", 1).high_risk.forecasts_scored == 0
+    assert forecast_record.accuracy("s", 1).workload[:2] == (1, 1.0)
+    assert forecast_record.accuracy("t", 1).high_risk.forecasts_scored == 0
+    everything = forecast_record.accuracy()
     assert (everything.high_risk.forecasts_scored, everything.workload.forecasts_scored) == (1, 1)
 
 
 def test_it_survives_a_restart_and_forgets_after_ninety_days(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    ledger.record("s", 1, [issued(TODAY - 89 * DAY, 1), issued(TODAY - 91 * DAY, 1)])
-    ledger.score("s", 1, [(one, 1.0) for one in ledger.due("s", 1, TODAY)], TODAY)
-    ledger.close()
+    forecast_record = ForecastRecord(tmp_path)
+    forecast_record.record("s", 1, [issued(TODAY - 89 * DAY, 1), issued(TODAY - 91 * DAY, 1)])
+    forecast_record.score("s", 1, [(one, 1.0) for one in forecast_record.due("s", 1, TODAY)], TODAY)
+    forecast_record.close()
     again = ForecastRecord(tmp_path)
     assert again.accuracy("s", 1).high_risk.since == TODAY - 89 * DAY
     assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
@@ -108,8 +108,8 @@ def test_it_survives_a_restart_and_forgets_after_ninety_days(tmp_path: Path) -> 
 @pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\0" + bytes(4096)])
 def test_a_file_that_is_no_record_is_set_aside(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
-    ledger = ForecastRecord(tmp_path)
-    assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
+    forecast_record = ForecastRecord(tmp_path)
+    assert forecast_record.record("s", 1, [issued(TODAY, 1)]) == 1
     assert (tmp_path / ASIDE).read_bytes() == content
 
 
@@ -117,8 +117,8 @@ def test_a_record_of_another_version_is_set_aside(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / FILE)
     other.execute("pragma user_version = 99")
     other.close()
-    ledger = ForecastRecord(tmp_path)
-    assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
+    forecast_record = ForecastRecord(tmp_path)
+    assert forecast_record.record("s", 1, [issued(TODAY, 1)]) == 1
     assert (tmp_path / ASIDE).exists()
 
 
@@ -132,31 +132,31 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
 def test_where_none_can_be_kept_it_is_kept_in_memory_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / FILE).mkdir()
-    ledger = open_ledger(tmp_path)
-    assert ledger.record("s", 1, [issued(TODAY, 1)]) == 1
+    forecast_record = open_forecast_record(tmp_path)
+    assert forecast_record.record("s", 1, [issued(TODAY, 1)]) == 1
     assert "kept in memory only" in caplog.text
 
 
 def test_names_are_values_never_sql(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
+    forecast_record = ForecastRecord(tmp_path)
     name = "x'); drop table issued; --\0é🙂"
-    ledger.record("s", 1, [issued(TODAY, 1, subject=name)])
-    assert ledger.due("s", 1, TODAY + DAY) == [Due("workload", name, TODAY)]
+    forecast_record.record("s", 1, [issued(TODAY, 1, subject=name)])
+    assert forecast_record.due("s", 1, TODAY + DAY) == [Due("workload", name, TODAY)]
 
 
-def scored(ledger: ForecastRecord) -> int:
-    ledger.record("s", 1, [issued(TODAY, 10)])
-    ledger.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
-    return ledger.accuracy("s", 1).high_risk.forecasts_scored
+def scored(forecast_record: ForecastRecord) -> int:
+    forecast_record.record("s", 1, [issued(TODAY, 10)])
+    forecast_record.score("s", 1, [(Due("high_risk", "", TODAY), 10.0)], TODAY + DAY)
+    return forecast_record.accuracy("s", 1).high_risk.forecasts_scored
 
 
 OPEN_WITHOUT_ROOM = """
 import resource, signal, sys
 from pathlib import Path
-from analytics.predictive.forecast_record import open_ledger
+from analytics.predictive.forecast_record import open_forecast_record
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-print(open_ledger(Path(sys.argv[1])).accuracy("s", 1).high_risk.forecasts_scored)
+print(open_forecast_record(Path(sys.argv[1])).accuracy("s", 1).high_risk.forecasts_scored)
 """
 
 
@@ -165,8 +165,8 @@ def test_a_disk_without_room_at_the_start_leaves_a_healthy_record_in_its_place(
     tmp_path: Path, unfinished: bool
 ) -> None:
     """A crashed writer's journal needs room to be rolled back, and without it the record waits in memory for its file."""
-    ledger = ForecastRecord(tmp_path)
-    assert scored(ledger) == 1
+    forecast_record = ForecastRecord(tmp_path)
+    assert scored(forecast_record) == 1
     if unfinished:
         leave_a_hot_journal(tmp_path / FILE)
     done = subprocess.run(
@@ -197,23 +197,23 @@ def test_what_began_in_memory_moves_to_the_file_once_it_can_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = tmp_path / "later"
-    ledger = open_ledger(place)  # there is no such directory yet
+    forecast_record = open_forecast_record(place)  # there is no such directory yet
     assert "kept in memory only" in caplog.text
-    assert scored(ledger) == 1
+    assert scored(forecast_record) == 1
     place.mkdir()
     later = ledgers.time.monotonic() + 2 * RETRY_SECONDS
     monkeypatch.setattr(ledgers.time, "monotonic", lambda: later)
-    assert ledger.accuracy("s", 1).high_risk.forecasts_scored == 1
-    ledger.close()
+    assert forecast_record.accuracy("s", 1).high_risk.forecasts_scored == 1
+    forecast_record.close()
     assert ForecastRecord(place).accuracy("s", 1).high_risk.forecasts_scored == 1
 
 
 def test_a_record_that_is_damaged_while_it_is_open_is_set_aside(tmp_path: Path) -> None:
-    ledger = ForecastRecord(tmp_path)
-    assert scored(ledger) == 1
+    forecast_record = ForecastRecord(tmp_path)
+    assert scored(forecast_record) == 1
     file = tmp_path / FILE
     size = file.stat().st_size
     file.write_bytes(b"\xff" * size)
-    assert ledger.record("s", 1, [issued(TODAY, 10)]) == 1
+    assert forecast_record.record("s", 1, [issued(TODAY, 10)]) == 1
     assert (tmp_path / ASIDE).exists()
-    assert scored(ledger) == 1
+    assert scored(forecast_record) == 1

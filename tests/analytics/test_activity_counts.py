@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from analytics.activity_counts import ActivityCounts, changed, take_pulse
+from analytics.activity_counts import ActivityCounts, changed, count_activity
 from tests.analytics.rows import NOW, action, filled_cache, settings
 
 HOUR_AGO = NOW - timedelta(hours=1)
@@ -29,8 +29,8 @@ def test_counts_begin_at_a_moment_and_have_no_end(tmp_path: Path) -> None:
         filled_cache(settings(tmp_path), agent_actions=actions, audit_logs=audits, users=users) as cache,
         cache.read() as snapshot,
     ):
-        found = take_pulse(snapshot, HOUR_AGO, count_false_positives=False)
-        with_false = take_pulse(snapshot, HOUR_AGO, count_false_positives=True)
+        found = count_activity(snapshot, HOUR_AGO, count_false_positives=False)
+        with_false = count_activity(snapshot, HOUR_AGO, count_false_positives=True)
     assert found == {1: ActivityCounts(2, 1, 1, 2), 2: ActivityCounts(1, 0, 1, 0)}
     assert with_false[2] == ActivityCounts(1, 1, 1, 0)
 

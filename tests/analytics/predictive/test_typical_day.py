@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analytics.predictive.forecasting.typical_day import drift_of, robust_mean, trend, usual
+from analytics.predictive.forecasting.typical_day import drift_of, robust_mean, trend, typical_count
 from analytics.predictive.history import DailyCounts, Days
 from analytics.predictive.outlook import Forecasts, make_forecasts
 
@@ -46,12 +46,12 @@ def test_ordinary_counts_keep_their_plain_mean() -> None:
         assert np.mean(means) == pytest.approx(level, rel=0.02)
 
 
-def test_usual_is_of_the_same_weekday_in_the_last_four_weeks() -> None:
+def test_the_typical_count_is_of_the_same_weekday_in_the_last_four_weeks() -> None:
     values = np.tile(np.arange(7.0) * 10, 8)
     values[-7] = 500.0
     start = TODAY - 56 * DAY
     for ahead in range(7):
-        assert usual(values, TODAY + ahead * DAY, start) == ahead * 10
+        assert typical_count(values, TODAY + ahead * DAY, start) == ahead * 10
 
 
 def test_a_word_needs_evidence_and_a_forecast_that_goes_the_same_way() -> None:
