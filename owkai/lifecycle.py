@@ -26,7 +26,7 @@ class Stage(Enum):
     """Where the process stands. Moves forward only."""
 
     STARTING = "starting"  # settings are read; nothing listens yet
-    SERVING = "serving"  # the port answers; /readyz says whether data is ready
+    SERVING = "serving"  # the port answers; /readyz shows whether data is ready
     DRAINING = "draining"  # no new work; open requests end, bounded by server.drain_seconds
     STOPPED = "stopped"
 

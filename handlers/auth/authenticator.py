@@ -142,7 +142,7 @@ class Authenticator:
             return await self.confirm(proof, now)
         except Refusal:
             if proof.session is not None:
-                # What ended the credential may be taken back later; whoever signed in with it signs in again.
+                # The end of a credential may be reversed later; its user then signs in again.
                 self._sessions.close(proof.session)
             raise
 

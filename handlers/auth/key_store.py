@@ -1,4 +1,4 @@
-"""Local API keys, made by `owkai keys create`: a JSON file of hashes that belongs to the server's user alone.
+"""Local API keys, made by `owkai keys create`: a JSON file of hashes that only the server's user can read.
 
 The file's rights (0600, own user) are the boundary: who may write it may grant access, so nothing in it is signed. A file
 that cannot be read as a whole is refused as a whole. Keys have 256 random bits, so a plain SHA-256 is a sufficient hash.

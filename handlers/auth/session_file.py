@@ -1,6 +1,6 @@
-"""The sessions of the page on disk: `sessions.sqlite` beside the cache, so that a restart of the server signs nobody out.
+"""The sessions of the page on disk: `sessions.sqlite` beside the cache, so that a restart of the server signs no one out.
 
-It holds digests of session ids and what was proved at the sign-in, never an id or a credential: nobody can sign in with it. One
+It holds digests of session ids and what was proved at the sign-in, never an id or a credential: no one can sign in with it. One
 thread writes; `settled` tells when everything noted before is on disk. While the file cannot be written, what is to be written waits
 in memory, bounded by the number of sessions, and sessions work all the same.
 """

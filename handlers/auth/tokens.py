@@ -45,7 +45,7 @@ class TokenError(ValueError):
 
 @dataclass(frozen=True)
 class Claims:
-    """What a verified token says. Times are seconds since 1970 UTC. `organization_id` None: no organization."""
+    """The claims of a verified token. Times are seconds since 1970 UTC. `organization_id` None: no organization."""
 
     user_id: int | None
     organization_id: int | None
@@ -125,7 +125,7 @@ def select_key(keys: tuple[VerificationKey, ...], key_id: str | None) -> Verific
 
 
 def check_signature(text: str, key: VerificationKey, algorithm: str) -> None:
-    """Raises `TokenError` where the signature is not of this key, whatever the library says of it."""
+    """Raises `TokenError` where the signature is not of this key, whatever the library reports."""
     try:
         jwt.PyJWS().decode(text, key.material, algorithms=[algorithm])
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Accepting connections without spinning: a process that has no descriptor left pauses, says so once, and goes on by itself.
+"""Accepting connections without spinning: a process that has no descriptor left pauses, logs it once, and goes on by itself.
 
 The framework's own loop lets the error of `accept` pass; the socket stays readable, so that it would fail again at once, for
 ever, with a line in the log each time.

@@ -1,4 +1,4 @@
-"""The headers of every response, whoever writes it."""
+"""Headers that every response has, whichever module writes it."""
 
 from __future__ import annotations
 
