@@ -52,6 +52,7 @@ bench: $(VENV)/.test
 docs: $(VENV)/.demo
 	$(BIN)/owkai config sample > config/owkai.toml
 	$(BIN)/owkai config reference > docs/reference/settings.md
+	$(BIN)/python -m owkai.command_reference > docs/reference/commands.md
 	$(BIN)/python -m handlers.contract
 	$(BIN)/python -m handlers.metrics > docs/reference/metrics.md
 

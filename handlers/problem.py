@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from analytics.state.store import CacheDamagedError, CacheNotReadyError
-from analytics.state.sync_status import CopyProgress
+from analytics.state.sync_status import InitialCopyProgress
 from analytics.telemetry import TelemetryUnavailableError
 from analytics.views import ViewTimeoutError
 
@@ -54,7 +54,7 @@ def bad_request(detail: str, reason: str, **extra: Any) -> Refusal:
     return Refusal(400, detail, reason, extra=extra)
 
 
-def refusal_for(status: int, error: BaseException | None, allow: str, progress: CopyProgress | None) -> Refusal:
+def refusal_for(status: int, error: BaseException | None, allow: str, progress: InitialCopyProgress | None) -> Refusal:
     """The refusal that an error ends a request with. `status` is the framework's; `allow` lists the methods of the route."""
     if isinstance(error, Refusal):
         return error
@@ -83,7 +83,7 @@ def refusal_for(status: int, error: BaseException | None, allow: str, progress: 
     return Refusal(500, "Internal Server Error", "unexpected")
 
 
-def _not_ready(progress: CopyProgress | None) -> Refusal:
+def _not_ready(progress: InitialCopyProgress | None) -> Refusal:
     extra: dict[str, Any] = {}
     if progress is not None:
         extra["progress"] = {

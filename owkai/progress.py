@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from analytics.state.sync_status import CopyProgress, StatusBoard
+from analytics.state.sync_status import InitialCopyProgress, StatusBoard
 
 REFRESH_SECONDS = 0.1
 
@@ -23,7 +23,7 @@ async def show_copies(board: StatusBoard, stream: TextIO) -> None:
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def _draw(board: StatusBoard, first: CopyProgress, stream: TextIO) -> None:
+async def _draw(board: StatusBoard, first: InitialCopyProgress, stream: TextIO) -> None:
     # The length is Postgres' estimate: the bar stays below its end until the copy is published.
     length = max(1, first.rows_estimated)
     with click.progressbar(length=length, label="copying the source", file=stream, width=40) as bar:

@@ -42,7 +42,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class CopyProgress:
+class InitialCopyProgress:
     """How far a copy has come. `rows_estimated` is Postgres' own estimate; the copy can have more rows."""
 
     table: str
@@ -124,7 +124,7 @@ class SyncStatus:
     source_lsn: int | None = None
     fresh_at: datetime | None = None
     retained_wal_bytes: int | None = None
-    progress: CopyProgress | None = None
+    progress: InitialCopyProgress | None = None
     connections: Connections | None = None
     round_trip: RoundTrip | None = None  # None while the source is unreachable
     organization_names: Mapping[int, str] = field(default_factory=dict)  # where a table of the source provides them

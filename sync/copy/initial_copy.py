@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 from analytics.state.store import Store
-from analytics.state.sync_status import CopyProgress, StatusBoard
+from analytics.state.sync_status import InitialCopyProgress, StatusBoard
 from analytics.state.tables import ColumnKind
 from config.settings import Settings
 from sync.copy.copy_stream import copy_rows
@@ -183,7 +183,7 @@ class _Reporter:
         self._logged = time.monotonic()
 
     def report(self, table: SourceTable, copied: int) -> None:
-        progress = CopyProgress(table.table.name, copied, self._estimated, self._started)
+        progress = InitialCopyProgress(table.table.name, copied, self._estimated, self._started)
         self._board.update(progress=progress)
         if time.monotonic() - self._logged >= LOG_SECONDS:
             self._logged = time.monotonic()

@@ -13,7 +13,7 @@ from tornado.ioloop import IOLoop
 from websockets.asyncio.client import connect
 
 from analytics.state.cache import Cache
-from analytics.state.sync_status import CopyProgress, Phase, Verification
+from analytics.state.sync_status import InitialCopyProgress, Phase, Verification
 from analytics.state.telemetry_board import Part, TelemetrySample, TelemetryStatus
 from config.settings import Settings
 from handlers.application import api_routes
@@ -142,7 +142,7 @@ def waiting(io_loop: IOLoop, tmp_path: Path, serve: Serve) -> Iterator[Served]:
 
 @pytest.mark.gen_test
 async def test_before_the_first_copy_every_answer_is_described(waiting: Served) -> None:
-    waiting.services.board.update(phase=Phase.COPYING, progress=CopyProgress("agent_actions", 10, 100, NOW))
+    waiting.services.board.update(phase=Phase.COPYING, progress=InitialCopyProgress("agent_actions", 10, 100, NOW))
     for path in PATHS:
         for method in ("GET", "HEAD"):
             if method == "HEAD" and "/ws/" in path:

@@ -14,8 +14,9 @@ import pytest
 
 from analytics.executive.formulas import FIGURES
 from analytics.executive.responses import ExecutiveDashboard, ExecutiveKpis
+from analytics.performance_responses import Performance
 from analytics.predictive.responses import CollectingData, Predictions
-from analytics.responses import ConnectionMessage, DebugAction, MetricsUpdate, Performance, RealTimeMetrics, Trends
+from analytics.responses import ConnectionMessage, DebugAction, MetricsUpdate, RealTimeMetrics, Trends
 from handlers.contract.operational import Ready
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "numbers.md"

@@ -12,6 +12,7 @@ import jwt
 import pytest
 
 from analytics.state.cache import CURRENT
+from analytics.state.clock import utc_now
 from analytics.state.store import CacheDamagedError
 from owkai.exits import Exit
 from sync.comparison.common_snapshot import VerifyError
@@ -108,7 +109,7 @@ def test_damage_met_by_a_verification_or_a_repair_is_copied_again(
 ) -> None:
     with running_sync(database, damaged, **quick()) as sync:
         sync.streaming()
-        verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
+        verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, utc_now)
         if repair:
             broken = sync.loop.at_position(0, lambda store: store.inquire(READ_ALL, {}).fetchall())
             with pytest.raises(duckdb.IOException):

@@ -45,7 +45,7 @@ def test_a_cut_network_is_retried_and_nothing_is_lost(
         insert(database, 10)
         sync.phase(Phase.RETRYING)
         answers_with_honest_staleness(sync, rows=10)
-        assert "sync retrying" in caplog.text
+        assert "sync is retrying" in caplog.text
         line.mend()
         sync.streaming()
         assert assert_equal(sync, database) == 20
@@ -168,7 +168,7 @@ def test_bytes_that_are_not_the_protocol_are_refused_and_read_again(
         sync.streaming()
         assert assert_equal(sync, database) == 20
         assert sync.board.current.copies == 1
-        assert "sync retrying" in caplog.text
+        assert "sync is retrying" in caplog.text
 
 
 def test_rep_09_a_changed_password_is_said_and_sync_goes_on_once_it_is_right_again(

@@ -29,7 +29,7 @@ def paused(sync: RunningSync, caplog: pytest.LogCaptureFixture, rows: int, *name
     for name in names:
         assert name in message, message
     assert remedy
-    wait_until(lambda: "sync paused" in caplog.text, "the log line")
+    wait_until(lambda: "sync is paused" in caplog.text, "the log line")
     bound = sync.settings.sync.stale_after_seconds
     wait_until(lambda: sync.board.current.stale(utc_now(), bound), f"stale; {sync.board.current}")
     assert len(cache_rows(sync.cache, "agent_actions")) == rows
@@ -67,7 +67,7 @@ def test_an_optional_column_that_appears_is_published_and_copied_without_help(
         insert(database, 20)
         assert assert_equal(sync, database) == 40
         assert set(column(sync, "tool_name")) == {"hammer"}
-        assert "sync paused" not in caplog.text
+        assert "sync is paused" not in caplog.text
     database.execute("alter table users drop column last_login cascade; drop publication owkai")
     with running_sync(database, tmp_path, **quick()) as sync:
         sync.streaming()

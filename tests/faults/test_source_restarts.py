@@ -81,7 +81,7 @@ def test_a_source_that_stops_or_dies_is_followed_again_from_the_same_position(
         source.close()
         getattr(source.server, how)()
         sync.phase(Phase.RETRYING)
-        assert "sync retrying" in caplog.text
+        assert "sync is retrying" in caplog.text
         stale_answers(sync, rows=len(cache_rows(sync.cache, "agent_actions")))
         source.server.restart()
         insert(source, 50)

@@ -12,7 +12,7 @@ import pytest
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from analytics.state.cache import Cache
-from analytics.state.sync_status import CopyProgress, Phase
+from analytics.state.sync_status import InitialCopyProgress, Phase
 from analytics.views import ViewTimeoutError
 from handlers.auth.key_store import KeyStore
 from handlers.rest import accepts_gzip, matches, tag_of_gzip
@@ -96,7 +96,7 @@ async def test_before_the_first_copy_views_say_how_far_it_is(serve: Serve, tmp_p
     cache = Cache(settings.cache)
     local = make_local_keys(KeyStore(settings.keys_file, lambda: NOW))
     served = serve(cache=(cache, local))
-    served.services.board.update(phase=Phase.COPYING, progress=CopyProgress("agent_actions", 250, 1000, NOW))
+    served.services.board.update(phase=Phase.COPYING, progress=InitialCopyProgress("agent_actions", 250, 1000, NOW))
     for how in ({"key": local.user_1}, {"token": USER_1.token()}):
         answer = await served.get("/trends", **how)
         assert answer.status == 503

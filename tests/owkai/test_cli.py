@@ -284,7 +284,7 @@ def test_a_disk_without_room_leaves_the_keys_as_they_were_and_is_named(folder: P
         )
         assert done.returncode == Exit.FAILED, command
         assert done.stdout == ""
-        assert done.stderr.endswith(f"{file}: File too large; make room there, then run the command again\n")
+        assert done.stderr.endswith(f"{file}: File too large; free some space there, then run the command again\n")
         assert "Traceback" not in done.stderr
         assert file.read_bytes() == before
     assert sorted(path.name for path in file.parent.iterdir() if "new" in path.name) == []

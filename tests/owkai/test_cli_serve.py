@@ -174,7 +174,7 @@ def test_check_beside_a_running_server_names_it(tmp_path: Path, database: Databa
         code, text = check(tmp_path, SOURCE_DSN=database.dsn, SERVER_PORT=str(server.port))
         assert code == Exit.OK, text
         assert f"a running server (process {server.process.pid}) holds it" in text
-        assert "as is to be expected" in text
+        assert "as expected" in text
 
 
 def test_check_says_all_that_is_missing_and_ends_with_1(tmp_path: Path) -> None:

@@ -135,8 +135,8 @@ def test_the_documented_python_environment_leads_to_a_server(tmp_path: Path, dat
 def test_statements_of_the_documents_are_accepted_by_the_source(database: Database) -> None:
     statements = [block for block in blocks() if block.language == "sql"]
     assert {block.document for block in statements} >= {
-        "README.md",
-        "docs/tasks/back-up-and-upgrade.md",
+        "docs/tasks/connect-postgres.md",
+        "docs/tasks/monitor.md",
     }
     role, version = f"role_{database.name}", int(database.execute("show server_version_num").fetchall()[0][0])
     assert version >= 150_000

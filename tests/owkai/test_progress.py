@@ -7,12 +7,12 @@ import io
 import os
 
 from analytics.state.clock import utc_now
-from analytics.state.sync_status import CopyProgress, StatusBoard
+from analytics.state.sync_status import InitialCopyProgress, StatusBoard
 from owkai.progress import show_copies
 
 
-def copy(rows: int) -> CopyProgress:
-    return CopyProgress("agent_actions", rows, 1000, utc_now())
+def copy(rows: int) -> InitialCopyProgress:
+    return InitialCopyProgress("agent_actions", rows, 1000, utc_now())
 
 
 async def shown_on_a_terminal(*rows: int) -> str:

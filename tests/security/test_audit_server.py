@@ -237,8 +237,8 @@ def test_aud_07_a_full_disk_refuses_protected_routes_until_records_are_written_a
 
 def test_aud_07_with_continue_requests_are_served_and_every_record_follows(tmp_path: Path) -> None:
     kept = trail_of(tmp_path)
+    key = cli(tmp_path, "keys", "create", "--org", "1", "--role", "user", "--email", "a@one.example")[1].strip()
     with serving(tmp_path, AUDIT_ON_FAILURE="continue") as server:
-        key = cli(tmp_path, "keys", "create", "--org", "1", "--role", "user", "--email", "a@one.example")[1].strip()
         fill_disk(server, kept)
         wait_for(lambda: recording(server)["state"] == "failing", "the failure to be noticed")
         before = events(kept).count("access")

@@ -384,7 +384,7 @@ async def test_tls_05_with_require_tls_no_credential_is_taken_over_plain_http_fr
     ):
         for credential in (cookie, ("Authorization", f"Bearer {token}"), ("X-API-Key", USER_1.key)):
             answer = await served.get("/trends", *lines, credential)
-            assert (answer.status, answer.detail) == (403, "Credentials are taken over TLS alone"), lines
+            assert (answer.status, answer.detail) == (403, "Credentials are accepted over TLS only"), lines
         live = await served.get(f"/ws/realtime/{USER_1.email}", *lines, cookie)
         assert live.status == 403
         origin = ("Origin", "https://good.example")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics.state.clock import utc_now
 from analytics.state.sync_status import Phase
 from owkai.exits import Exit
 from sync.comparison.verify import Scope, Verifier
@@ -59,7 +60,7 @@ def fill(database: Database) -> None:
 
 
 def verified(sync: RunningSync) -> bool:
-    verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
+    verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, utc_now)
     return bool(verifier.verify(Scope(), lambda: False).equal)
 
 
@@ -103,7 +104,7 @@ def test_a_repair_fetches_texts_by_the_same_rule(database: Database, tmp_path: P
             store.commit(store.position().lsn)
 
         sync.loop.at_position(0, tamper).result(20)
-        verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
+        verifier = Verifier(sync.settings, sync.cache, sync.loop, sync.board, utc_now)
         report = verifier.verify(Scope(), lambda: False)
         assert not report.equal
         verifier.repair(report, lambda: False)

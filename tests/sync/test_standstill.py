@@ -10,7 +10,7 @@ import pytest
 
 from analytics.state import sync_status as status
 from analytics.state.clock import utc_now
-from analytics.state.sync_status import CopyProgress, Phase, StatusBoard
+from analytics.state.sync_status import InitialCopyProgress, Phase, StatusBoard
 from handlers.readiness import readiness
 from owkai.standstill import Standstill
 from owkai.wiring import make_services
@@ -63,7 +63,7 @@ def test_a_copy_that_goes_on_is_no_standstill_and_one_that_waits_is(monkeypatch:
     board.update(phase=Phase.COPYING)
     for rows in range(1, 5):
         clock[0] += status.STANDSTILL_SECONDS - 1
-        board.update(progress=CopyProgress("users", rows, 10, NOW))
+        board.update(progress=InitialCopyProgress("users", rows, 10, NOW))
         assert not board.at_standstill(NOW, 30)
     clock[0] += status.STANDSTILL_SECONDS
     assert board.at_standstill(NOW, 30)

@@ -462,7 +462,7 @@ def test_the_light_check_outlives_an_error_that_nobody_expects_and_reports_it(
     FailingVerifier.runs = 0
     with running_sync(database, tmp_path) as sync:
         sync.streaming()
-        verifier = FailingVerifier(sync.settings, sync.cache, sync.loop, sync.board, sync.loop._clock)
+        verifier = FailingVerifier(sync.settings, sync.cache, sync.loop, sync.board, utc_now)
         check = ScheduledCheck(verifier, sync.board, 0.2)
         check.start()
         try:

@@ -107,8 +107,8 @@ def test_a_nested_estimators_parameters_are_reached_by_name() -> None:
 def test_forecasting_does_not_import_scikit_learn() -> None:
     code = (
         "import sys, numpy, datetime\n"
-        "from analytics.predictive.forecast import forecast_many\n"
-        "from analytics.predictive.anomalies import find_anomalies\n"
+        "from analytics.predictive.forecasting.daily_forecast import forecast_many\n"
+        "from analytics.predictive.anomalies.detection import find_anomalies\n"
         "forecast_many([(numpy.arange(30.0), datetime.date(2025, 3, 3))])\n"
         "sys.exit('sklearn' in sys.modules)"
     )
