@@ -232,7 +232,10 @@ def test_every_setting_a_document_names_exists() -> None:
     sections = {key.partition(".")[0] for key in known} - {""}
     files = ("json", "jsonl", "lock", "toml")
     for document in documents():
-        for named in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?: = [^`]*)?`", document.read_text(encoding="utf-8")):
+        text = document.read_text(encoding="utf-8")
+        if document.name == "numbers.md":  # its first column names response fields
+            text = re.sub(r"(?m)^\| `[^`]+`", "|", text)
+        for named in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?: = [^`]*)?`", text):
             section, _, _ = named.partition(".")
             if section in sections and not named.endswith(files):
                 assert named in known, f"{document.name} names {named}"
