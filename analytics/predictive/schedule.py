@@ -115,6 +115,7 @@ class Forecasting:
         )
         others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
         self._acknowledged[organization_id] = (*others, acknowledgement)
+        self._cache.touched()  # the responses published before show the anomaly as open
         return acknowledgement
 
     async def withdraw(self, organization_id: int, anomaly_id: str) -> bool:
@@ -132,6 +133,7 @@ class Forecasting:
             )
         others = [other for other in self._acknowledged.get(organization_id, ()) if not other.covers(one)]
         self._acknowledged[organization_id] = tuple(others)
+        self._cache.touched()
         return True
 
     async def ready(self, organization_id: int) -> None:

@@ -121,7 +121,10 @@ class Cache:
         return sum(self._table_versions[table] for table in tables)
 
     def touched(self, *tables: str) -> None:
-        """Called by the writer after each commit with the tables it changed."""
+        """Called by the writer after each commit with the tables it changed.
+
+        Without tables: what is served beside the cache changed, so that published views are computed again.
+        """
         for table in tables:
             self._table_versions[table] += 1
         self._version += 1

@@ -6,8 +6,11 @@ import { timestamp } from "./format.js";
 const NOTE = "owkai.sign-in";
 const VIEW = "owkai.view";
 
+let signingOut = false;
+
 // Go to the sign-in page, which shows the reason; the current view is restored after signing in.
 export function goToSignIn(reason) {
+  if (signingOut && reason === "ended") return; // another request noticed the end of the session first
   try {
     sessionStorage.setItem(NOTE, reason);
     sessionStorage.setItem(VIEW, location.hash);
@@ -70,11 +73,13 @@ export function showAccount(account) {
   }
   out.addEventListener("click", async () => {
     out.disabled = true;
+    signingOut = true;
     try {
       await request("/session", { method: "DELETE" });
       document.dispatchEvent(new Event("leaving"));
       goToSignIn("signed-out");
     } catch (error) {
+      signingOut = false;
       out.disabled = false;
       note.textContent = error instanceof RequestError ? `Sign-out failed. ${error.message}` : "Sign-out failed.";
     }
