@@ -15,7 +15,7 @@ from analytics.state.snapshot import Snapshot
 
 
 class ActivityCounts(NamedTuple):
-    """Counts of one organization; what `realtime.metrics_update` says is made of them."""
+    """Counts of one organization, from which `realtime.metrics_update` is made."""
 
     actions: int
     high_risk: int

@@ -1,7 +1,7 @@
 """Worker threads that share their time fairly: between organizations, and within each between its callers.
 
 A caller who asks for a hundred answers waits for them behind everyone else's first. Whoever has used the least computing time
-is next; nobody collects credit while idle. A caller and an organization never have more computations under way than their
+is next; idle time earns no credit. A caller and an organization never have more computations under way than their
 limits, so that a worker is left for the others. An organization that computes without pause rests in between while others
 compute too: cores and the interpreter are shared beyond the queue. A caller whose waiting computations could not be done in
 time is refused at once, judged by how long their computations take on this machine.

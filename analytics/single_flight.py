@@ -37,7 +37,7 @@ class SingleFlight(Generic[Key, Result]):
 
     A caller never gets an answer that began before the data it could have seen: a running computation is shared only
     while `version()` has not moved since it began, otherwise the caller joins the one that follows. A caller that is
-    cancelled does not take the others' computation with it; one that nobody waits for any more is not begun. An exception
+    cancelled does not take the others' computation with it; a computation that no one waits for any more is not started. An exception
     reaches everyone who waits and is not kept.
     """
 
@@ -150,6 +150,6 @@ class SingleFlight(Generic[Key, Result]):
 
 
 def _retrieve_exception(task: asyncio.Task[Result]) -> None:
-    # Everyone who waited may have gone; the loop must not report an exception nobody asked for any more.
+    # Everyone who waited may have gone; the loop must not report an exception that no one is waiting for.
     if not task.cancelled():
         task.exception()

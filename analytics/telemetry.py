@@ -23,7 +23,7 @@ TOO_OLD = "The newest sample is older than telemetry.max_age_seconds"
 
 @dataclass(frozen=True, slots=True)
 class TelemetryCondition:
-    """What may be said of one part at one moment.
+    """The condition of one part at one point in time.
 
     `sample` is None unless `state` is live or stale. `age_seconds` is that of the last good sample, also when it is too old
     to be shown. `reason` is None when live.

@@ -36,7 +36,7 @@ class ViewContext:
 
     @property
     def telemetry_report(self) -> TelemetryReport | None:
-        """What may be said of machine and application; None where telemetry is off."""
+        """The state of machine and application telemetry; None if telemetry is off."""
         return report(self.telemetry, self.settings.telemetry, self.now)
 
     @property

@@ -113,7 +113,7 @@ class Publisher:
     An answer is valid while the cache version and the wall-clock second are those of its computation. Bounded by
     `cache.views_megabytes`, the least recently asked goes first; `server.workers` threads compute, shared fairly between
     organizations and their callers. Documents are made one at a time in a thread of their own: other answers never queue
-    behind them. Look-ups (users, keys, what has changed) have threads of their own too, so that nobody's computations delay
+    behind them. Look-ups (users, keys, what has changed) have threads of their own too, so that no computation delays
     a sign-in.
     """
 
@@ -187,7 +187,7 @@ class Publisher:
         before = self._entries.get(key)
         bound = self._settings.server.query_timeout_seconds
         try:
-            # One computation under way and the one that was waiting for it: nobody waits for longer than both.
+            # The wait is bounded by one computation in progress and the one queued behind it.
             async with asyncio.timeout(2 * bound):
                 flights = self._document_flights if key.is_document else self._view_flights
                 requester = Requester(key.organization_id, key.account)

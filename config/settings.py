@@ -419,7 +419,7 @@ class AuditSettings(Section):
     key_file: Path | None = Field(
         None,
         description="File with the key of the chain (0600, at least 32 characters; further lines are earlier keys): records "
-        "carry an HMAC that nobody without it can make. Without: plain hashes.",
+        "carry an HMAC that cannot be made without it. Without: plain hashes.",
     )
     anchor_file: Path | None = Field(
         None,

@@ -109,7 +109,7 @@ def executive(
 def assess(
     snapshot: ScopedSnapshot, question: ViewContext, *, days: int, tz: str
 ) -> tuple[ExecutiveDashboard, Figures]:
-    """The last `days` days, [now − days, now), against as many before. `tz` says where the days of the busiest day begin.
+    """The last `days` days, [now − days, now), against as many before. `tz`: the zone of the calendar days for the busiest day.
 
     An empty denominator gives the neutral value: success 0, security and compliance 100, automation and growth 0; the figures
     beside the response say which were measured.

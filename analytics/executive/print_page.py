@@ -94,7 +94,7 @@ class Page:
 
     def __init__(self, title: str, footer: str, created: datetime, mark: str = "") -> None:
         self._bytes = io.BytesIO()
-        # invariant: the bytes follow from the content alone, so an unchanged report keeps its ETag.
+        # invariant: the bytes depend only on the content, so an unchanged report keeps its ETag.
         self.canvas: Any = Canvas(self._bytes, pagesize=(WIDTH, HEIGHT), pageCompression=1, invariant=1, lang="en")
         self.canvas.setTitle(printable(title))
         self.canvas.setAuthor(PRODUCT)

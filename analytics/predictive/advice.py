@@ -24,7 +24,7 @@ Rule = Callable[[Outlook, Forecasts, int], Iterator[str]]
 
 
 def recommendations(outlook: Outlook, forecasts: Forecasts, days_collected: int) -> tuple[str, ...]:
-    """At most five sentences, the most urgent first; one that says so where nothing needs doing."""
+    """At most five sentences, the most urgent first; if nothing needs doing, one sentence that states this."""
     found = [sentence for rule in RULES for sentence in rule(outlook, forecasts, days_collected)]
     if not found:
         after = "" if forecasts.last_week is None else f" after {forecasts.last_week:,.0f} in the last 7"
@@ -101,8 +101,8 @@ def short_history(outlook: Outlook, forecasts: Forecasts, days_collected: int) -
     """Too few days for good forecasts."""
     if days_collected < OPTIMAL_DAYS:
         yield (
-            f"Keep collecting: {days_collected} of the {OPTIMAL_DAYS} days are there from which weekdays can be told apart; "
-            "until then bands are wide"
+            f"Keep collecting: {days_collected} of {OPTIMAL_DAYS} days are available; weekdays differ reliably from then on, and "
+            "until then ranges are wide"
         )
 
 

@@ -68,7 +68,7 @@ create table if not exists acknowledged (
 class Issued(NamedTuple):
     """One forecast as it was issued: on `made_on` (UTC) for the day `target`. `subject`: the agent, "" for high_risk.
 
-    `usual` is what the simplest method would have said: the mean of the same weekday in four weeks.
+    `usual` is the forecast of the simplest method: the mean of the same weekday in four weeks.
     """
 
     kind: Kind
@@ -165,7 +165,7 @@ class ForecastRecord:
             with database:
                 rows = self._database.execute("select * from issued").fetchall()
                 marks = ", ".join("?" * len(rows[0])) if rows else "?"
-                database.executemany(f"insert or ignore into issued values ({marks})", rows)  # noqa: S608 - marks alone
+                database.executemany(f"insert or ignore into issued values ({marks})", rows)  # noqa: S608 - only placeholders
         except (OSError, sqlite3.Error) as error:
             log.debug("issued forecasts are still kept in memory only: %s", error)
             return
@@ -325,7 +325,7 @@ def set_aside(path: Path, error: sqlite3.Error) -> None:
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """The database at `path`, made where it is missing; readable by its owner alone."""
+    """The database at `path`, made where it is missing; readable only by its owner."""
     ensure_private(path)
     return prepared(str(path))
 

@@ -1,6 +1,6 @@
 """GET /predictive/trends: the outlook of an organization as the documented answer, or what is collected towards one. Pure.
 
-Nothing is fitted here: `analytics.predictive.schedule` makes outlooks, this says what they hold.
+Nothing is fitted here: `analytics.predictive.schedule` makes outlooks; this module formats them.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def workload_forecast(one: AgentForecast) -> WorkloadForecast:
 
 
 def unknown(outlook: Outlook) -> Outlook:
-    """The outlook without the anomalies that somebody acknowledged: nothing needs doing about them."""
+    """The outlook without acknowledged anomalies, which need no further action."""
     return replace(outlook, anomalies=tuple(one for one in outlook.anomalies if outlook.acknowledgement(one) is None))
 
 

@@ -1,6 +1,6 @@
 """When outlooks are made: on a schedule, after the day and the hour change, and when the past has changed. Never in a request.
 
-Two threads compute, one for the schedule and one for organizations that somebody is asking for; the event loop only waits.
+Two threads compute, one for the schedule and one for organizations that are being requested; the event loop only waits.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ComputedOutlook(NamedTuple):
 class Forecasting:
     """Keeps the outlooks of all organizations that act. Belongs to one event loop, as the publisher does.
 
-    An outlook is made anew when its UTC day or hour is over, or when actions have changed and
+    A new outlook is made when its UTC day or hour is over, or when actions have changed and
     `predictive.refresh_seconds` have passed; what its history did not change is taken over, not computed again.
     """
 

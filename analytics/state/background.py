@@ -35,7 +35,7 @@ class JobStatus:
 
 
 class EndedError(RuntimeError):
-    """A job returned although nobody asked it to end."""
+    """A job returned although it was not asked to end."""
 
 
 class Jobs:

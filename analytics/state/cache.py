@@ -29,7 +29,7 @@ from config.settings import CacheSettings
 log = logging.getLogger(__name__)
 
 CURRENT = "CURRENT"
-ASIDE = "unusable.duckdb"  # the newest file that could not be opened, for whoever wants to know why
+ASIDE = "unusable.duckdb"  # the newest file that could not be opened, kept for examination
 GENERATION = re.compile(r"cache-\d{6,}\.duckdb")
 
 
@@ -219,7 +219,7 @@ def _lock_directory(directory: Path) -> Any:
             f"the cache directory {directory} is in use by process {holder}; stop it or give this server another "
             "cache.directory"
         ) from error
-    # Whose lock it is, for a second process to name. A disk without room keeps nobody from starting.
+    # The holder's process, for the message of a second process. A full disk must not prevent the start.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

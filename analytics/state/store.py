@@ -74,7 +74,7 @@ class Store:
         self._lock = threading.Lock()
         self._open_reads = 0
         self._retired = False
-        self.suspect = False  # a read failed as it does on a damaged file; whoever examines it sets this back
+        self.suspect = False  # a read failed as it does on a damaged file; the examination resets this
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Store:
         self._writer.execute("COMMIT")
 
     def _keep_private(self) -> None:
-        # DuckDB makes the write-ahead log anew after every checkpoint, with whatever mode the umask gives.
+        # DuckDB creates the write-ahead log again after every checkpoint, with the mode that the umask gives.
         if self.path is not None:
             for file in (self.path, wal_of(self.path)):
                 with contextlib.suppress(FileNotFoundError):

@@ -35,7 +35,7 @@ class Part:
     """One of the two parts of telemetry as its collector left it.
 
     `source` is the documented word for where values come from, "none" where this part is not collected at all. `sample` is
-    the last good one; `failure` says in general words why the newest attempt brought none.
+    the last good one; `failure` states in general words why the newest attempt brought none.
     """
 
     source: str = "none"

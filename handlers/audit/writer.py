@@ -308,7 +308,7 @@ class TrailWriter:
         return bool(shape.rotate_seconds) and age >= shape.rotate_seconds
 
     def _rotate(self) -> None:
-        """Rename the file to the numbers it holds, and open a new one whose first record says so."""
+        """Rename the file to the numbers it holds, and open a new one whose first record states this."""
         path = self._shape.path
         target = rotated_path(path, self._first_seq, self.written.seq)
         os.fdatasync(self._descriptor)

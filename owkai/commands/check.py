@@ -79,7 +79,7 @@ def cache_holder(directory: Path) -> str | None:
 
 
 def inspect_directory(directory: Path, holder: str | None) -> Iterator[Finding]:
-    """Whether the cache directory exists or can be made, is ours alone, and has room."""
+    """Whether the cache directory exists or can be created, is private to this account, and has free space."""
     from sync.source.findings import Finding
 
     subject = "cache directory"

@@ -21,7 +21,7 @@ class UncheckedError(RuntimeError):
 def key_problem(settings: Settings, organization_id: int, role: str) -> str | None:
     """Why no key should be made for this organization and role; None where both are known.
 
-    Raises `UncheckedError` where only the source could tell and cannot be asked; an unknown role is told apart without it only
+    Raises `UncheckedError` if only the source could answer and cannot be read; without it, an unknown role is recognized only
     where it is one of the platform's.
     """
     own = {*PLATFORM_ROLES, *settings.auth.admin_roles}

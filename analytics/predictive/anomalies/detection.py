@@ -1,7 +1,7 @@
 """The anomalies of an organization and its agents: spikes, drops, new agents, shifts of the risk mix. Pure.
 
 Incidents of each hourly series (analytics/predictive/anomalies/episodes.py), held to one false discovery rate over all series
-and days, and told once each: who, since when, how much was observed and how much expected.
+and days, and reported once: who, since when, how much was observed and how much expected.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def find_anomalies(
     Series end with the last complete hour before `now` (aware) and may begin at different times. `first_seen`: when
     each agent acted first, aware; `established`: when the organization did, None where it never did. Spikes and drops
     of all series and days are held to a false discovery rate of 10 %, shifts of all risk mixes to one of 5 %
-    (Benjamini–Hochberg). An agent's incident that makes most of one of its organization is told once, with the agent's
+    (Benjamini–Hochberg). An agent's incident that accounts for most of its organization's is reported once, with the agent's
     name. ValueError for a naive `now`, gaps (nan), or `elevated` of another length.
     """
     if now.tzinfo is None:
@@ -112,7 +112,7 @@ def activity(series: Mapping[str | None, HourlyCounts], end: datetime) -> list[A
         if score_from >= length:
             continue
         tests += -(-(length - score_from) // DAY)
-        # From the start, so that what began before the days reported and still lasts is told as what it is.
+        # From the start, so that what began before the days reported and still lasts is reported in full.
         findings += [
             Candidate(agent_id, one, values, one.start - length, one.end - length)
             for one in episodes(values, LEARNING_HOURS)

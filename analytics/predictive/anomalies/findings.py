@@ -1,4 +1,4 @@
-"""What is told of one incident: an `Anomaly`, its words and its severity; and how many findings are believed. Pure."""
+"""The report of one incident: an `Anomaly`, its text and its severity; and which findings are significant. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Severity = Literal["low", "medium", "high"]
 NAMED = 3
 SAME_BEGINNING = timedelta(hours=12)
 STRONG = {"high": (1e-4, 3.0), "medium": (1e-2, 2.0)}  # adjusted tail at most, factor at least
-EXACT_FROM = 10  # larger expectations are told as whole numbers
+EXACT_FROM = 10  # larger expectations are reported as whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Acknowledgement:
     acknowledged_by: str
 
     def covers(self, one: Anomaly) -> bool:
-        """Whether it speaks of `one`, whose beginning may have been found anew meanwhile, by rows that came late."""
+        """Whether it refers to `one`, whose start may have moved meanwhile because of late rows."""
         if (self.type, self.agent_id) != (one.type, one.agent_id):
             return False
         if abs(one.timestamp - self.started_at) <= SAME_BEGINNING:

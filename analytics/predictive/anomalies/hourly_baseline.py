@@ -1,4 +1,4 @@
-"""What an hour should look like, and how far it is from that. Causal: hour t is judged from hours up to t alone. Pure.
+"""What an hour should look like, and how far it is from that. Causal: hour t is judged only from hours up to t. Pure.
 
 All arrays are hourly, oldest first, without gaps, not below zero (smaller counts as zero); "not known yet" is nan.
 
@@ -30,7 +30,7 @@ WEEK = 168
 BASELINE_WEEKS = 6
 WEEKLY_TRIM = 2
 TRIMMED_FROM_WEEKS = 3
-WEEKS_BEFORE_WEEKLY = 2  # one week alone would repeat its own oddities as expectations
+WEEKS_BEFORE_WEEKLY = 2  # a single week would repeat its own oddities as expectations
 BASELINE_DAYS = 14
 DAILY_TRIM = 3
 SCALE_HOURS = 28 * DAY

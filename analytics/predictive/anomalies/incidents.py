@@ -1,6 +1,6 @@
 """Which hours of one hourly series were out of the ordinary, and how they make up incidents. Pure.
 
-An hour is measured alone and as the end of the last 3, 8 and 24 hours: a spike shows in one, a surge or a silence in
+An hour is measured by itself and as the end of the last 3, 8 and 24 hours: a spike shows in one, a surge or a silence in
 their sum. Each measure is held against the largest it has been on the days before, extrapolated to what one day in
 sixty exceeds (`BUDGET_DAYS`): a fixed budget of false alarms per series whatever its tails. One alarm opens an incident
 and there is no other until it is over.

@@ -71,7 +71,7 @@ def risk_shifts(series: Mapping[str | None, tuple[Hours, Hours]], end: datetime,
     of_whole = [one for one, _ in kept if one.agent_id is None]
     merged: list[Anomaly] = []
     for one, tail in kept:
-        # One agent's shift tells that of its organization; those of several are told by their organization's.
+        # One agent's shift stands for that of its organization; shifts of several agents are reported as the organization's.
         partners: list[Shift] = []
         if one.agent_id is None:
             partners = [other for other in of_agents if one.overlaps(other)]

@@ -1,4 +1,4 @@
-"""Rolling-origin backtest: what an estimator would have said on past days, and how far it was off. Pure."""
+"""Rolling-origin backtest: what an estimator would have forecast on past days, and its errors. Pure."""
 
 from __future__ import annotations
 

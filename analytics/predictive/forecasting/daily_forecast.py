@@ -47,7 +47,7 @@ class SeriesForecast:
 
     `confidence` is the backtested probability (0-1) that the day's actual lands in [`lower`, `upper`].
     `backtest_errors` is the mean absolute error, in counts, of the forecast ("combined") and of each baseline on
-    held-out days of this history; empty where the history is too short to hold days out. `weights` says what the
+    held-out days of this history; empty where the history is too short to hold days out. `weights` states what the
     forecast is made of and sums to 1.
     """
 

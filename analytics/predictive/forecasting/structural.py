@@ -47,7 +47,7 @@ class Model(NamedTuple):
 class Factors(NamedTuple):
     """Lower Cholesky factors of the covariances of the days `time`, one per model; shape (models, days, days).
 
-    Day 0 is a `weekday` (0 Monday). Any leading block is the factor of the first days alone, so the factors of a long
+    Day 0 is a `weekday` (0 Monday). Any leading block is the factor of only the first days, so the factors of a long
     history serve every shorter one that begins on the same weekday.
     """
 
