@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 STDLIB_FOLDERS = frozenset({
     "test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "lib2to3", "ensurepip", "pydoc_data",
-    "venv", "distutils", "site-packages", "__pycache__", "curses", "dbm", "wsgiref",
+    "venv", "distutils", "site-packages", "__pycache__", "curses", "dbm",
 })  # fmt: skip
 STDLIB_MODULES = frozenset({
     "turtle", "antigravity", "this", "crypt", "nis", "ossaudiodev", "pydoc_data", "__phello__", "__hello__",
