@@ -44,7 +44,7 @@ def lines(facts: Facts) -> list[str]:
 
 def altered_files() -> list[str] | None:
     """Files of the packed program that are missing or changed, as paths inside it; None where it is not packed."""
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[3]
     manifest = home / MANIFEST
     if not manifest.is_file():
         return None

@@ -17,6 +17,7 @@ from tests.contract.platform_rows import fill
 from tests.documents import Block, shell
 from tests.postgres import Database
 
+INSTALL_PAGE = "docs/tasks/install.md"  # its commands come first: an upgrade needs an installation
 AS_ROOT = {**ENVIRONMENT, "HOME": "/root"}
 STAND_INS = {
     "apt-get": '#!/bin/sh\nset -e\n[ "$1" = install ]\nexec dpkg --install "$2"\n',
@@ -57,7 +58,10 @@ def test_the_documented_commands_lead_to_a_service_that_can_run(target: Chroot, 
     fill(database)
     dsn, password = re.sub(r"(//[^:]+):[^@]+@", r"\1@", database.dsn), re.findall(r"//[^:]+:([^@]+)@", database.dsn)[0]
     replacements = {"postgresql://owkai@db.internal/platform": dsn, "password of the role": password}
-    blocks = sorted([*shell("target"), *shell("systemd")], key=lambda block: (block.document, block.line))
+    blocks = sorted(
+        [*shell("target"), *shell("systemd")],
+        key=lambda block: (block.document != INSTALL_PAGE, block.document, block.line),
+    )
     assert len(blocks) >= 6
     for block in blocks:
         run(target, block, replacements)
