@@ -18,6 +18,20 @@ QUALITY = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 VARY = "Cookie, Authorization, X-API-Key, Accept-Encoding"
 
 
+def negotiated(handler: ApiHandler, body: bytes, gzipped: bytes | None, etag: str) -> bytes | None:
+    """The bytes to send, gzipped if the client accepts it, with their ETag set; None and status 304 if the client has them."""
+    headers = handler.request.headers
+    if gzipped is not None and accepts_gzip(headers.get("Accept-Encoding", "")):
+        body, etag = gzipped, tag_of_gzip(etag)
+        handler._headers["Content-Encoding"] = "gzip"
+    handler._headers["Etag"] = etag
+    condition = headers.get("If-None-Match")
+    if condition is not None and matches(condition, etag):
+        handler.set_status(304)
+        return None
+    return body
+
+
 class PublishedHandler(ApiHandler):
     """Writes finished bytes."""
 
@@ -26,14 +40,8 @@ class PublishedHandler(ApiHandler):
         headers = self._headers
         headers["Cache-Control"] = cache_control
         headers["Vary"] = self.vary(VARY)
-        body, tag = published.body, published.etag
-        if published.gzipped is not None and accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
-            body, tag = published.gzipped, tag_of_gzip(tag)
-            headers["Content-Encoding"] = "gzip"
-        headers["Etag"] = tag
-        condition = self.request.headers.get("If-None-Match")
-        if condition is not None and matches(condition, tag):
-            self.set_status(304)
+        body = negotiated(self, published.body, published.gzipped, published.etag)
+        if body is None:
             self.finish()
             return
         headers["Content-Type"] = published.content_type

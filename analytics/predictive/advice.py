@@ -106,7 +106,7 @@ def short_history(outlook: Outlook, forecasts: Forecasts, days_collected: int) -
         )
 
 
-ACTIONS = {"spike": "Investigate a spike", "drop": "Check for an outage", "risk_shift": "Review a shift of risk"}
+ACTIONS = {"spike": "Investigate a spike", "drop": "Check for an outage", "risk_shift": "Review a risk shift"}
 RULES: tuple[Rule, ...] = (
     grave_anomalies,
     unknown_agents,

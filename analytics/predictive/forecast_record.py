@@ -129,7 +129,7 @@ class ForecastRecord:
 
     `directory` None keeps it in memory; `later` is then where it moves as soon as a file can be opened there. A file that is
     damaged is set aside and a new record begun, at the start and later. Other errors (`OSError`, `sqlite3.Error`), such as a disk
-    without room, say nothing of the file and leave it alone: they are the caller's to log, because a forecast is worth showing
+    without space, do not concern the file and leave it unchanged. The caller logs them, because a forecast is worth showing
     even where it cannot be recorded.
     """
 

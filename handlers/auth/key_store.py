@@ -129,7 +129,7 @@ class KeyStore:
             self.load()
         except KeyStoreError as error:
             if self._watched.is_new_failure(error):
-                log.error("no local key is accepted until this is mended: %s", error)
+                log.error("no local key is accepted until this is fixed: %s", error)
             self._index([])
 
     def _index(self, keys: Sequence[LocalKey]) -> None:

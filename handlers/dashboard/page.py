@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from handlers.base import ApiHandler
 from handlers.parameters import read_options
-from handlers.rest import accepts_gzip, matches, tag_of_gzip
+from handlers.rest import negotiated
 
 ASSETS = "/assets/"
 HTML = "text/html; charset=utf-8"
@@ -84,14 +84,8 @@ class PageHandler(ApiHandler):
         headers["Content-Security-Policy"] = page_policy(self.services.origins.live_sources(self.request.host))
         headers["Cache-Control"] = "no-cache"
         headers["Vary"] = "Accept-Encoding"
-        body, tag = file.body, file.etag
-        if accepts_gzip(self.request.headers.get("Accept-Encoding", "")):
-            body, tag = file.gzipped, tag_of_gzip(tag)
-            headers["Content-Encoding"] = "gzip"
-        headers["Etag"] = tag
-        condition = self.request.headers.get("If-None-Match")
-        if condition is not None and matches(condition, tag):
-            self.set_status(304)
+        body = negotiated(self, file.body, file.gzipped, file.etag)
+        if body is None:
             self.finish()
             return
         headers["Content-Type"] = file.content_type

@@ -259,7 +259,7 @@ async def test_key_12_a_damaged_or_open_store_is_refused_as_a_whole(
             KeyStore(path).load()
     served.services.keys.look_at_once()
     assert await status(served, served.local.user_1) == 401
-    assert "no local key is accepted until this is mended" in caplog.text
+    assert "no local key is accepted until this is fixed" in caplog.text
     path.write_text(good)
     path.chmod(0o640)
     with pytest.raises(KeyStoreError, match="chmod 600"):

@@ -52,7 +52,7 @@ def test_a_calm_organization_is_told_so_with_its_figures() -> None:
     [
         (anomaly(), "Investigate a spike: Unusual activity of a: 90 actions"),
         (anomaly(type="drop", description="Silence of a"), "Check for an outage: Silence of a"),
-        (anomaly(type="risk_shift", severity="medium", description="More risk"), "Review a shift of risk: More risk"),
+        (anomaly(type="risk_shift", severity="medium", description="More risk"), "Review a risk shift: More risk"),
         (anomaly(type="new_agent", severity="low"), "Confirm that a may act: first seen within the last 7 days"),
         (anomaly(ends_at=None, timestamp=NOW - 5 * DAY), "Investigate a spike: Unusual activity of a: 90 actions"),
     ],
@@ -124,7 +124,7 @@ def test_bands_that_live_scores_contradict_are_called_so(inside: float, scored: 
 
 def test_a_short_history_is_said() -> None:
     (sentence,) = recommendations(outlook(), forecasts(), 9)
-    assert "9 of the 14 days" in sentence
+    assert "9 of 14 days" in sentence
 
 
 def test_a_week_ahead_is_not_compared_with_fewer_days() -> None:
